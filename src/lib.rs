@@ -1,0 +1,21 @@
+//! `pitr` takes a self-hosted PostgreSQL cluster back to an exact point in time, on the host it runs on.
+//!
+//! ```text
+//! request + config ─▶ observe ───────▶ plan ─▶ run ─────────────▶ report
+//!                     host → plain data  pure    journaled steps    text, JSON
+//! ```
+//!
+//! * [`pg`] and `wal` know PostgreSQL's formats; `plan` decides. All three are pure.
+//! * `sys` holds every effect; only `observe` and `run` use it.
+//! * `store` is where backups and WAL come from.
+//! * `report` is the only part that prints.
+
+pub mod error;
+pub mod pg;
+
+use std::process::ExitCode;
+
+/// The program: parses the command line, runs one verb, returns its exit code.
+pub fn main() -> ExitCode {
+    ExitCode::SUCCESS
+}
