@@ -1,0 +1,3 @@
+//! Every effect on the host: descriptors, durable writes.
+
+pub mod dir;
