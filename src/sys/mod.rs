@@ -5,6 +5,7 @@
 
 pub mod crash;
 pub mod descendant;
+pub mod dir;
 pub mod identity;
 pub mod lock;
 pub mod namespace;
