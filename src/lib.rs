@@ -12,6 +12,7 @@
 
 pub mod error;
 pub mod pg;
+pub mod plan;
 
 use std::process::ExitCode;
 
