@@ -10,6 +10,7 @@
 //! * `store` is where backups and WAL come from.
 //! * `report` is the only part that prints.
 
+pub mod cli;
 pub mod config;
 pub mod error;
 pub mod pg;
