@@ -10,9 +10,12 @@
 //! * `store` is where backups and WAL come from.
 //! * `report` is the only part that prints.
 
+pub mod cli;
+pub mod config;
 pub mod error;
 pub mod pg;
 pub mod sys;
+pub mod plan;
 
 use std::process::ExitCode;
 

@@ -6,3 +6,8 @@ pub mod ledger;
 pub mod recovery;
 pub mod step;
 pub mod target;
+//! Decisions as values: what a person asked for, and what follows from it.
+//!
+//! Nothing here touches the host or reads the clock; the time, the zone and the text come in as arguments.
+pub mod time;
+pub use target::{TargetRequest, TimelineRequest};
