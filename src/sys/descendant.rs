@@ -112,6 +112,43 @@ pub struct Launch {
     pub environment: Vec<Vec<u8>>,
     /// Working directory.
     pub directory: PathBuf,
+    /// File for both outputs, opened for appending by the owner; without one they go where root decided.
+    pub log: Option<PathBuf>,
+}
+
+/// The hidden verb behind [`launch`]: reads the request, becomes the owner, becomes the program. Returns only
+/// when that failed.
+pub fn launch_entry() -> Error {
+    match launch_request() {
+        Ok(never) => match never {},
+        Err(error) => error,
+    }
+}
+
+fn launch_request() -> Result<std::convert::Infallible> {
+    let mut bytes = Vec::new();
+    std::io::stdin().read_to_end(&mut bytes).at("read", "launch request")?;
+    let request: Launch = serde_json::from_slice(&bytes).map_err(|e| Error::failed("understand launch request").cause(e))?;
+    let nothing = std::fs::File::open("/dev/null").at("open", "/dev/null")?;
+    rustix::stdio::dup2_stdin(&nothing).at("close", "standard input")?;
+    if let Some(binds) = &request.isolate {
+        super::namespace::isolate(binds)?;
+    }
+    super::identity::become_owner(&request.owner, request.leash, request.parent)?;
+    if let Some(log) = &request.log {
+        use std::os::unix::fs::OpenOptionsExt;
+        let file = std::fs::OpenOptions::new().append(true).create(true).mode(0o600).custom_flags(nix::libc::O_NOFOLLOW).open(log).at("open", log)?;
+        rustix::stdio::dup2_stdout(&file).at("redirect to", log)?;
+        rustix::stdio::dup2_stderr(&file).at("redirect to", log)?;
+    }
+    use std::os::unix::ffi::OsStringExt;
+    let environment = request.environment.into_iter().filter_map(|mut entry| {
+        let value = entry.split_off(entry.iter().position(|b| *b == b'=')? + 1);
+        entry.pop();
+        Some((std::ffi::OsString::from_vec(entry), std::ffi::OsString::from_vec(value)))
+    });
+    let error = Command::new(&request.program).args(&request.arguments).env_clear().envs(environment).current_dir(&request.directory).exec();
+    Err(error).at("execute", &request.program)
 }
 
 /// Starts `launch` through a child of ours; both outputs go to `output`. `lock` is held by everything that
