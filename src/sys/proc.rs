@@ -69,11 +69,17 @@ pub fn process(pid: i32, boot: &str) -> Option<Process> {
     Some(Process {
         identity: ProcessIdentity { pid, start_ticks: fields.get(19)?.parse().ok()?, boot_id: boot.to_string() },
         parent: fields.get(1)?.parse().ok()?,
-        uid: std::fs::metadata(&base).ok()?.uid(),
+        uid: effective_uid(&base)?,
         exe,
         cwd: std::fs::read_link(base.join("cwd")).ok()?,
         arguments: arguments.split(|b| *b == 0).map(|a| String::from_utf8_lossy(a).into_owned()).filter(|a| !a.is_empty()).collect(),
     })
+}
+
+/// From `status`: the owner of `/proc/PID` itself is root for a process that may not be dumped.
+fn effective_uid(base: &Path) -> Option<u32> {
+    let status = std::fs::read_to_string(base.join("status")).ok()?;
+    status.lines().find_map(|line| line.strip_prefix("Uid:"))?.split_whitespace().nth(1)?.parse().ok()
 }
 
 /// The environment of a process as `KEY=VALUE` bytes, empty if it cannot be read.
