@@ -15,6 +15,7 @@ pub mod config;
 pub mod error;
 pub mod pg;
 pub mod plan;
+pub mod report;
 
 use std::process::ExitCode;
 
