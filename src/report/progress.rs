@@ -94,25 +94,26 @@ impl Progress {
 
     fn start_at(&mut self, now: Instant, phase: &str, total: Option<u64>, unit: Unit) {
         self.finish_at(now);
-        let name = escape(phase).into_owned();
-        let bar = (self.mode == ProgressMode::Bar).then(|| bar(&name, total, unit, self.unicode));
+        let name = printable(phase, self.unicode);
+        let bar = (self.mode == ProgressMode::Bar).then(|| bar(&name, total, self.unicode));
         self.phase = Some(Phase { name, total, unit, done: 0, begun: now, said: now, bar });
     }
 
     fn update_at(&mut self, now: Instant, done: u64, detail: &str) {
         let Some(phase) = &mut self.phase else { return };
         phase.done = done;
+        let detail = printable(detail, self.unicode);
         match self.mode {
             ProgressMode::Silent => {}
             ProgressMode::Bar => {
                 if let Some(bar) = &phase.bar {
+                    bar.set_message(line(phase, now, &detail));
                     bar.set_position(done);
-                    bar.set_message(escape(detail).into_owned());
                 }
             }
             ProgressMode::Lines if now.duration_since(phase.said) >= LINE_EVERY => {
                 phase.said = now;
-                self.out.line(&line(phase, now, &escape(detail)));
+                self.out.line(&line(phase, now, &detail));
             }
             ProgressMode::Lines => {}
         }
@@ -137,6 +138,12 @@ impl Drop for Progress {
             bar.finish_and_clear();
         }
     }
+}
+
+/// `text` as this terminal can show it.
+fn printable(text: &str, unicode: bool) -> String {
+    let safe = escape(text);
+    if unicode { safe.into_owned() } else { safe.chars().map(|c| if c.is_ascii() { c } else { '?' }).collect() }
 }
 
 /// `extract: 1.2 GiB of 3.4 GiB (35%), 120 MiB/s, 18 s left: base/5/1259`
@@ -165,28 +172,16 @@ fn per_second(done: u64, elapsed: Duration) -> u64 {
     }
 }
 
-fn bar(name: &str, total: Option<u64>, unit: Unit, unicode: bool) -> ProgressBar {
-    let bar = ProgressBar::with_draw_target(total, ProgressDrawTarget::stderr_with_hz(10));
-    bar.set_prefix(name.to_string());
-    if let Ok(style) = ProgressStyle::with_template(&template(total, unit)) {
-        bar.set_style(if unicode {
-            style.progress_chars("█▉▊▋▌▍▎▏ ")
-        } else {
-            style.progress_chars("=> ").tick_chars("|/-\\ ")
-        });
-    }
-    bar
+fn bar(name: &str, total: Option<u64>, unicode: bool) -> ProgressBar {
+    // The style comes first: every change of the bar may draw it.
+    let style = ProgressStyle::with_template(template(total)).unwrap_or_else(|_| ProgressStyle::default_bar());
+    let style = if unicode { style.progress_chars("█▉▊▋▌▍▎▏ ") } else { style.progress_chars("=> ").tick_chars("|/-\\ ") };
+    ProgressBar::with_draw_target(total, ProgressDrawTarget::stderr_with_hz(10)).with_style(style).with_message(name.to_string())
 }
 
-fn template(total: Option<u64>, unit: Unit) -> String {
-    let (done, of, rate) = match unit {
-        Unit::Bytes => ("{binary_bytes}", "{binary_total_bytes}", "{binary_bytes_per_sec}"),
-        Unit::Count(_) => ("{human_pos}", "{human_len}", "{per_sec}"),
-    };
-    match total {
-        Some(_) => format!("{{prefix}} [{{bar:24}}] {{percent}}% {done} of {of}, {rate}, {{eta}} left {{wide_msg}}"),
-        None => format!("{{prefix}} {{spinner}} {done}, {rate}, {{elapsed}} {{wide_msg}}"),
-    }
+/// The words are those of [`line`], cut to the terminal's width.
+fn template(total: Option<u64>) -> &'static str {
+    if total.is_some() { "[{bar:24}] {wide_msg}" } else { "{spinner} {wide_msg}" }
 }
 
 #[cfg(test)]
@@ -264,6 +259,12 @@ mod tests {
     }
 
     #[test]
+    fn plain_locales_get_plain_text() {
+        assert_eq!(printable("é\u{1b}東", false), "?\\x1b?");
+        assert_eq!(printable("é\u{1b}東", true), "é\\x1b東");
+    }
+
+    #[test]
     fn silence_is_silent() {
         let kept = Kept::default();
         let mut progress = progress(ProgressMode::Silent, &kept);
@@ -277,22 +278,22 @@ mod tests {
 
     #[test]
     fn the_bar_follows_and_its_templates_are_sound() {
-        for unit in [Unit::Bytes, Unit::Count("files")] {
-            for total in [None, Some(0), Some(10)] {
-                assert!(ProgressStyle::with_template(&template(total, unit)).is_ok());
-                for unicode in [false, true] {
-                    let bar = bar("extract", total, unit, unicode);
-                    bar.set_position(20);
-                    assert_eq!((bar.position(), bar.length()), (20, total));
-                    bar.finish_and_clear();
-                }
+        for total in [None, Some(0), Some(10)] {
+            assert!(ProgressStyle::with_template(template(total)).is_ok());
+            for unicode in [false, true] {
+                let bar = bar("extract", total, unicode);
+                bar.set_position(20);
+                assert_eq!((bar.position(), bar.length()), (20, total));
+                bar.finish_and_clear();
             }
         }
         let kept = Kept::default();
         let mut progress = progress(ProgressMode::Bar, &kept);
         progress.start("extract", Some(10), Unit::Count("files"));
         progress.update(4, "a");
-        assert_eq!(progress.phase.as_ref().unwrap().bar.as_ref().unwrap().position(), 4);
+        let bar = progress.phase.as_ref().unwrap().bar.as_ref().unwrap();
+        assert_eq!(bar.position(), 4);
+        assert!(bar.message().starts_with("extract: 4 files of 10 files (40%)"), "{}", bar.message());
         progress.finish();
         assert_eq!(kept.lines(), ["extract: 4 files in 0 s"]);
     }
