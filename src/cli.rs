@@ -97,14 +97,17 @@ pub enum Verb {
     /// List the base backups and say which of them can be used
     Backups,
     /// Show what a recovery would do, and prove that it can be done; change nothing
+    #[command(override_usage = "pitr plan [OPTIONS] <TARGET>")]
     Plan(PlanArgs),
     /// Take the cluster back to the target
+    #[command(override_usage = "pitr restore [OPTIONS] <TARGET>")]
     Restore(RestoreArgs),
     /// Continue a run that was interrupted
     Resume(ReturnArgs),
     /// Put the old cluster back, before or after the switch
     Undo(ReturnArgs),
     /// Delete what a run kept; after this it cannot be undone
+    #[command(override_usage = "pitr purge [OPTIONS] <RUN|--all>")]
     Purge(PurgeArgs),
     /// Answer the private server's restore_command.
     #[command(hide = true)]
@@ -195,6 +198,7 @@ pub struct TargetFlags {
 
 /// What to recover from, and by which rules.
 #[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Recovery")]
 pub struct SourceFlags {
     /// Follow this timeline: a number, latest (the highest in the archive), or current (the cluster's own)
     #[arg(long, value_name = "N|current|latest", default_value_t)]
@@ -244,10 +248,9 @@ pub struct ReturnArgs {
 
 /// Arguments of `purge`.
 #[derive(Debug, Clone, Args)]
-#[group(id = "what", required = true, multiple = false, args = ["run", "all"])]
 pub struct PurgeArgs {
     /// The run whose kept data is deleted
-    #[arg(value_name = "RUN", value_parser = run_id)]
+    #[arg(value_name = "RUN", value_parser = run_id, required_unless_present = "all", conflicts_with = "all")]
     pub run: Option<String>,
     /// Delete what every finished run kept; what may not go is named
     #[arg(long)]

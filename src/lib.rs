@@ -5,10 +5,11 @@
 //!                     host → plain data  pure    journaled steps    text, JSON
 //! ```
 //!
-//! * [`pg`] and `wal` know PostgreSQL's formats; `plan` decides. All three are pure.
+//! * [`pg`] and `wal` know PostgreSQL's formats; [`plan`] decides. All three are pure.
 //! * `sys` holds every effect; only `observe` and `run` use it.
 //! * `store` is where backups and WAL come from.
-//! * `report` is the only part that prints.
+//! * [`report`] is the only part that prints.
+//! * [`cli`] and [`config`] are what a person types; a bad word ends there, with its line.
 
 pub mod cli;
 pub mod config;
@@ -16,6 +17,7 @@ pub mod error;
 pub mod pg;
 pub mod sys;
 pub mod plan;
+pub mod report;
 
 use std::process::ExitCode;
 

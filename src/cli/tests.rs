@@ -94,6 +94,35 @@ fn restore_takes_what_the_design_lists() {
 }
 
 #[test]
+fn purge_takes_one_run_or_all() {
+    for (line, run, all) in
+        [("purge 20261121-210519 --yes --dry-run", Some("20261121-210519"), false), ("purge --yes --dry-run --all", None, true)]
+    {
+        let Verb::Purge(args) = cli(line).unwrap().verb else { panic!("{line}") };
+        assert_eq!((args.run.as_deref(), args.all, args.yes, args.dry_run), (run, all, true, true), "{line}");
+    }
+    assert!(message("purge").contains("<RUN>"));
+}
+
+#[test]
+fn resume_and_undo_take_the_same() {
+    for verb in ["resume", "undo"] {
+        let (Verb::Resume(args) | Verb::Undo(args)) =
+            cli(&format!("{verb} r-1 --accept old-cluster-ran --reason x --yes --dry-run")).unwrap().verb
+        else {
+            panic!("{verb}")
+        };
+        assert_eq!(
+            (args.run.as_deref(), args.accept.as_slice(), args.reason.as_deref()),
+            (Some("r-1"), &["old-cluster-ran".to_string()][..], Some("x"))
+        );
+        assert!(args.yes && args.dry_run);
+        let (Verb::Resume(args) | Verb::Undo(args)) = cli(verb).unwrap().verb else { panic!("{verb}") };
+        assert!(args.run.is_none() && !args.yes && !args.dry_run);
+    }
+}
+
+#[test]
 fn bad_values_exit_2() {
     for line in [
         "",

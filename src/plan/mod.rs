@@ -10,4 +10,10 @@ pub mod target;
 //!
 //! Nothing here touches the host or reads the clock; the time, the zone and the text come in as arguments.
 pub mod time;
+
+pub mod checks;
+pub mod sql;
+pub mod target;
+
+pub use checks::Check;
 pub use target::{TargetRequest, TimelineRequest};
