@@ -12,6 +12,7 @@
 
 pub mod error;
 pub mod pg;
+pub mod store;
 pub mod sys;
 
 use std::process::ExitCode;
