@@ -44,6 +44,22 @@ pub struct Member {
     pub size: u64,
 }
 
+/// Where a tar stream comes from.
+pub trait Input: Read {
+    /// Moves on by `bytes`, or to the end where there are fewer; says by how many.
+    fn skip(&mut self, bytes: u64) -> io::Result<u64> {
+        io::copy(&mut <&mut Self as Read>::take(self, bytes), &mut io::sink())
+    }
+}
+
+impl<T: AsRef<[u8]>> Input for io::Cursor<T> {}
+
+impl<I: Input + ?Sized> Input for Box<I> {
+    fn skip(&mut self, bytes: u64) -> io::Result<u64> {
+        (**self).skip(bytes)
+    }
+}
+
 /// Reads members one after the other; [`Read`] gives the content of the current one.
 pub struct Members<R> {
     input: R,
@@ -53,7 +69,7 @@ pub struct Members<R> {
     ended: bool,
 }
 
-impl<R: Read> Members<R> {
+impl<R: Input> Members<R> {
     /// Reads from the first byte of a tar stream.
     pub fn new(input: R) -> Members<R> {
         Members { input, offset: 0, content: 0, padding: 0, ended: false }
@@ -62,11 +78,6 @@ impl<R: Read> Members<R> {
     /// Bytes of the (unpacked) stream consumed so far.
     pub fn offset(&self) -> u64 {
         self.offset
-    }
-
-    /// The stream beneath, at [`Members::offset`].
-    pub fn input_mut(&mut self) -> &mut R {
-        &mut self.input
     }
 
     /// The next member; `None` only after a complete end marker with nothing but zeros behind it. What was not read of the current
@@ -165,7 +176,7 @@ impl<R: Read> Members<R> {
 
     fn skip_content(&mut self) -> io::Result<()> {
         let left = self.content.checked_add(self.padding).ok_or_else(|| invalid("a member larger than any file"))?;
-        let skipped = io::copy(&mut self.input.by_ref().take(left), &mut io::sink())?;
+        let skipped = self.input.skip(left)?;
         self.offset += skipped;
         (self.content, self.padding) = (0, 0);
         if skipped < left { Err(truncated()) } else { Ok(()) }
@@ -190,7 +201,7 @@ impl<R: Read> Members<R> {
     }
 }
 
-impl<R: Read> Read for Members<R> {
+impl<R: Input> Read for Members<R> {
     /// Content of the current member; a stream that ends inside it is an error and not an end.
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let most = usize::try_from(self.content).unwrap_or(usize::MAX).min(buffer.len());
@@ -202,17 +213,6 @@ impl<R: Read> Read for Members<R> {
         self.offset += n as u64;
         self.content -= n as u64;
         Ok(n)
-    }
-}
-
-impl<R: Read + io::Seek> Members<R> {
-    /// Seeks over the current content instead of reading it. The file must be at least that long, which only the next header shows.
-    pub fn seek_past_content(&mut self) -> io::Result<()> {
-        let left = self.content.checked_add(self.padding).ok_or_else(|| invalid("a member larger than any file"))?;
-        self.input.seek_relative(i64::try_from(left).map_err(|_| invalid("a member larger than any file"))?)?;
-        self.offset += left;
-        (self.content, self.padding) = (0, 0);
-        Ok(())
     }
 }
 
