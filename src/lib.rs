@@ -15,6 +15,7 @@ pub mod cli;
 pub mod config;
 pub mod error;
 pub mod pg;
+pub mod store;
 pub mod sys;
 pub mod plan;
 pub mod report;
