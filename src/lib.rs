@@ -17,6 +17,8 @@ pub mod error;
 pub mod pg;
 pub mod store;
 pub mod sys;
+pub mod observe;
+pub mod run;
 pub mod plan;
 pub mod report;
 

@@ -14,6 +14,7 @@ pub mod manifest;
 pub mod page;
 pub mod pidfile;
 pub mod segment;
+pub mod version;
 
 pub use checksum::{Algorithm, Checksum, Hasher};
 pub use conf::{ConfEntry, Directive, parse_conf, parse_opts, quote_value};

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::pg::control::ControlFile;
 use crate::pg::{SegmentName, Timeline};
-use crate::store::archive::ArchivedBackup;
+use crate::store::archive::ArchivedBackupHistory;
 use crate::store::catalogue::CatalogueEntry;
 use crate::sys::identity::Owner;
 use crate::sys::proc::ProcessIdentity;
@@ -74,6 +74,8 @@ pub struct Cluster {
     pub bytes: u64,
     /// Name of the marker files of earlier runs that stand in it.
     pub markers: Vec<String>,
+    /// Its group may read it (0750).
+    pub group_access: bool,
 }
 
 /// How a cluster is stopped and started.
@@ -152,7 +154,9 @@ pub struct WalSource {
     /// History files: timeline and text.
     pub histories: Vec<(Timeline, String)>,
     /// Backup history files.
-    pub backups: Vec<ArchivedBackup>,
+    pub backups: Vec<ArchivedBackupHistory>,
+    /// Names in `archive_status`, for a pg_wal.
+    pub marks: Vec<String>,
     /// It could not be read.
     pub problem: Option<String>,
 }

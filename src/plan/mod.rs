@@ -1,8 +1,10 @@
 //! Decisions: pure functions from facts to plans. Nothing here touches the host.
 
+pub mod chain;
 pub mod checks;
 pub mod facts;
 pub mod ledger;
+pub mod planned;
 pub mod recovery;
 pub mod step;
 pub mod target;
@@ -11,9 +13,7 @@ pub mod target;
 //! Nothing here touches the host or reads the clock; the time, the zone and the text come in as arguments.
 pub mod time;
 
-pub mod checks;
 pub mod sql;
-pub mod target;
 
 pub use checks::Check;
 pub use target::{TargetRequest, TimelineRequest};

@@ -6,12 +6,13 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use super::checks::Check;
+use crate::config::Hooks;
 use super::facts::{Configuration, Control};
 use super::step::Step;
 use super::target::TargetRequest;
 use crate::pg::history::History;
 use crate::pg::{Lsn, SegmentName, SegmentSize, Timeline};
-use crate::store::catalogue::Backup;
+use crate::store::catalogue::CatalogueEntry;
 use crate::sys::identity::Owner;
 
 /// What will be done, to what, with what.
@@ -22,7 +23,7 @@ pub struct Recovery {
     /// Where it stops.
     pub target: Target,
     /// The backup it starts from.
-    pub backup: Backup,
+    pub backup: CatalogueEntry,
     /// Where the backup becomes consistent, if known before replay.
     pub backup_end: Option<Lsn>,
     /// The WAL it needs.
@@ -86,7 +87,7 @@ pub struct ClusterFacts {
     /// How it is stopped and started.
     pub control: Control,
     /// System identifier.
-    #[serde(with = "crate::pg::u64_text")]
+    #[serde(with = "crate::pg::decimal")]
     pub system_identifier: u64,
     /// Segment size.
     pub segment_size: SegmentSize,
@@ -147,21 +148,6 @@ pub struct OtherWal {
     pub directory: PathBuf,
     /// Below a sealed directory: reached by a descriptor from root.
     pub sealed: bool,
-}
-
-/// Hooks as argument vectors.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Hooks {
-    /// Before anything.
-    pub before: Vec<Vec<String>>,
-    /// Before the stop.
-    pub before_stop: Vec<Vec<String>>,
-    /// After the public start.
-    pub after_start: Vec<Vec<String>>,
-    /// After a failure.
-    pub failed: Vec<Vec<String>>,
-    /// After success.
-    pub done: Vec<Vec<String>>,
 }
 
 impl Recovery {

@@ -87,14 +87,14 @@ fn examine(dir: &Dir, segment: &ArchivedSegment, identity: &WalIdentity) -> Segm
             PageVerdict::Invalid(cause) => Err(cause.to_string()),
         }
     });
-    let plain_size_wrong = segment.suffix.is_none() && !segment.partial && segment.size != identity.segment_size.bytes();
+    let plain_size_wrong = segment.compression == codec::Compression::Plain && !segment.partial && segment.size != identity.segment_size.bytes();
     let problem = problem.err().or_else(|| plain_size_wrong.then(|| format!("it has {} bytes, not {}", segment.size, identity.segment_size.bytes())));
     SegmentCopy { name: segment.name, file: segment.file.clone(), size: segment.size, problem, partial: segment.partial }
 }
 
 fn first_page(dir: &Dir, file: &str) -> Result<Vec<u8>> {
     let opened = dir.open_file(file)?;
-    let mut reader = codec::decode(opened, &dir.join(file))?;
+    let (_, mut reader) = codec::decoder(opened).at("read", dir.join(file))?;
     let mut page = Vec::with_capacity(PAGE);
     reader.by_ref().take(PAGE as u64).read_to_end(&mut page).at("read", dir.join(file))?;
     Ok(page)

@@ -111,7 +111,7 @@ fn prove(wal: &Dir, status: &Dir, name: &str) -> Result<()> {
 fn same_content(one: &Dir, name: &str, other: &Dir, file: &str) -> Result<bool> {
     use std::io::Read;
     let mut left = std::io::BufReader::new(one.open_file(name)?);
-    let mut right = crate::store::codec::decode(other.open_file(file)?, &other.join(file))?;
+    let (_, mut right) = crate::store::codec::decoder(other.open_file(file)?).at("read", other.join(file))?;
     let (mut a, mut b) = (vec![0; 1 << 16], vec![0; 1 << 16]);
     loop {
         let read = left.read(&mut a).at("read", one.join(name))?;

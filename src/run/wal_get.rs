@@ -90,7 +90,7 @@ fn copy_checked(path: &Path, expect: &SegmentExpectation, last: bool, to: &mut F
     if !source.metadata().at("look at", path)?.is_file() {
         return Err(Error::failed(format!("{} is not a regular file", path.display())));
     }
-    let mut reader = codec::decode(source, path)?;
+    let (_, mut reader) = codec::decoder(source).at("read", path)?;
     let size = expect.segment_size.bytes();
     let (mut offset, mut checking, mut zeros) = (0u64, true, false);
     let mut page = Vec::with_capacity(PAGE);

@@ -79,9 +79,13 @@ pub struct ArchivedBackupHistory {
 /// Lists the directory. Links on the way to it are followed, those in it are not.
 pub fn list_archive(directory: &Path, size: SegmentSize) -> Result<ArchiveListing> {
     let directory = std::fs::canonicalize(directory).at("open WAL archive", directory)?;
-    let dir = Dir::open(&directory)?;
+    list_archive_dir(&Dir::open(&directory)?, size)
+}
+
+/// [`list_archive`] of an open directory, such as one inherited by descriptor.
+pub fn list_archive_dir(dir: &Dir, size: SegmentSize) -> Result<ArchiveListing> {
     let mut listing = ArchiveListing {
-        directory,
+        directory: dir.path().to_path_buf(),
         segments: Vec::new(),
         histories: Vec::new(),
         backup_histories: Vec::new(),
@@ -95,7 +99,7 @@ pub fn list_archive(directory: &Path, size: SegmentSize) -> Result<ArchiveListin
         };
         let file = entry.name.to_string_lossy().into_owned();
         let read = |what: &str| -> std::result::Result<Vec<u8>, String> {
-            content(&dir, &file).map_err(|e| format!("{what} cannot be read: {}", e.cause.unwrap_or(e.what)))
+            content(dir, &file).map_err(|e| format!("{what} cannot be read: {}", e.cause.unwrap_or(e.what)))
         };
         let added = match wal {
             _ if entry.kind() != Kind::File => Err("not a regular file".to_owned()),
