@@ -5,13 +5,14 @@
 //!                     host → plain data  pure    journaled steps    text, JSON
 //! ```
 //!
-//! * [`pg`] and `wal` know PostgreSQL's formats; `plan` decides. All three are pure.
+//! * [`pg`] and [`wal`] know PostgreSQL's formats; `plan` decides. All three are pure.
 //! * `sys` holds every effect; only `observe` and `run` use it.
 //! * `store` is where backups and WAL come from.
 //! * `report` is the only part that prints.
 
 pub mod error;
 pub mod pg;
+pub mod wal;
 
 use std::process::ExitCode;
 

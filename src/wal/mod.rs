@@ -1,0 +1,52 @@
+//! PostgreSQL's write-ahead log, read without a server: majors 13 to 18.
+//!
+//! Guarantees: pure (bytes come in through [`SegmentSource`] or as slices), no panic on any input, memory
+//! bounded by a few segments. A record is handed out only after its page headers, length, prev-link and
+//! CRC-32C were found good. Where reading stops, [`EndOfWal`] says where and why; whether that is the normal
+//! end or a gap is the caller's knowledge (is there a later segment of the same history?).
+//!
+//! * [`page`], [`record`]: the two headers. [`scan`]: records of one segment. [`walk`]: records of many.
+//!
+//! # Bytes that no check covers
+//!
+//! PostgreSQL's format leaves these unprotected; a change in them is not noticed, and changes nothing that
+//! is read: the zero bytes between a record's end and the next 8-byte boundary; bytes 20..24 of every page
+//! header; the flag `XLP_BKP_REMOVABLE` of `xlp_info`; what follows an `XLOG_SWITCH` record in its segment;
+//! everything after the end of WAL.
+
+pub mod assembly;
+pub mod end;
+pub mod page;
+pub mod record;
+pub mod scan;
+pub mod timelines;
+pub mod walk;
+
+pub use end::{EndOfWal, Reason};
+pub use record::{Header, Record, Rmgr};
+pub use timelines::Timelines;
+pub use walk::{SegmentSource, Walk};
+
+/// Little-endian integers at an offset; `None` past the end. WAL is native-endian, and the magic of a page
+/// proves that it was written little-endian.
+pub(crate) mod bytes {
+    /// `N` bytes at `at`.
+    pub(crate) fn chunk<const N: usize>(bytes: &[u8], at: usize) -> Option<&[u8; N]> {
+        bytes.get(at..)?.first_chunk::<N>()
+    }
+
+    /// `u16` at `at`.
+    pub(crate) fn u16(bytes: &[u8], at: usize) -> Option<u16> {
+        chunk(bytes, at).map(|b| u16::from_le_bytes(*b))
+    }
+
+    /// `u32` at `at`.
+    pub(crate) fn u32(bytes: &[u8], at: usize) -> Option<u32> {
+        chunk(bytes, at).map(|b| u32::from_le_bytes(*b))
+    }
+
+    /// `u64` at `at`.
+    pub(crate) fn u64(bytes: &[u8], at: usize) -> Option<u64> {
+        chunk(bytes, at).map(|b| u64::from_le_bytes(*b))
+    }
+}
