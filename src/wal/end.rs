@@ -47,6 +47,8 @@ pub enum Reason {
     PrevLink,
     /// The checksum does not match.
     Crc,
+    /// The checksum is right, but the record's parts do not add up to its length.
+    Malformed,
     /// A page does not continue the record that runs into it, or continues one that does not.
     Continuation,
     /// A page replaces a broken record, but its first record does not name that record's place.
@@ -74,6 +76,7 @@ impl fmt::Display for Reason {
             Reason::Length => "an impossible record length",
             Reason::ResourceManager => "an unknown resource manager",
             Reason::PrevLink => "a record that does not follow the one before",
+            Reason::Malformed => "a record whose parts do not fit",
             Reason::Crc => "a wrong checksum",
             Reason::Continuation => "a record that is not continued",
             Reason::Overwrite => "an overwritten record that does not match",

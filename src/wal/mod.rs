@@ -15,38 +15,19 @@
 //! everything after the end of WAL.
 
 pub mod assembly;
+pub mod block;
+pub(crate) mod bytes;
 pub mod end;
 pub mod page;
 pub mod record;
 pub mod scan;
 pub mod timelines;
+pub mod transaction;
 pub mod walk;
 
+pub use block::{Block, Fork, Layout, RelationFile};
 pub use end::{EndOfWal, Reason};
 pub use record::{Header, Record, Rmgr};
 pub use timelines::Timelines;
+pub use transaction::PgTime;
 pub use walk::{SegmentSource, Walk};
-
-/// Little-endian integers at an offset; `None` past the end. WAL is native-endian, and the magic of a page
-/// proves that it was written little-endian.
-pub(crate) mod bytes {
-    /// `N` bytes at `at`.
-    pub(crate) fn chunk<const N: usize>(bytes: &[u8], at: usize) -> Option<&[u8; N]> {
-        bytes.get(at..)?.first_chunk::<N>()
-    }
-
-    /// `u16` at `at`.
-    pub(crate) fn u16(bytes: &[u8], at: usize) -> Option<u16> {
-        chunk(bytes, at).map(|b| u16::from_le_bytes(*b))
-    }
-
-    /// `u32` at `at`.
-    pub(crate) fn u32(bytes: &[u8], at: usize) -> Option<u32> {
-        chunk(bytes, at).map(|b| u32::from_le_bytes(*b))
-    }
-
-    /// `u64` at `at`.
-    pub(crate) fn u64(bytes: &[u8], at: usize) -> Option<u64> {
-        chunk(bytes, at).map(|b| u64::from_le_bytes(*b))
-    }
-}

@@ -4,6 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use super::block::{Block, Layout};
 use super::bytes::{u32, u64};
 use super::page::Major;
 use crate::pg::Lsn;
@@ -141,9 +142,21 @@ pub struct Record<'a> {
     /// What follows the header. Shorter than `total_length` says only for a record above
     /// [`super::scan::KEPT`] bytes, whose tail was checked but not kept.
     pub body: &'a [u8],
+    /// The body's parts; empty for a record that is not whole.
+    pub layout: Layout,
 }
 
-impl Record<'_> {
+impl<'a> Record<'a> {
+    /// The main data.
+    pub fn main(&self) -> &'a [u8] {
+        if self.is_whole() { self.layout.main(self.body) } else { &[] }
+    }
+
+    /// The block references, each with its image bytes and its data.
+    pub fn blocks(&self) -> impl Iterator<Item = (Block, &'a [u8], &'a [u8])> {
+        self.layout.blocks(self.body, self.major)
+    }
+
     /// Whether `body` is all of the record.
     pub fn is_whole(&self) -> bool {
         self.body.len() + HEADER == self.header.total_length as usize

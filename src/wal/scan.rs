@@ -8,8 +8,9 @@
 use std::ops::Range;
 
 use super::assembly::{Assembly, check_header};
+use super::block::Layout;
 use super::bytes::{u32, u64};
-use super::page::PageHeader;
+use super::page::{Major, PageHeader};
 use super::record::{self, HEADER, Header, MAX_LENGTH, Record, Rmgr};
 use super::timelines::Timelines;
 use super::{EndOfWal, Reason};
@@ -75,6 +76,7 @@ pub struct Span {
     lsn: Lsn,
     end: Lsn,
     header: Header,
+    layout: Layout,
     /// Of the body, in the segment; `None` for the assembly buffer.
     body: Option<Range<usize>>,
 }
@@ -253,7 +255,14 @@ impl Scan {
             Some(range) => bytes.get(range.clone()),
             None => self.assembly.kept().get(HEADER..),
         };
-        Record { lsn: span.lsn, end: span.end, major: self.first.major, header: span.header, body: body.unwrap_or_default() }
+        Record {
+            lsn: span.lsn,
+            end: span.end,
+            major: self.first.major,
+            header: span.header,
+            body: body.unwrap_or_default(),
+            layout: span.layout,
+        }
     }
 
     fn next_span(&mut self, bytes: &[u8]) -> Result<Span, Stop> {
@@ -302,8 +311,8 @@ impl Scan {
             return Err(self.ended(pos, Reason::Crc));
         }
         let end = align(pos + total as usize);
-        self.accept(lsn, end, header, body)?;
-        Ok(Span { lsn, end: self.lsn_at(end), header, body: Some(pos + HEADER..pos + total as usize) })
+        let layout = self.accept(lsn, end, header, body)?;
+        Ok(Span { lsn, end: self.lsn_at(end), header, layout, body: Some(pos + HEADER..pos + total as usize) })
     }
 
     /// Goes on with a record that spans pages. `None`: it is broken, and the page at hand replaces it.
@@ -344,8 +353,7 @@ impl Scan {
             let assembly = std::mem::take(&mut self.assembly);
             let accepted = self.accept(lsn, end, header, assembly.kept().get(HEADER..).unwrap_or_default());
             self.assembly = assembly;
-            accepted?;
-            return Ok(Some(Span { lsn, end: self.lsn_at(end), header, body: None }));
+            return Ok(Some(Span { lsn, end: self.lsn_at(end), header, layout: accepted?, body: None }));
         }
     }
 
@@ -358,7 +366,8 @@ impl Scan {
     }
 
     /// Takes note of a good record whose aligned end is at offset `end`.
-    fn accept(&mut self, lsn: Lsn, end: usize, header: Header, body: &[u8]) -> Result<(), Stop> {
+    fn accept(&mut self, lsn: Lsn, end: usize, header: Header, body: &[u8]) -> Result<Layout, Stop> {
+        let layout = layout_of(&header, body, self.first.major).ok_or_else(|| self.ended_at(lsn, Reason::Malformed))?;
         let replaces = header.rmgr == Rmgr::XLOG && header.operation() == 0xD0;
         if replaces || self.broken.is_some() {
             self.check_replacement(replaces, body).map_err(|reason| self.ended_at(lsn, reason))?;
@@ -371,7 +380,7 @@ impl Scan {
         }
         self.prev = Some(lsn);
         self.last = Some((lsn, self.lsn_at(end)));
-        Ok(())
+        Ok(layout)
     }
 
     /// The record after a broken one, and only that, names the broken one's place (`xl_overwrite_contrecord`).
@@ -487,6 +496,11 @@ fn first_page(bytes: &[u8], size: SegmentSize) -> Result<PageHeader, Reason> {
         return Err(Reason::PageHeader);
     }
     Ok(header)
+}
+
+/// The parts of a checked record; those of one that was not kept whole are not looked for.
+pub fn layout_of(header: &Header, body: &[u8], major: Major) -> Option<Layout> {
+    if body.len() + HEADER == header.total_length as usize { Layout::parse(body, major) } else { Some(Layout::default()) }
 }
 
 /// Rounds up to the alignment of record starts (`MAXALIGN`).
