@@ -2,10 +2,24 @@
 //!
 //! Nothing here touches the host. Every parser takes hostile input: it returns an error value, never panics.
 
+pub(crate) mod bytes;
+pub mod checksum;
+pub mod control;
+pub(crate) mod decimal;
+pub mod history;
 pub mod lsn;
+pub mod manifest;
+pub mod page;
+pub mod pidfile;
 pub mod segment;
 
+pub use checksum::{Algorithm, Checksum, Hasher};
+pub use control::{ClusterState, ControlFile, WalLevel};
+pub use history::{Ancestor, History, TimelineEnd};
 pub use lsn::{Lsn, Timeline};
+pub use manifest::{Manifest, ManifestFile, WalRange, is_exempt};
+pub use page::{LongHeader, PageHeader, PageVerdict, SegmentExpectation, check_segment_page, magic_major};
+pub use pidfile::PostmasterPid;
 pub use segment::{SegmentName, SegmentSize};
 
 /// A parser's complaint, in words for a `cause:` line.
