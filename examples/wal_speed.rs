@@ -6,8 +6,8 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use pitr::error::{At, Error, Result};
-use pitr::pg::{SegmentName, SegmentSize};
-use pitr::wal::{Rmgr, SegmentSource, Timelines, Walk};
+use pitr::pg::{History, SegmentName, SegmentSize};
+use pitr::wal::{Rmgr, SegmentSource, Walk};
 
 struct Directory(PathBuf, SegmentSize);
 
@@ -32,7 +32,7 @@ fn main() -> Result<()> {
     let bytes = std::fs::metadata(directory.join(&first)).at("stat", &first)?.len();
     let size = SegmentSize::new(bytes as u32).map_err(|e| Error::usage(e.to_string()))?;
     let name = SegmentName::parse(&first, size).ok_or_else(|| Error::usage("not a segment name"))?;
-    let mut walk = Walk::from_segment(Directory(directory, size), size, Timelines::only(name.timeline), None, name.number);
+    let mut walk = Walk::from_segment(Directory(directory, size), size, History::root(name.timeline), None, name.number);
     let begin = Instant::now();
     let mut counts = [0u64; 256];
     while let Some(record) = walk.next()? {

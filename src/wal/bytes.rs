@@ -45,7 +45,6 @@ impl<'a> Fields<'a> {
         self.take(length).map(|_| ())
     }
 
-
     pub(crate) fn u32(&mut self) -> Option<u32> {
         u32(self.take(4)?, 0)
     }

@@ -21,13 +21,11 @@ pub mod end;
 pub mod page;
 pub mod record;
 pub mod scan;
-pub mod timelines;
 pub mod transaction;
 pub mod walk;
 
 pub use block::{Block, Fork, Layout, RelationFile};
 pub use end::{EndOfWal, Reason};
 pub use record::{Header, Record, Rmgr};
-pub use timelines::Timelines;
 pub use transaction::PgTime;
 pub use walk::{SegmentSource, Walk};

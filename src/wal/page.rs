@@ -1,47 +1,23 @@
-//! Page headers (`XLogPageHeaderData`, access/xlog_internal.h).
+//! Page headers, judged for reading records from them.
 //!
-//! The first page of a segment has the long form of 40 bytes, every other page 24.
+//! The header itself is parsed by [`crate::pg::page`]. Here come the rules that only a reader of records
+//! needs: which bytes continue a record.
 
 use serde::{Deserialize, Serialize};
 
 use super::Reason;
-use super::bytes::{u16, u32, u64};
-use crate::pg::{Lsn, Timeline};
-
-/// Smallest page that is parsed; also the size of the short header.
-pub const SHORT_HEADER: usize = 24;
-/// Size of the header of a segment's first page.
-pub const LONG_HEADER: usize = 40;
-
-const FIRST_IS_CONTRECORD: u16 = 0x0001;
-const IS_LONG: u16 = 0x0002;
-const FIRST_IS_OVERWRITE_CONTRECORD: u16 = 0x0008;
-const ALL_FLAGS: u16 = 0x000F;
+use crate::pg::page::{self, FIRST_IS_CONTRECORD, FIRST_IS_OVERWRITE_CONTRECORD};
+use crate::pg::{LongHeader, Lsn, Timeline};
 
 /// PostgreSQL major whose WAL a page holds; the layout of records depends on nothing else.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
-pub struct Major(pub u8);
+pub struct Major(pub u32);
 
-impl Major {
-    /// The major that writes this `xlp_magic` (`XLOG_PAGE_MAGIC`).
-    pub fn of_magic(magic: u16) -> Option<Major> {
-        Some(Major(match magic {
-            0xD106 => 13,
-            0xD10D => 14,
-            0xD110 => 15,
-            0xD113 => 16,
-            0xD116 => 17,
-            0xD118 => 18,
-            _ => return None,
-        }))
-    }
-}
-
-/// One page's header, parsed; [`PageHeader::parse`] checked what the page alone can tell.
+/// One page's header; what the page alone can tell was checked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct PageHeader {
-    /// From `xlp_magic`.
+pub struct Page {
+    /// Major that wrote it.
     pub major: Major,
     /// Timeline of the page's first record.
     pub timeline: Timeline,
@@ -49,70 +25,49 @@ pub struct PageHeader {
     pub address: Lsn,
     /// Bytes of a record that began on an earlier page, including what continues on later ones; 0 if none.
     pub remaining: u32,
-    /// The page begins with the rest of a record.
-    pub continues: bool,
     /// The page begins with the record that replaces a broken one.
     pub overwrites: bool,
+    /// Bytes of the header.
+    pub header: usize,
     /// Present on a segment's first page.
     pub long: Option<LongHeader>,
 }
 
-/// What only a segment's first page carries (`XLogLongPageHeaderData`).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct LongHeader {
-    /// The cluster's system identifier.
-    pub system_identifier: u64,
-    /// Bytes of a segment.
-    pub segment_size: u32,
-    /// Bytes of a page.
-    pub block_size: u32,
-}
-
-impl PageHeader {
-    /// Parses the header at the beginning of `page`.
+impl Page {
+    /// Parses the header at the beginning of `bytes`.
     ///
     /// # Errors
     /// [`Reason::ShortSegment`] when the bytes end, [`Reason::ZeroPage`], [`Reason::PageHeader`].
-    pub fn parse(page: &[u8]) -> Result<PageHeader, Reason> {
-        let short = page.first_chunk::<SHORT_HEADER>().ok_or(Reason::ShortSegment)?;
-        let major = match u16(short, 0) {
-            Some(magic) => Major::of_magic(magic),
-            None => None,
-        };
-        let Some(major) = major else {
-            return Err(if short.iter().all(|b| *b == 0) { Reason::ZeroPage } else { Reason::PageHeader });
-        };
-        let flags = u16(short, 2).unwrap_or_default();
-        let header = PageHeader {
-            major,
-            timeline: Timeline(u32(short, 4).unwrap_or_default()),
-            address: Lsn(u64(short, 8).unwrap_or_default()),
-            remaining: u32(short, 16).unwrap_or_default(),
-            continues: flags & FIRST_IS_CONTRECORD != 0,
-            overwrites: flags & FIRST_IS_OVERWRITE_CONTRECORD != 0,
-            long: if flags & IS_LONG != 0 { Some(LongHeader::parse(page)?) } else { None },
-        };
+    pub fn parse(bytes: &[u8]) -> Result<Page, Reason> {
+        let header = page::PageHeader::parse(bytes).map_err(|_| unreadable(bytes))?;
+        let continues = header.info & FIRST_IS_CONTRECORD != 0;
+        let overwrites = header.info & FIRST_IS_OVERWRITE_CONTRECORD != 0;
         // A page is written from zeroed memory, and the two continuation flags exclude each other.
-        let consistent = (header.remaining != 0) == header.continues && !(header.continues && header.overwrites);
-        if flags & !ALL_FLAGS != 0 || !consistent || header.timeline.0 == 0 {
+        let consistent = (header.remaining != 0) == continues && !(continues && overwrites);
+        if !consistent || header.timeline.0 == 0 {
             return Err(Reason::PageHeader);
         }
-        Ok(header)
+        Ok(Page {
+            major: Major(header.major().ok_or(Reason::PageHeader)?),
+            timeline: header.timeline,
+            address: header.address,
+            remaining: header.remaining,
+            overwrites,
+            header: header.size() as usize,
+            long: header.long,
+        })
     }
 
-    /// Bytes of this header.
-    pub fn size(&self) -> usize {
-        if self.long.is_some() { LONG_HEADER } else { SHORT_HEADER }
+    /// The page begins with the rest of a record.
+    pub fn continues(&self) -> bool {
+        self.remaining != 0
     }
 }
 
-impl LongHeader {
-    fn parse(page: &[u8]) -> Result<LongHeader, Reason> {
-        let long = page.first_chunk::<LONG_HEADER>().ok_or(Reason::ShortSegment)?;
-        Ok(LongHeader {
-            system_identifier: u64(long, 24).unwrap_or_default(),
-            segment_size: u32(long, 32).unwrap_or_default(),
-            block_size: u32(long, 36).unwrap_or_default(),
-        })
+fn unreadable(bytes: &[u8]) -> Reason {
+    match bytes.first_chunk::<24>() {
+        None => Reason::ShortSegment,
+        Some(header) if header.iter().all(|b| *b == 0) => Reason::ZeroPage,
+        Some(_) => Reason::PageHeader,
     }
 }

@@ -10,11 +10,10 @@ use std::ops::Range;
 use super::assembly::{Assembly, check_header};
 use super::block::Layout;
 use super::bytes::{u32, u64};
-use super::page::{Major, PageHeader};
+use super::page::{Major, Page};
 use super::record::{self, HEADER, Header, MAX_LENGTH, Record, Rmgr};
-use super::timelines::Timelines;
 use super::{EndOfWal, Reason};
-use crate::pg::{Lsn, SegmentName, SegmentSize, Timeline};
+use crate::pg::{History, Lsn, SegmentName, SegmentSize, Timeline};
 
 pub use super::assembly::KEPT;
 
@@ -40,7 +39,7 @@ pub struct Checks {
     /// The cluster's identifier.
     pub system_identifier: Option<u64>,
     /// The history of the timeline that is read.
-    pub timelines: Option<Timelines>,
+    pub history: Option<History>,
 }
 
 /// The end of a record that began in an earlier segment.
@@ -99,7 +98,7 @@ pub struct Scan {
     start: Lsn,
     size: usize,
     block: usize,
-    first: PageHeader,
+    first: Page,
     checks: Checks,
     /// Offset of the next byte to read; on a page boundary the page's header comes first.
     pos: usize,
@@ -191,10 +190,10 @@ impl Scan {
     fn take_head(&mut self, bytes: &[u8]) -> Result<(), (Lsn, Reason)> {
         if self.first.overwrites {
             self.broken = Some(Broken::Before);
-            self.pos = self.first.size();
+            self.pos = self.first.header;
             return Ok(());
         }
-        if !self.first.continues {
+        if !self.first.continues() {
             return Ok(());
         }
         self.head.remaining = self.first.remaining;
@@ -205,8 +204,8 @@ impl Scan {
             if header.remaining as usize != missing {
                 return Err((at, Reason::Continuation));
             }
-            let from = self.pos + header.size();
-            let take = missing.min(self.block - header.size());
+            let from = self.pos + header.header;
+            let take = missing.min(self.block - header.header);
             let piece = bytes.get(from..from + take).ok_or((at, Reason::ShortSegment))?;
             self.head.bytes.extend_from_slice(piece);
             missing -= take;
@@ -224,13 +223,13 @@ impl Scan {
         let in_page = offset & (self.block - 1);
         let page = offset - in_page;
         let header = self.page(bytes, page).map_err(|reason| (self.lsn_at(page), reason))?;
-        let first = header.size() + align(header.remaining as usize);
-        if offset % 8 != 0 || (in_page != 0 && in_page < first) || (in_page == 0 && header.continues) {
+        let first = header.header + align(header.remaining as usize);
+        if offset % 8 != 0 || (in_page != 0 && in_page < first) || (in_page == 0 && header.continues()) {
             return Err(wrong);
         }
         self.pos = offset;
-        if header.overwrites && (in_page == 0 || in_page == header.size()) {
-            self.pos = page + header.size();
+        if header.overwrites && (in_page == 0 || in_page == header.header) {
+            self.pos = page + header.header;
         }
         Ok(())
     }
@@ -276,10 +275,10 @@ impl Scan {
         }
         if self.pos & (self.block - 1) == 0 {
             let header = self.page(bytes, self.pos).map_err(|reason| self.ended(self.pos, reason))?;
-            if header.continues || header.overwrites {
-                return Err(self.ended(self.pos, if header.continues { Reason::Continuation } else { Reason::Overwrite }));
+            if header.continues() || header.overwrites {
+                return Err(self.ended(self.pos, if header.continues() { Reason::Continuation } else { Reason::Overwrite }));
             }
-            self.pos += header.size();
+            self.pos += header.header;
         }
         let pos = self.pos;
         let lsn = self.lsn_at(pos);
@@ -330,15 +329,15 @@ impl Scan {
                 }
                 self.assembling = false;
                 self.broken = Some(Broken::At(self.assembly.lsn()));
-                self.pos = page + header.size();
+                self.pos = page + header.header;
                 return Ok(None);
             }
             let missing = self.assembly.missing();
-            if !header.continues || header.remaining as usize != missing {
+            if !header.continues() || header.remaining as usize != missing {
                 return Err(self.ended(page, Reason::Continuation));
             }
-            let from = page + header.size();
-            let take = missing.min(self.block - header.size());
+            let from = page + header.header;
+            let take = missing.min(self.block - header.header);
             let piece = bytes.get(from..from + take).ok_or_else(|| self.ended(page, Reason::ShortSegment))?;
             self.assembly.push(piece);
             self.check_assembled_header(page)?;
@@ -399,8 +398,8 @@ impl Scan {
     }
 
     /// Parses the page header at offset `at` and checks that it is this segment's and this place's.
-    fn page(&mut self, bytes: &[u8], at: usize) -> Result<PageHeader, Reason> {
-        let header = PageHeader::parse(bytes.get(at..).unwrap_or_default())?;
+    fn page(&mut self, bytes: &[u8], at: usize) -> Result<Page, Reason> {
+        let header = Page::parse(bytes.get(at..).unwrap_or_default())?;
         let address = self.lsn_at(at);
         if header.long.is_some() != (at == 0) {
             return Err(Reason::PageHeader);
@@ -414,7 +413,7 @@ impl Scan {
         if at == 0 && self.checks.system_identifier.is_some_and(|id| header.long.is_none_or(|long| long.system_identifier != id)) {
             return Err(Reason::SystemIdentifier);
         }
-        let expected = self.checks.timelines.as_ref().map(|timelines| timelines.at(address));
+        let expected = self.checks.history.as_ref().map(|history| history.timeline_at(address));
         let before = self.runs.last().map_or(Timeline(0), |(_, timeline)| *timeline);
         if header.timeline > self.name.timeline || header.timeline < before || expected.is_some_and(|t| t != header.timeline) {
             return Err(Reason::Timeline);
@@ -446,11 +445,11 @@ impl Scan {
     }
 
     /// The first page's header.
-    pub fn first_page(&self) -> &PageHeader {
+    pub fn first_page(&self) -> &Page {
         &self.first
     }
 
-    /// Timelines of the pages read, each with the first page that has it.
+    /// History of the pages read, each with the first page that has it.
     pub fn timelines(&self) -> &[(Lsn, Timeline)] {
         &self.runs
     }
@@ -482,13 +481,13 @@ impl Scan {
 }
 
 /// Parses the first page's header and compares the sizes it gives.
-fn first_page(bytes: &[u8], size: SegmentSize) -> Result<PageHeader, Reason> {
+fn first_page(bytes: &[u8], size: SegmentSize) -> Result<Page, Reason> {
     if bytes.len() as u64 > size.bytes() {
         return Err(Reason::SegmentSize);
     }
-    let header = PageHeader::parse(bytes)?;
+    let header = Page::parse(bytes)?;
     let long = header.long.ok_or(Reason::PageHeader)?;
-    if u64::from(long.segment_size) != size.bytes() {
+    if long.segment_size != size {
         return Err(Reason::SegmentSize);
     }
     // XLOG_BLCKSZ is one of 1 to 64 kB (configure --with-wal-blocksize).

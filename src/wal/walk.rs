@@ -1,13 +1,12 @@
-//! Records from an LSN on, over segments and timelines.
+//! Records from an LSN on, over segments and history.
 //!
 //! The walk reads the newest timeline's file of each segment, as recovery does where that file is there, and
 //! never falls back to an ancestor's: that would replay past the fork unseen.
 
 use super::scan::{Advance, Checks, Outcome, Scan, Start};
-use super::timelines::Timelines;
 use super::{EndOfWal, Reason, Record};
 use crate::error::Result;
-use crate::pg::{Lsn, SegmentName, SegmentSize};
+use crate::pg::{History, Lsn, SegmentName, SegmentSize};
 
 /// Where whole, decompressed segments come from.
 pub trait SegmentSource {
@@ -26,7 +25,7 @@ pub trait SegmentSource {
 pub struct Walk<S: SegmentSource> {
     source: S,
     size: SegmentSize,
-    timelines: Timelines,
+    history: History,
     system_identifier: Option<u64>,
     current: Option<(Scan, S::Bytes)>,
     /// The segment to open next, and how.
@@ -39,14 +38,14 @@ pub struct Walk<S: SegmentSource> {
 impl<S: SegmentSource> Walk<S> {
     /// A read from the record that starts at `from` (or after the page header that is there).
     /// `system_identifier` is demanded of every segment; without it, the first segment's is.
-    pub fn new(source: S, size: SegmentSize, timelines: Timelines, system_identifier: Option<u64>, from: Lsn) -> Walk<S> {
+    pub fn new(source: S, size: SegmentSize, history: History, system_identifier: Option<u64>, from: Lsn) -> Walk<S> {
         let next = (size.number(from), Start::At(from));
-        Walk { source, size, timelines, system_identifier, current: None, next, last: None, end: None }
+        Walk { source, size, history, system_identifier, current: None, next, last: None, end: None }
     }
 
     /// A read from the first record that starts in segment `number` or, where a record leads past it, later.
-    pub fn from_segment(source: S, size: SegmentSize, timelines: Timelines, system_identifier: Option<u64>, number: u64) -> Walk<S> {
-        let walk = Walk::new(source, size, timelines, system_identifier, size.start(number));
+    pub fn from_segment(source: S, size: SegmentSize, history: History, system_identifier: Option<u64>, number: u64) -> Walk<S> {
+        let walk = Walk::new(source, size, history, system_identifier, size.start(number));
         Walk { next: (number, Start::Unknown), ..walk }
     }
 
@@ -85,7 +84,7 @@ impl<S: SegmentSource> Walk<S> {
     /// Opens the next segment; `false` when WAL ends before it.
     fn open(&mut self) -> Result<bool> {
         let number = self.next.0;
-        let name = self.timelines.segment(number, self.size);
+        let name = SegmentName { timeline: self.history.timeline_of_segment(number, self.size), number };
         let begin = self.size.start(number);
         let start = std::mem::replace(&mut self.next.1, Start::Unknown);
         let Some(bytes) = self.source.segment(name)? else {
@@ -97,7 +96,7 @@ impl<S: SegmentSource> Walk<S> {
             self.end_with(EndOfWal { lsn, at: begin, reason: Reason::MissingSegment, last_record: None, last_record_end: None });
             return Ok(false);
         };
-        let checks = Checks { system_identifier: self.system_identifier, timelines: Some(self.timelines.clone()) };
+        let checks = Checks { system_identifier: self.system_identifier, history: Some(self.history.clone()) };
         match Scan::open(bytes.as_ref(), name, self.size, checks, start) {
             Ok(scan) => {
                 self.system_identifier = scan.first_page().long.map(|long| long.system_identifier);
