@@ -1,5 +1,7 @@
 //! A record put together from the pages, or segments, it lies on.
 
+use serde::{Deserialize, Serialize};
+
 use super::Reason;
 use super::record::{self, HEADER, Header};
 use crate::pg::Lsn;
@@ -9,11 +11,12 @@ use crate::pg::Lsn;
 pub const KEPT: usize = 64 << 20;
 
 /// A record that has begun. Its buffer grows with the bytes that really came, never by the announced length.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Assembly {
     lsn: Lsn,
     total: u32,
     have: usize,
+    #[serde(with = "super::bytes::as_hex")]
     kept: Vec<u8>,
     /// CRC-32C of what came after the header.
     crc: u32,
@@ -49,6 +52,11 @@ impl Assembly {
     /// The bytes from the header on, at most [`KEPT`].
     pub fn kept(&self) -> &[u8] {
         &self.kept
+    }
+
+    /// The header, if it is complete.
+    pub fn header(&self) -> Option<Header> {
+        Header::parse(&self.kept)
     }
 
     /// The header, once, as soon as it is complete.

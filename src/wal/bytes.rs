@@ -1,6 +1,13 @@
 //! Little-endian integers in byte slices; `None` past the end. WAL is native-endian, and the magic of a page
 //! proves that it was written little-endian.
 
+use crate::pg::Malformed;
+
+/// The complaint about a record whose checksum is right and whose payload is not what its operation has.
+pub(crate) fn unfit() -> Malformed {
+    Malformed::new("the record's payload does not fit its operation")
+}
+
 /// `N` bytes at `at`.
 pub(crate) fn chunk<const N: usize>(bytes: &[u8], at: usize) -> Option<&[u8; N]> {
     bytes.get(at..)?.first_chunk::<N>()
@@ -84,5 +91,18 @@ impl<'a> Fields<'a> {
         let found = text(self.0);
         self.skip(end + 1)?;
         Some(found)
+    }
+}
+
+/// Bytes as hexadecimal text: JSON would spend four characters on each.
+pub(crate) mod as_hex {
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    pub(crate) fn serialize<S: Serializer>(bytes: &[u8], serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&hex::encode(bytes))
+    }
+
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<u8>, D::Error> {
+        hex::decode(String::deserialize(deserializer)?).map_err(serde::de::Error::custom)
     }
 }

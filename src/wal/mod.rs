@@ -5,7 +5,11 @@
 //! CRC-32C were found good. Where reading stops, [`EndOfWal`] says where and why; whether that is the normal
 //! end or a gap is the caller's knowledge (is there a later segment of the same history?).
 //!
-//! * [`page`], [`record`]: the two headers. [`scan`]: records of one segment. [`walk`]: records of many.
+//! Two ways to read: [`walk`] gives the records one by one from an LSN on; [`summary`] reads one segment by
+//! itself, in parallel with others, and [`chain`] joins the results to the same proof.
+//!
+//! * [`page`], [`record`], [`block`]: what surrounds every record. [`scan`]: the records of one segment.
+//! * [`transaction`], [`heap`], [`xlog`], [`standby`], [`storage`]: what records say. [`effects`]: their sum.
 //!
 //! # Bytes that no check covers
 //!
@@ -17,12 +21,19 @@
 pub mod assembly;
 pub mod block;
 pub(crate) mod bytes;
+pub mod chain;
+pub mod effects;
 pub mod end;
+pub mod heap;
 pub mod page;
 pub mod record;
 pub mod scan;
+pub mod standby;
+pub mod storage;
+pub mod summary;
 pub mod transaction;
 pub mod walk;
+pub mod xlog;
 
 pub use block::{Block, Fork, Layout, RelationFile};
 pub use end::{EndOfWal, Reason};

@@ -7,11 +7,14 @@
 
 use std::ops::Range;
 
+use serde::{Deserialize, Serialize};
+
 use super::assembly::{Assembly, check_header};
 use super::block::Layout;
 use super::bytes::{u32, u64};
 use super::page::{Major, Page};
 use super::record::{self, HEADER, Header, MAX_LENGTH, Record, Rmgr};
+use super::summary::PageRun;
 use super::{EndOfWal, Reason};
 use crate::pg::{History, Lsn, SegmentName, SegmentSize, Timeline};
 
@@ -43,11 +46,14 @@ pub struct Checks {
 }
 
 /// The end of a record that began in an earlier segment.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Head {
     /// `xlp_rem_len` of the segment's first page: bytes still missing at its start; 0 if none.
     pub remaining: u32,
+    /// Where the segment's own records begin, if the record ends here.
+    pub end: Lsn,
     /// The bytes found; fewer than `remaining` when the record continues past this segment.
+    #[serde(with = "super::bytes::as_hex")]
     pub bytes: Vec<u8>,
     /// The segment begins with the record that replaces a broken one, which was at this place.
     pub replaces: Option<Lsn>,
@@ -113,7 +119,7 @@ pub struct Scan {
     /// The first record may be one that replaces another.
     at_start: bool,
     head: Head,
-    runs: Vec<(Lsn, Timeline)>,
+    runs: Vec<PageRun>,
     stop: Option<Stop>,
 }
 
@@ -210,6 +216,7 @@ impl Scan {
             self.head.bytes.extend_from_slice(piece);
             missing -= take;
             self.pos = align(from + take);
+            self.head.end = self.lsn_at(self.pos);
             if missing == 0 || self.pos >= self.size {
                 return Ok(());
             }
@@ -414,12 +421,13 @@ impl Scan {
             return Err(Reason::SystemIdentifier);
         }
         let expected = self.checks.history.as_ref().map(|history| history.timeline_at(address));
-        let before = self.runs.last().map_or(Timeline(0), |(_, timeline)| *timeline);
+        let before = self.runs.last().map_or(Timeline(0), |run| run.timeline);
         if header.timeline > self.name.timeline || header.timeline < before || expected.is_some_and(|t| t != header.timeline) {
             return Err(Reason::Timeline);
         }
-        if header.timeline != before {
-            self.runs.push((address, header.timeline));
+        match self.runs.last_mut() {
+            Some(run) if header.timeline == before => run.last = address,
+            _ => self.runs.push(PageRun { timeline: header.timeline, first: address, last: address }),
         }
         // A continuation longer than any record is refused before anything is collected for it.
         if header.remaining > MAX_LENGTH { Err(Reason::Continuation) } else { Ok(header) }
@@ -450,7 +458,7 @@ impl Scan {
     }
 
     /// History of the pages read, each with the first page that has it.
-    pub fn timelines(&self) -> &[(Lsn, Timeline)] {
+    pub fn timelines(&self) -> &[PageRun] {
         &self.runs
     }
 

@@ -3,10 +3,10 @@
 use serde::{Deserialize, Serialize};
 
 use super::block::RelationFile;
-use super::bytes::Fields;
+use super::bytes::{Fields, unfit};
 use super::page::Major;
 use super::record::Record;
-use crate::pg::Lsn;
+use crate::pg::{Lsn, Malformed};
 
 /// A `timestamptz`: microseconds since 2000-01-01 00:00:00 UTC. Commit times are taken before the record gets
 /// its place: they do not rise strictly with the LSN.
@@ -142,26 +142,33 @@ const HAS_DROPPED_STATS: u32 = 0x100;
 const WITH_MORE: u32 = HAS_SUBXACTS | HAS_DROPPED | HAS_INVALIDATIONS | HAS_TWOPHASE | HAS_ORIGIN | HAS_LOCKS | HAS_GID | HAS_DROPPED_STATS;
 
 impl Transaction {
-    /// Decodes a record of [`super::Rmgr::TRANSACTION`]; `None` when its payload is not what it must be.
-    pub fn parse(record: &Record<'_>) -> Option<Transaction> {
-        let mut fields = Fields::new(record.main());
-        let info = record.header.info;
-        let xid = record.header.xid;
-        Some(match info & 0x70 {
-            0x00 => Transaction::Commit(finish(&mut fields, info, xid, record.major)?),
-            0x20 => Transaction::Abort(finish(&mut fields, info, xid, record.major)?),
-            0x30 => Transaction::CommitPrepared(finish(&mut fields, info, xid, record.major)?),
-            0x40 => Transaction::AbortPrepared(finish(&mut fields, info, xid, record.major)?),
-            0x10 => Transaction::Prepare(prepared(record.main(), record.major)?),
-            0x50 => {
-                let top = fields.u32()?;
-                let count = fields.count()?;
-                Transaction::Assignment { top, subxids: fields.u32s(count)? }
-            }
-            0x60 if record.major >= Major(14) => Transaction::Invalidations,
-            _ => return None,
-        })
+    /// Decodes a record of [`super::Rmgr::TRANSACTION`].
+    ///
+    /// # Errors
+    /// When the payload is not what it must be.
+    pub fn parse(record: &Record<'_>) -> Result<Transaction, Malformed> {
+        parse(record).ok_or_else(unfit)
     }
+}
+
+fn parse(record: &Record<'_>) -> Option<Transaction> {
+    let mut fields = Fields::new(record.main());
+    let info = record.header.info;
+    let xid = record.header.xid;
+    Some(match info & 0x70 {
+        0x00 => Transaction::Commit(finish(&mut fields, info, xid, record.major)?),
+        0x20 => Transaction::Abort(finish(&mut fields, info, xid, record.major)?),
+        0x30 => Transaction::CommitPrepared(finish(&mut fields, info, xid, record.major)?),
+        0x40 => Transaction::AbortPrepared(finish(&mut fields, info, xid, record.major)?),
+        0x10 => Transaction::Prepare(prepared(record.main(), record.major)?),
+        0x50 => {
+            let top = fields.u32()?;
+            let count = fields.count()?;
+            Transaction::Assignment { top, subxids: fields.u32s(count)? }
+        }
+        0x60 if record.major >= Major(14) => Transaction::Invalidations,
+        _ => return None,
+    })
 }
 
 /// The parts follow each other without padding, each present if its bit in xinfo is set.
