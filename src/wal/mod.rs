@@ -10,6 +10,7 @@
 //!
 //! * [`page`], [`record`], [`block`]: what surrounds every record. [`scan`]: the records of one segment.
 //! * [`transaction`], [`heap`], [`xlog`], [`standby`], [`storage`]: what records say. [`effects`]: their sum.
+//! * [`ledger`]: transactions put together. [`resolve`]: what a recovery target means.
 //!
 //! # Bytes that no check covers
 //!
@@ -25,8 +26,10 @@ pub mod chain;
 pub mod effects;
 pub mod end;
 pub mod heap;
+pub mod ledger;
 pub mod page;
 pub mod record;
+pub mod resolve;
 pub mod scan;
 pub mod standby;
 pub mod storage;
