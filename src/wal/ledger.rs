@@ -210,7 +210,7 @@ impl Ledger {
                 sink(Entry::Prepared { lsn, end, xid, prepared });
             }
             What::Assignment(_) => {}
-            What::Running(running) => self.running(&running),
+            What::Running(running) => self.running(lsn, &running),
             What::Xlog(xlog) => self.xlog(lsn, end, *xlog, sink),
             What::Storage(change) => {
                 let (xid, change) = *change;
@@ -278,7 +278,7 @@ impl Ledger {
                 let Checkpoint { next_xid, shutdown, timeline, previous, .. } = *checkpoint;
                 self.epoch.0 = self.epoch.0.max(next_xid);
                 if shutdown {
-                    self.forget(|_| true);
+                    self.forget(lsn, |_| true);
                 }
                 if timeline != previous {
                     sink(Entry::Timeline { lsn, timeline, previous });
@@ -289,22 +289,23 @@ impl Ledger {
     }
 
     /// The first such record tells what ran before; each one tells what no longer runs.
-    fn running(&mut self, running: &Running) {
+    fn running(&mut self, lsn: Lsn, running: &Running) {
         if !self.seen_running {
             self.seen_running = true;
-            let unseen = running.xids.iter().filter(|xid| !self.open.contains_key(xid));
+            let unseen = running.xids.iter().filter(|xid| self.open.get(xid).is_none_or(|work| work.first > lsn));
             self.before.extend(unseen.map(|xid| (*xid, ())));
         }
         let oldest = running.oldest_running;
-        self.forget(|xid| (xid.wrapping_sub(oldest) as i32) < 0);
+        self.forget(lsn, |xid| (xid.wrapping_sub(oldest) as i32) < 0);
     }
 
-    /// Drops transactions that can no longer commit. Those that are prepared can.
-    fn forget(&mut self, ended: impl Fn(u32) -> bool) {
+    /// Drops transactions that began before `lsn` and can no longer commit. Those that are prepared can. (Work is
+    /// added ahead of the events of its run of records, so that younger transactions may be there already.)
+    fn forget(&mut self, lsn: Lsn, ended: impl Fn(u32) -> bool) {
         let held: std::collections::HashSet<u32> =
             self.prepared.values().flat_map(|p| std::iter::once(p.xid).chain(p.subxids.iter().copied())).collect();
         let keep = |xid: u32| held.contains(&xid) || !ended(xid);
-        self.open.retain(|xid, _| keep(*xid));
+        self.open.retain(|xid, work| work.first >= lsn || keep(*xid));
         self.storage.retain(|xid, _| keep(*xid));
         self.before.retain(|xid, ()| keep(*xid));
     }
