@@ -1,1 +1,12 @@
 //! One integration binary: real clusters, real files.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a failed assumption of a test is a failed test"
+)]
+
+mod store;
+mod store_real;

@@ -49,6 +49,8 @@ pub struct CatalogueEntry {
     pub unpacked_bytes: Option<u64>,
     /// OID and location of each tablespace.
     pub tablespaces: Vec<(u32, String)>,
+    /// Whether these are all. In a compressed tarball of copied files a link may come later than was looked.
+    pub tablespaces_known: bool,
     /// Why it cannot be used; empty for a usable one.
     pub problems: Vec<Problem>,
 }
@@ -103,6 +105,7 @@ impl CatalogueEntry {
             compressed_bytes: 0,
             unpacked_bytes: None,
             tablespaces: Vec::new(),
+            tablespaces_known: false,
             problems: Vec::new(),
         }
     }
@@ -306,7 +309,7 @@ fn file_backup(dir: &Dir, entry: &Entry) -> Option<CatalogueEntry> {
         // Not a tar at all, or one that holds something else.
         Err(_) if !named_tar => return None,
         Ok(s) if s.root.is_none() && s.complete => return None,
-        Ok(s) if !s.is_tar && !named_tar => return None,
+        Ok(s) if s.members == 0 && !named_tar => return None,
         Ok(s) if s.root.is_none() && s.damage.is_none() => {
             backup.problem("no-data-directory", "no PostgreSQL data directory near its beginning", ANOTHER);
         }
@@ -327,6 +330,7 @@ fn take(backup: &mut CatalogueEntry, skimmed: Result<Skimmed>) {
     };
     backup.compression = seen.compression;
     backup.major = seen.major;
+    backup.tablespaces_known = seen.complete || seen.from_server;
     if seen.complete {
         backup.unpacked_bytes = backup.unpacked_bytes.or(Some(seen.content));
     }

@@ -265,6 +265,11 @@ impl<'a> Pass<'a> {
 
     fn file(&mut self, stream: &mut ArchiveStream, member: &Member, rel: &Path, before: u64) -> Result<()> {
         self.spaces.extend(tablespace_of(rel));
+        let name = rel.as_os_str().as_bytes();
+        if self.ledger.has(name) {
+            let what = format!("{} holds \"{}\" twice", stream.path().display(), rel.display());
+            return Err(Error::new(Kind::Check, what).cause("no two copies of a file can both be right"));
+        }
         let out = self.open_output(rel)?;
         let captured = CAPTURED.iter().find(|(name, _)| Path::new(name) == rel);
         let mut copy = Vec::new();
@@ -274,7 +279,6 @@ impl<'a> Pass<'a> {
             return Err(Error::new(Kind::Check, format!("{} holds a {name} of {} bytes", stream.path().display(), member.size))
                 .cause(format!("more than {most} bytes cannot be one")));
         }
-        let name = rel.as_os_str().as_bytes();
         let (algorithm, mut hasher) = self.ledger.hasher(name);
         loop {
             let n = stream.read(&mut self.buffer)?;
@@ -294,10 +298,7 @@ impl<'a> Pass<'a> {
             }
             self.report(stream, before)?;
         }
-        if !self.ledger.enter(name, member.size, algorithm, hasher) {
-            let what = format!("{} holds \"{}\" twice", stream.path().display(), rel.display());
-            return Err(Error::new(Kind::Check, what).cause("no two copies of a file can both be right"));
-        }
+        self.ledger.enter(name, member.size, algorithm, hasher);
         if let Some((name, _)) = captured {
             self.captured.insert(name, copy);
         }
