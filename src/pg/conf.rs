@@ -140,11 +140,17 @@ fn id_length(text: &str) -> usize {
     if text.starts_with(is_letter) { run(text, is_word) } else { 0 }
 }
 
-/// `{ID}` or `{ID}.{ID}`.
+/// `{ID}` or `{ID}.{ID}`, if the scanner finds no longer token there: `x-1` is one word and no name.
 fn name_length(text: &str) -> usize {
     let first = id_length(text);
     let second = after(text, first).strip_prefix('.').map_or(0, id_length);
-    if first > 0 && second > 0 { first + 1 + second } else { first }
+    let name = if second > 0 { first + 1 + second } else { first };
+    if name == unquoted_length(text) { name } else { 0 }
+}
+
+/// `{UNQUOTED_STRING}`: a letter, then letters, digits and `-._:/`.
+fn unquoted_length(text: &str) -> usize {
+    if text.starts_with(is_letter) { run(text, |c| is_word(c) || "-._:/".contains(c)) } else { 0 }
 }
 
 /// The longest of the scanner's tokens that may be a value; 0 if the longest token is none.
@@ -153,10 +159,9 @@ fn value_length(text: &str) -> usize {
         return string_length(text);
     }
     if text.starts_with(is_letter) {
-        let unquoted = run(text, |c| is_word(c) || "-._:/".contains(c));
         // At equal length the scanner takes a qualified name, which is no value: `a.b` must be quoted.
-        let name = name_length(text);
-        return if name == unquoted && name > id_length(text) { 0 } else { unquoted };
+        let qualified = name_length(text) > id_length(text);
+        return if qualified { 0 } else { unquoted_length(text) };
     }
     integer_length(text).max(real_length(text))
 }
@@ -276,7 +281,7 @@ mod tests {
         assert_eq!(parse_conf(""), Ok(vec![]));
     }
 
-    /// Each of these was given to a server's `SHOW`, and to the server as the line's value.
+    /// Each agrees with `pg_file_settings` of a running server (15).
     #[test]
     fn values_as_the_server_reads_them() {
         for (text, expected) in VALUES {
@@ -319,7 +324,9 @@ mod tests {
 
     #[test]
     fn refuses_in_numbers_not_words() {
-        for text in ["x", "x =", "= 5", "5 = 5", "x = $secret", "root:$6$abc:19000:0:99999:7:::", "x.y.z = 1", "x. = 1", "x;1"] {
+        for text in
+            ["x", "x =", "= 5", "5 = 5", "x = $secret", "root:$6$abc:19000:0:99999:7:::", "x.y.z = 1", "x. = 1", "x;1", "x-1", "x.5", "x."]
+        {
             let error = parse_conf(&format!("a = 1\n{text}\n")).unwrap_err();
             assert_eq!(error.0, "syntax error in line 2", "{text}");
         }
