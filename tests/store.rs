@@ -451,6 +451,13 @@ fn the_catalogue_names_what_cannot_be_used_and_omits_what_is_no_backup() {
         ("plain", "unsupported-form"),
     ];
     assert_eq!(ids, expected.map(|(name, id)| (name, id.to_string())));
+    bench.put("base.tar.gz", &gzip(&minimal("main/").end()));
+    bench.put("daily/base.tar.gz", &gzip(&minimal("main/").end()));
+    let found = catalogue(&[bench.path("backups")]).unwrap();
+    assert_eq!(found.len(), expected.len() + 2, "base.tar.gz among others hides none of them");
+    let daily = found.iter().find(|e| e.name == "daily").unwrap();
+    assert_eq!(daily.source.form, Form::Tarball { file: bench.path("backups/daily/base.tar.gz"), from_server: false });
+    assert_eq!(catalogue(&[bench.path("backups/base.tar.gz")]).unwrap().len(), 1, "a file named directly");
     let plain = catalogue(&[bench.path("backups/plain")]).unwrap();
     assert_eq!(plain.len(), 1, "a directory that is itself a backup");
     assert!(catalogue(&[bench.path("none")]).is_err());

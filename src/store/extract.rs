@@ -118,6 +118,9 @@ pub(super) const LARGEST_MANIFEST: u64 = 512 << 20;
 
 const MOST_NAMES: usize = 1000;
 
+/// A checksum is kept for each member. A cluster with more files than this is one of its kind; an archive is made in a minute.
+const MOST_MEMBERS: u64 = 10_000_000;
+
 /// What lies in an archive.
 #[derive(Clone)]
 enum Place {
@@ -143,6 +146,7 @@ struct Pass<'a> {
     dropped: Vec<String>,
     dropped_count: u64,
     files: u64,
+    members: u64,
     buffer: Vec<u8>,
 }
 
@@ -167,6 +171,7 @@ impl<'a> Pass<'a> {
             dropped: Vec::new(),
             dropped_count: 0,
             files: 0,
+            members: 0,
             buffer: vec![0; CHUNK],
         })
     }
@@ -209,6 +214,10 @@ impl<'a> Pass<'a> {
             Error::new(Kind::Check, format!("{} holds \"{}\", which is refused", stream.path().display(), member.path.escape_ascii()))
                 .cause(why)
         };
+        self.members += 1;
+        if self.members > MOST_MEMBERS {
+            return Err(refuse("more members than any data directory has files"));
+        }
         let path = clean(&member.path).map_err(refuse)?;
         let Some(rel) = self.rel(place, &path).map_err(refuse)? else {
             // Beside the data directory: what else a script packed.
