@@ -6,6 +6,7 @@
 // The lints on panics guard the program; a test speaks by panicking.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
+mod bad_input;
 mod harness;
 mod restore;
 mod support;

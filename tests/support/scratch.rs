@@ -1,5 +1,6 @@
 //! A directory for one test. At the end every process that stands in it is ended and it is removed.
 
+use std::cell::RefCell;
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::{Path, PathBuf};
@@ -15,6 +16,7 @@ use super::program;
 #[derive(Debug)]
 pub struct Scratch {
     dir: PathBuf,
+    mounts: RefCell<Vec<PathBuf>>,
 }
 
 impl Scratch {
@@ -25,7 +27,7 @@ impl Scratch {
         let made = tempfile::Builder::new().prefix(&format!("pitr-test-{topic}-")).tempdir_in(base).expect("make a scratch directory");
         let dir = made.keep().canonicalize().unwrap();
         fs::set_permissions(&dir, fs::Permissions::from_mode(0o711)).unwrap();
-        Scratch { dir }
+        Scratch { dir, mounts: RefCell::new(Vec::new()) }
     }
 
     /// The directory itself.
@@ -45,6 +47,13 @@ impl Scratch {
         fs::write(&path, content).unwrap();
         fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
         path
+    }
+
+    /// Mounts an empty tmpfs of `mib` MiB on an existing directory below this one, until the end of the test.
+    pub fn mount_tmpfs(&self, dir: &Path, mib: u32) {
+        assert!(dir.starts_with(&self.dir));
+        program::ok(program::program("mount").args(["-t", "tmpfs", "-o"]).arg(format!("size={mib}m")).arg("tmpfs").arg(dir));
+        self.mounts.borrow_mut().push(dir.to_path_buf());
     }
 
     /// Processes with anything below this directory.
@@ -75,6 +84,12 @@ impl Scratch {
 impl Drop for Scratch {
     fn drop(&mut self) {
         self.end_processes();
+        for dir in self.mounts.borrow().iter().rev() {
+            let unmounted = program::output(program::program("umount").arg(dir));
+            if unmounted.code != 0 {
+                eprintln!("{}", unmounted.stderr);
+            }
+        }
         if std::env::var_os("PITR_KEEP").is_some_and(|v| v == "1") {
             eprintln!("kept: {}", self.dir.display());
             return;
