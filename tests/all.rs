@@ -8,5 +8,6 @@
 
 mod bad_input;
 mod harness;
+mod lint;
 mod restore;
 mod support;
