@@ -6,6 +6,7 @@ use std::path::Path;
 
 use crate::support::cluster::Archive;
 use crate::support::program::{self, as_postgres, program};
+use crate::support::scratch::make_dir;
 use crate::support::story::{self, DATABASE};
 use crate::support::tree::{diff, snapshot_tree};
 use crate::support::{Pitr, Scratch, Story, TestCluster, process, recover_by_hand};
@@ -261,6 +262,29 @@ fn the_configuration_of_pitr_is_what_was_set() {
     assert!(entry.get("rto").is_none());
     let mode = fs::metadata(&pitr.config).unwrap().mode();
     assert_eq!(mode & 0o022, 0, "others could write the configuration: {mode:o}");
+    pitr.assert_nothing_left();
+}
+
+#[test]
+fn what_a_run_left_behind_is_found() {
+    let scratch = Scratch::new("left");
+    let cluster = TestCluster::builder(&scratch, "main").start();
+    let pitr = Pitr::for_cluster(&scratch, &cluster);
+    pitr.assert_nothing_left();
+    let staging = make_dir(&cluster.parent().join(".pitr-20261121T000000Z-1/data"), "postgres", "postgres", 0o700);
+    let state = make_dir(&pitr.state.join("runs/x"), "root", "root", 0o755);
+    let open = fs::File::create(state.join("journal")).unwrap();
+
+    let mut server = as_postgres("sleep").arg("600").current_dir(&staging).spawn().unwrap();
+    let mut child = program("sleep").arg("600").stdout(open.try_clone().unwrap()).spawn().unwrap();
+    let pids = [server.id().cast_signed(), child.id().cast_signed()];
+    crate::support::wait_until(10, "both to be found", || pids.iter().all(|pid| pitr.leftovers().iter().any(|h| h.pid == *pid)));
+    assert_eq!(pitr.leftovers().len(), 2, "{:?}", pitr.leftovers());
+
+    for child in [&mut server, &mut child] {
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
     pitr.assert_nothing_left();
 }
 
