@@ -7,6 +7,8 @@
 pub mod layout;
 pub mod plan;
 pub mod progress;
+pub mod run;
+pub mod status;
 pub mod terminal;
 
 #[cfg(test)]
