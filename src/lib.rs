@@ -6,6 +6,7 @@
 //! ```
 //!
 //! * [`pg`] and `wal` know PostgreSQL's formats; [`plan`] decides. All three are pure.
+//! * [`pg`] and [`wal`] know PostgreSQL's formats; `plan` decides. All three are pure.
 //! * `sys` holds every effect; only `observe` and `run` use it.
 //! * `store` is where backups and WAL come from.
 //! * [`report`] is the only part that prints.
@@ -21,6 +22,7 @@ pub mod observe;
 pub mod run;
 pub mod plan;
 pub mod report;
+pub mod wal;
 
 use std::process::ExitCode;
 

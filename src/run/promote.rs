@@ -11,7 +11,8 @@ use crate::run::owner::Task;
 use crate::run::private::{PORT, Private, Said};
 use crate::run::replay;
 use crate::run::sql::{Reply, SqlRequest, Statement, quote_identifier};
-use crate::run::steps;
+use crate::plan::facts::WalKind;
+use crate::run::sources::{self, Directories};
 
 /// Promotes the paused server, disables subscriptions, stops it.
 pub fn promote(run: &mut Run) -> Result<()> {
@@ -105,7 +106,7 @@ pub fn decide_number(run: &mut Run) -> Result<Timeline> {
 
 /// The number that nobody has.
 pub fn next_number(run: &mut Run) -> Result<Timeline> {
-    let sources = steps::list_all_sources(run)?;
+    let sources = sources::list(run, &sources::everything(run))?;
     let runs = crate::observe::runs::list(&run.state, run.recovery().cluster.system_identifier, &run.recovery().cluster.data_directory)?;
     let of_runs = runs.iter().filter(|r| r.id != run.paths.id || run.ledger().public_start()).flat_map(|r| [r.number, r.moved_to]).flatten();
     let own = [run.recovery().target.timeline];
@@ -166,7 +167,8 @@ fn full_xid(text: &str) -> u64 {
 
 /// Where the new timeline left its parent, from its own history file.
 fn fork_point(run: &mut Run, number: Timeline) -> Result<Lsn> {
-    let sources = steps::list_staging(run)?;
+    let staged = Directories::default().with(&run.staging().join("pg_wal"), WalKind::Kept(run.paths.id.clone()));
+    let sources = sources::list(run, &staged)?;
     let text = chain::histories(&sources).remove(&number).ok_or_else(|| Error::failed(format!("staging has no {}", history_name(number))))?;
     let history = History::parse(number, text.as_bytes()).map_err(|cause| Error::failed(format!("read {}", history_name(number))).cause(cause))?;
     history.ancestors.last().map(|a| a.switch).ok_or_else(|| Error::failed(format!("{} names no parent", history_name(number))))

@@ -16,7 +16,7 @@ use crate::run::executor::Run;
 use crate::run::owner::{Progress, Task};
 use crate::run::private::{Private, RecoverySettings, Said};
 use crate::run::promote;
-use crate::run::steps;
+use crate::run::{sources, steps};
 
 /// Between two looks at the server.
 const TICK: Duration = Duration::from_millis(50);
@@ -171,7 +171,7 @@ pub fn target_lsn(run: &Run) -> Option<Lsn> {
 
 /// What `wal-get` may hand out: the chain as it stands now, in archives and tail.
 fn offer(run: &mut Run) -> Result<Offer> {
-    let sources = steps::list_sources(run)?;
+    let sources = sources::list(run, &sources::serving(run))?;
     let recovery = run.recovery();
     let size = recovery.cluster.segment_size;
     let until = target_lsn(run).map(|lsn| size.number(lsn)).or_else(|| (!recovery.chain.open).then_some(recovery.chain.last.number));
@@ -182,7 +182,7 @@ fn offer(run: &mut Run) -> Result<Offer> {
     if let Some(gap) = links.end.filter(|gap| gap.hole || until.is_some()) {
         return Err(Error::failed(format!("segment {} is gone", gap.missing.file_name(size))).hint(format!("WAL is there up to {}.", gap.reachable)));
     }
-    let identity = steps::wal_identity(run);
+    let identity = sources::identity(run);
     let copies = chain::copies(&sources);
     let segments = links.segments.iter().map(|name| {
         let paths = copies.get(name).map(|list| list.iter().map(|c| c.directory.join(&c.file)).collect()).unwrap_or_default();

@@ -149,13 +149,30 @@ pub fn read_control(directory: &Dir, hidden: Option<&str>) -> Result<ControlFile
     Err(Error::failed(format!("read {}", directory.path().join("global/pg_control").display())).cause(cause))
 }
 
-/// Last line of `postmaster.pid`: `ready`, `starting`, `standby`, `stopping`; empty without the file.
-pub fn server_status(directory: &Dir) -> Result<(Option<i32>, String)> {
-    let Some(bytes) = directory.read_file_if_exists("postmaster.pid", 8192)? else { return Ok((None, String::new())) };
-    // Read while it is being written, it may be short.
+/// What `postmaster.pid` says.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServerStatus {
+    /// Its process id.
+    pub pid: Option<i32>,
+    /// `ready`, `starting`, `standby`, `stopping`; empty without the file.
+    pub status: String,
+    /// Port.
+    pub port: Option<u16>,
+    /// Directory of its socket.
+    pub socket: Option<PathBuf>,
+}
+
+/// Reads `postmaster.pid`; while it is being written it may be short, which counts as starting.
+pub fn server_status(directory: &Dir) -> Result<ServerStatus> {
+    let Some(bytes) = directory.read_file_if_exists("postmaster.pid", 8192)? else { return Ok(ServerStatus::default()) };
     match PostmasterPid::parse(&bytes) {
-        Ok(file) => Ok((Some(file.pid), file.status.unwrap_or_default())),
-        Err(_) => Ok((None, "starting".into())),
+        Ok(file) => Ok(ServerStatus {
+            pid: Some(file.pid),
+            status: file.status.unwrap_or_default(),
+            port: file.port,
+            socket: file.socket_directory.filter(|s| !s.is_empty()).map(PathBuf::from),
+        }),
+        Err(_) => Ok(ServerStatus { status: "starting".into(), ..ServerStatus::default() }),
     }
 }
 

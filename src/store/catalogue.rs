@@ -49,6 +49,8 @@ pub struct CatalogueEntry {
     pub unpacked_bytes: Option<u64>,
     /// OID and location of each tablespace.
     pub tablespaces: Vec<(u32, String)>,
+    /// Whether these are all. In a compressed tarball of copied files a link may come later than was looked.
+    pub tablespaces_known: bool,
     /// Why it cannot be used; empty for a usable one.
     pub problems: Vec<Problem>,
 }
@@ -103,6 +105,7 @@ impl CatalogueEntry {
             compressed_bytes: 0,
             unpacked_bytes: None,
             tablespaces: Vec::new(),
+            tablespaces_known: false,
             problems: Vec::new(),
         }
     }
@@ -119,22 +122,40 @@ impl CatalogueEntry {
 
 const ANOTHER: &str = "Choose another backup with --backup.";
 
-/// The backups in each of `directories`, and each directory itself where it is one; sorted by path. Links on the way to a configured
-/// directory are followed, those in it are not. A directory that cannot be read is an error; a backup that cannot is an entry.
+/// The backups in each of `directories` and one level below, each directory itself where it is one, and files named directly;
+/// sorted by path. Links on the way to a configured path are followed, those below it are not. A path that cannot be read is an
+/// error; a backup that cannot is an entry.
 pub fn catalogue(directories: &[PathBuf]) -> Result<Vec<CatalogueEntry>> {
     let mut found: Vec<CatalogueEntry> = Vec::new();
     for configured in directories {
         let real = std::fs::canonicalize(configured).at("open backups", configured)?;
+        if real.is_file() {
+            found.extend(named_file(&real)?);
+            continue;
+        }
         let dir = Dir::open(&real)?;
         let entries = dir.entries()?;
-        match directory_backup(&dir, &entries) {
-            Some(backup) => found.push(backup),
-            None => found.extend(entries.iter().filter_map(|entry| look_at(&dir, entry))),
-        }
+        // `base.tar.gz` among other tarballs is one of them, not the beginning of a directory of tars.
+        let itself = directory_backup(&dir, &entries).filter(|b| !matches!(b.source.form, Form::Tarball { .. }) || entries.len() == 1);
+        let inside = |e: &&Entry| itself.is_none() || (e.kind() == Kind::Directory && !is_data_directory(&entries));
+        found.extend(entries.iter().filter(inside).filter_map(|entry| look_at(&dir, entry)).collect::<Vec<_>>());
+        found.extend(itself);
     }
     found.sort_by(|a, b| a.path.cmp(&b.path));
     found.dedup_by(|a, b| a.path == b.path);
     Ok(found)
+}
+
+fn named_file(path: &Path) -> Result<Option<CatalogueEntry>> {
+    let dir = Dir::open(path.parent().unwrap_or(Path::new("/")))?;
+    let name = path.file_name().unwrap_or_default();
+    let metadata = dir.metadata(name)?;
+    Ok(file_backup(&dir, &Entry { name: name.to_os_string(), metadata }))
+}
+
+fn is_data_directory(entries: &[Entry]) -> bool {
+    let has = |name: &str| entries.iter().any(|e| e.name == name);
+    has("PG_VERSION") && has("global")
 }
 
 fn look_at(dir: &Dir, entry: &Entry) -> Option<CatalogueEntry> {
@@ -178,15 +199,14 @@ fn file_name(path: &Path) -> String {
 
 /// The backup that a directory is, by the names in it.
 fn directory_backup(dir: &Dir, entries: &[Entry]) -> Option<CatalogueEntry> {
-    let has = |name: &str| entries.iter().any(|e| e.name == name);
-    if has("PG_VERSION") && has("global") {
+    if is_data_directory(entries) {
         return Some(plain_backup(dir, entries));
     }
     let tars: Vec<(&Entry, String)> = entries.iter().filter_map(|e| Some((e, tar_stem(e.name_str()?)?))).collect();
     let base = tars.iter().find(|(_, stem)| stem == "base");
     let tablespaces: Vec<TablespaceTar> = tars.iter().filter_map(|(e, stem)| tablespace_tar(e, stem)).collect();
     let wal = tars.iter().find(|(_, stem)| stem == "pg_wal").map(|(e, _)| file_name(Path::new(&e.name)));
-    let manifest = has("backup_manifest");
+    let manifest = entries.iter().any(|e| e.name == "backup_manifest");
     let Some((base, _)) = base else {
         // What an interrupted pg_basebackup or an incomplete copy leaves.
         return (manifest || wal.is_some()).then(|| {
@@ -200,14 +220,21 @@ fn directory_backup(dir: &Dir, entries: &[Entry]) -> Option<CatalogueEntry> {
         });
     };
     let base = file_name(Path::new(&base.name));
-    let form = Form::TarDirectory { directory: dir.path().to_path_buf(), base: base.clone(), tablespaces, wal, manifest };
+    let skimmed = skim(&dir.join(&base));
+    let from_server = skimmed.as_ref().is_ok_and(|s| s.from_server);
+    let form = if manifest || wal.is_some() || !tablespaces.is_empty() || from_server {
+        Form::TarDirectory { directory: dir.path().to_path_buf(), base, tablespaces, wal, manifest }
+    } else {
+        // A script's tar of the data directory that happens to have this name.
+        Form::Tarball { file: dir.join(&base), from_server }
+    };
     let mut backup = CatalogueEntry::new(Source { name: file_name(dir.path()), form });
     let parts = |e: &&Entry| e.name == "backup_manifest" || tars.iter().any(|(tar, _)| tar.name == e.name);
     entries.iter().filter(parts).for_each(|e| backup.count(e));
     if manifest {
         read_manifest(&mut backup, dir);
     }
-    take(&mut backup, skim(&dir.join(&base)));
+    take(&mut backup, skimmed);
     check_tablespace_tars(&mut backup);
     Some(backup)
 }
@@ -306,7 +333,7 @@ fn file_backup(dir: &Dir, entry: &Entry) -> Option<CatalogueEntry> {
         // Not a tar at all, or one that holds something else.
         Err(_) if !named_tar => return None,
         Ok(s) if s.root.is_none() && s.complete => return None,
-        Ok(s) if !s.is_tar && !named_tar => return None,
+        Ok(s) if s.members == 0 && !named_tar => return None,
         Ok(s) if s.root.is_none() && s.damage.is_none() => {
             backup.problem("no-data-directory", "no PostgreSQL data directory near its beginning", ANOTHER);
         }
@@ -327,6 +354,7 @@ fn take(backup: &mut CatalogueEntry, skimmed: Result<Skimmed>) {
     };
     backup.compression = seen.compression;
     backup.major = seen.major;
+    backup.tablespaces_known = seen.complete || seen.from_server;
     if seen.complete {
         backup.unpacked_bytes = backup.unpacked_bytes.or(Some(seen.content));
     }

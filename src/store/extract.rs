@@ -118,6 +118,9 @@ pub(super) const LARGEST_MANIFEST: u64 = 512 << 20;
 
 const MOST_NAMES: usize = 1000;
 
+/// A checksum is kept for each member. A cluster with more files than this is one of its kind; an archive is made in a minute.
+const MOST_MEMBERS: u64 = 10_000_000;
+
 /// What lies in an archive.
 #[derive(Clone)]
 enum Place {
@@ -143,6 +146,7 @@ struct Pass<'a> {
     dropped: Vec<String>,
     dropped_count: u64,
     files: u64,
+    members: u64,
     buffer: Vec<u8>,
 }
 
@@ -167,6 +171,7 @@ impl<'a> Pass<'a> {
             dropped: Vec::new(),
             dropped_count: 0,
             files: 0,
+            members: 0,
             buffer: vec![0; CHUNK],
         })
     }
@@ -209,6 +214,10 @@ impl<'a> Pass<'a> {
             Error::new(Kind::Check, format!("{} holds \"{}\", which is refused", stream.path().display(), member.path.escape_ascii()))
                 .cause(why)
         };
+        self.members += 1;
+        if self.members > MOST_MEMBERS {
+            return Err(refuse("more members than any data directory has files"));
+        }
         let path = clean(&member.path).map_err(refuse)?;
         let Some(rel) = self.rel(place, &path).map_err(refuse)? else {
             // Beside the data directory: what else a script packed.
@@ -265,6 +274,11 @@ impl<'a> Pass<'a> {
 
     fn file(&mut self, stream: &mut ArchiveStream, member: &Member, rel: &Path, before: u64) -> Result<()> {
         self.spaces.extend(tablespace_of(rel));
+        let name = rel.as_os_str().as_bytes();
+        if self.ledger.has(name) {
+            let what = format!("{} holds \"{}\" twice", stream.path().display(), rel.display());
+            return Err(Error::new(Kind::Check, what).cause("no two copies of a file can both be right"));
+        }
         let out = self.open_output(rel)?;
         let captured = CAPTURED.iter().find(|(name, _)| Path::new(name) == rel);
         let mut copy = Vec::new();
@@ -274,7 +288,6 @@ impl<'a> Pass<'a> {
             return Err(Error::new(Kind::Check, format!("{} holds a {name} of {} bytes", stream.path().display(), member.size))
                 .cause(format!("more than {most} bytes cannot be one")));
         }
-        let name = rel.as_os_str().as_bytes();
         let (algorithm, mut hasher) = self.ledger.hasher(name);
         loop {
             let n = stream.read(&mut self.buffer)?;
@@ -294,10 +307,7 @@ impl<'a> Pass<'a> {
             }
             self.report(stream, before)?;
         }
-        if !self.ledger.enter(name, member.size, algorithm, hasher) {
-            let what = format!("{} holds \"{}\" twice", stream.path().display(), rel.display());
-            return Err(Error::new(Kind::Check, what).cause("no two copies of a file can both be right"));
-        }
+        self.ledger.enter(name, member.size, algorithm, hasher);
         if let Some((name, _)) = captured {
             self.captured.insert(name, copy);
         }

@@ -20,8 +20,8 @@ const SMALL: u64 = 4 << 20;
 #[derive(Debug, Default)]
 pub(super) struct Skimmed {
     pub(super) compression: Compression,
-    /// At least one member was read.
-    pub(super) is_tar: bool,
+    /// Members read; none: not a tar.
+    pub(super) members: u64,
     /// The leading directory.
     pub(super) root: Option<PathBuf>,
     /// The first member was `backup_label`.
@@ -62,8 +62,8 @@ fn look(stream: &mut ArchiveStream, seen: &mut Skimmed) -> Result<()> {
             return Ok(());
         };
         let Ok(path) = clean(&member.path) else { continue };
-        if !seen.is_tar {
-            seen.is_tar = true;
+        seen.members += 1;
+        if seen.members == 1 {
             seen.from_server = path == Path::new("backup_label");
         }
         if seen.root.is_none() {
@@ -83,9 +83,10 @@ fn look(stream: &mut ArchiveStream, seen: &mut Skimmed) -> Result<()> {
 }
 
 impl Skimmed {
-    /// A compressed archive is not read further than needed; a plain one is cheap to walk to its end, which shows a truncation.
+    /// The server sends `backup_label` and `tablespace_map` first. Copied files are in any order, and a plain archive is cheap to
+    /// walk to its end, which shows a truncation.
     fn enough(&self) -> bool {
-        self.compression != Compression::Plain && self.label.is_some() && self.control.is_some() && self.major.is_some()
+        self.compression != Compression::Plain && self.from_server && self.members > 2 && self.major.is_some()
     }
 
     fn file(&mut self, stream: &mut ArchiveStream, rel: &Path, size: u64) -> Result<()> {

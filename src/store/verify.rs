@@ -74,10 +74,14 @@ impl Ledger {
         (algorithm, Hasher::new(algorithm))
     }
 
-    /// Enters a file; `false` where the archive had it before.
-    pub(super) fn enter(&mut self, path: &[u8], size: u64, algorithm: Algorithm, hasher: Hasher) -> bool {
-        let seen = Seen { size, checksum: Checksum { algorithm, bytes: hasher.finish() } };
-        self.seen.insert(path.into(), seen).is_none()
+    /// Whether there was a file at `path` already.
+    pub(super) fn has(&self, path: &[u8]) -> bool {
+        self.seen.contains_key(path)
+    }
+
+    /// Enters a file that was read.
+    pub(super) fn enter(&mut self, path: &[u8], size: u64, algorithm: Algorithm, hasher: Hasher) {
+        self.seen.insert(path.into(), Seen { size, checksum: Checksum { algorithm, bytes: hasher.finish() } });
     }
 
     /// Compares everything. `reread` gives the checksum of a file by another algorithm than it was taken with, where the file still

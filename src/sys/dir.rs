@@ -663,6 +663,25 @@ mod tests {
     }
 
     #[test]
+    fn a_tree_is_not_removed_across_a_bind_mount_of_the_same_filesystem() {
+        use nix::mount::{MsFlags, mount};
+        let (held, dir) = scratch();
+        dir.make_dirs("keep", 0o700).unwrap().write_durable("file", b"x", 0o600).unwrap();
+        dir.make_dirs("tree/mounted", 0o700).unwrap();
+        // A namespace of this test's thread alone; only root may make one.
+        if nix::sched::unshare(nix::sched::CloneFlags::CLONE_FS | nix::sched::CloneFlags::CLONE_NEWNS).is_err() {
+            return;
+        }
+        mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_PRIVATE, None::<&str>).unwrap();
+        let at = |rel: &str| held.path().join(rel);
+        mount(Some(&at("keep")), &at("tree/mounted"), None::<&str>, MsFlags::MS_BIND, None::<&str>).unwrap();
+        assert!(cause(Dir::open(held.path()).unwrap().remove_tree("tree")).contains("mounted there"));
+        nix::mount::umount(&at("tree/mounted")).unwrap();
+        assert_eq!(dir.read_file("keep/file", 9).unwrap(), b"x");
+        dir.remove_tree("tree").unwrap();
+    }
+
+    #[test]
     fn a_tree_deeper_than_any_data_directory_is_refused() {
         let (_held, dir) = scratch();
         dir.make_dirs("d/".repeat(DEEPEST + 3), 0o700).unwrap();

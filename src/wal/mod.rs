@@ -1,0 +1,45 @@
+//! PostgreSQL's write-ahead log, read without a server: majors 13 to 18.
+//!
+//! Guarantees: pure (bytes come in through [`SegmentSource`] or as slices), no panic on any input, memory
+//! bounded by a few segments. A record is handed out only after its page headers, length, prev-link and
+//! CRC-32C were found good. Where reading stops, [`EndOfWal`] says where and why; whether that is the normal
+//! end or a gap is the caller's knowledge (is there a later segment of the same history?).
+//!
+//! Two ways to read: [`walk`] gives the records one by one from an LSN on; [`summary`] reads one segment by
+//! itself, in parallel with others, and [`chain`] joins the results to the same proof.
+//!
+//! * [`page`], [`record`], [`block`]: what surrounds every record. [`scan`]: the records of one segment.
+//! * [`transaction`], [`heap`], [`xlog`], [`standby`], [`storage`]: what records say. [`effects`]: their sum.
+//! * [`ledger`]: transactions put together. [`resolve`]: what a recovery target means.
+//!
+//! # Bytes that no check covers
+//!
+//! PostgreSQL's format leaves these unprotected; a change in them is not noticed, and changes nothing that
+//! is read: the zero bytes between a record's end and the next 8-byte boundary; bytes 20..24 of every page
+//! header; the flag `XLP_BKP_REMOVABLE` of `xlp_info`; what follows an `XLOG_SWITCH` record in its segment;
+//! everything after the end of WAL.
+
+pub mod assembly;
+pub mod block;
+pub(crate) mod bytes;
+pub mod chain;
+pub mod effects;
+pub mod end;
+pub mod heap;
+pub mod ledger;
+pub mod page;
+pub mod record;
+pub mod resolve;
+pub mod scan;
+pub mod standby;
+pub mod storage;
+pub mod summary;
+pub mod transaction;
+pub mod walk;
+pub mod xlog;
+
+pub use block::{Block, Fork, Layout, RelationFile};
+pub use end::{EndOfWal, Reason};
+pub use record::{Header, Record, Rmgr};
+pub use transaction::PgTime;
+pub use walk::{SegmentSource, Walk};

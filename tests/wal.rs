@@ -1,0 +1,6 @@
+//! The WAL reader against `pg_waldump`, on the WAL of a server that did a bit of everything, and the damage tests.
+
+mod cluster;
+mod damage;
+mod fixtures;
+mod oracle;
