@@ -1,8 +1,9 @@
 //! How far a phase is: a bar on a terminal, a line every few seconds elsewhere, or nothing.
 //!
 //! Guarantees: it never fails and never blocks the work for long; everything goes to standard error; no thread is
-//! started (the coordinator forks).
+//! started (the coordinator forks). Others who write there do it by [`beside`], which takes the bar away meanwhile.
 
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -11,6 +12,22 @@ use super::terminal::{Out, escape, human_bytes, human_count, human_duration, loc
 
 /// Between two lines where there is no terminal.
 const LINE_EVERY: Duration = Duration::from_secs(5);
+
+/// The bar that is on the screen.
+static SHOWN: Mutex<Option<ProgressBar>> = Mutex::new(None);
+
+/// Does `write`, which prints whole lines on standard error, with the bar taken away meanwhile.
+pub fn beside<T>(write: impl FnOnce() -> T) -> T {
+    let bar = SHOWN.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    match bar {
+        Some(bar) => bar.suspend(write),
+        None => write(),
+    }
+}
+
+fn show(bar: Option<ProgressBar>) {
+    *SHOWN.lock().unwrap_or_else(PoisonError::into_inner) = bar;
+}
 
 /// How progress is shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -96,6 +113,9 @@ impl Progress {
         self.finish_at(now);
         let name = printable(phase, self.unicode);
         let bar = (self.mode == ProgressMode::Bar).then(|| bar(&name, total, self.unicode));
+        if bar.is_some() {
+            show(bar.clone());
+        }
         self.phase = Some(Phase { name, total, unit, done: 0, begun: now, said: now, bar });
     }
 
@@ -122,6 +142,7 @@ impl Progress {
     fn finish_at(&mut self, now: Instant) {
         let Some(phase) = self.phase.take() else { return };
         if let Some(bar) = &phase.bar {
+            show(None);
             bar.finish_and_clear();
         }
         if self.mode != ProgressMode::Silent {
@@ -135,6 +156,7 @@ impl Drop for Progress {
     /// An error on the way must not leave half a bar on the screen.
     fn drop(&mut self) {
         if let Some(bar) = self.phase.take().and_then(|phase| phase.bar) {
+            show(None);
             bar.finish_and_clear();
         }
     }
@@ -294,7 +316,10 @@ mod tests {
         let bar = progress.phase.as_ref().unwrap().bar.as_ref().unwrap();
         assert_eq!(bar.position(), 4);
         assert!(bar.message().starts_with("extract: 4 files of 10 files (40%)"), "{}", bar.message());
+        assert!(SHOWN.lock().unwrap().is_some());
+        assert_eq!(beside(|| 5), 5);
         progress.finish();
+        assert!(SHOWN.lock().unwrap().is_none());
         assert_eq!(kept.lines(), ["extract: 4 files in 0 s"]);
     }
 }
