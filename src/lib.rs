@@ -29,5 +29,5 @@ use std::process::ExitCode;
 
 /// The program: parses the command line, runs one verb, returns its exit code.
 pub fn main() -> ExitCode {
-    ExitCode::SUCCESS
+    verb::main()
 }

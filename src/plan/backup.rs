@@ -119,7 +119,7 @@ fn judge(host: &Host, target: &Target, entry: &CatalogueEntry) -> Result<Choice,
 }
 
 /// Start, end and time of a backup.
-fn place(host: &Host, entry: &CatalogueEntry) -> Result<Choice, String> {
+pub(super) fn place(host: &Host, entry: &CatalogueEntry) -> Result<Choice, String> {
     let bound = entry.stop_time_bound.and_then(|s| Timestamp::new(s.seconds, i32::try_from(s.nanos).unwrap_or(0)).ok());
     match (&entry.label, &entry.control) {
         (Label::Found(label), _) => {

@@ -368,6 +368,16 @@ impl Ledger {
         self.facts.iter().any(|f| matches!(f, Fact::PublicStart))
     }
 
+    /// Staging as it lies there was promoted: a later extraction made it new.
+    pub fn promoted(&self) -> bool {
+        let picked = self.facts.iter().rev().find_map(|fact| match fact {
+            Fact::Promoted { .. } => Some(true),
+            Fact::Extracted { .. } => Some(false),
+            _ => None,
+        });
+        picked.unwrap_or(false)
+    }
+
     /// The timeline number of the recovered cluster.
     pub fn number(&self) -> Option<Timeline> {
         self.last(|f| match f {

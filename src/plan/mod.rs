@@ -4,6 +4,7 @@ pub mod backup;
 pub mod chain;
 pub mod checks;
 pub mod consequence;
+pub mod course;
 pub mod facts;
 pub mod ledger;
 pub mod planned;
@@ -14,5 +15,6 @@ pub mod step;
 pub mod target;
 pub mod time;
 pub mod wal_facts;
+pub mod window;
 
 pub use target::{TargetRequest, TimelineRequest};

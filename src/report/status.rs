@@ -10,6 +10,7 @@ use super::layout::{Sheet, moment};
 use super::plan::server;
 use crate::pg::Timeline;
 use crate::plan::time::{render_time, rfc3339};
+pub use crate::plan::window::Window;
 
 /// The host and its clusters.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -56,17 +57,6 @@ pub struct BackupStatus {
     pub why: Option<String>,
     /// When it ended, at the latest.
     pub time: Option<Timestamp>,
-}
-
-/// A stretch of time every moment of which can be reached.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Window {
-    /// On this timeline.
-    pub timeline: Timeline,
-    /// The earliest backup's end.
-    pub from: Option<Timestamp>,
-    /// The newest WAL's time; `None` where its records were not read.
-    pub to: Option<Timestamp>,
 }
 
 /// A run that waits for a person.

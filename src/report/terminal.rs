@@ -286,3 +286,9 @@ fn utf8_locale(values: [std::ffi::OsString; 3]) -> bool {
 #[cfg(test)]
 #[path = "terminal_tests.rs"]
 mod tests;
+
+/// Columns of the terminal behind standard output; 100 where there is none.
+pub fn columns() -> usize {
+    const NONE: usize = 100;
+    rustix::termios::tcgetwinsize(std::io::stdout()).map_or(NONE, |size| usize::from(size.ws_col).max(40))
+}

@@ -80,8 +80,7 @@ impl RunPaths {
 
     /// Makes the run's directory and what never changes in it; fails if it exists.
     pub fn create(&self, state: &Path, owner: &Owner) -> Result<()> {
-        make_public_directory(state)?;
-        make_public_directory(&state.join("runs"))?;
+        prepare_state(state)?;
         std::fs::DirBuilder::new().mode(0o711).create(&self.root).at("make", &self.root)?;
         std::fs::set_permissions(&self.root, std::fs::Permissions::from_mode(0o711)).at("set mode of", &self.root)?;
         self.make_owned(&self.door(), owner)?;
@@ -143,6 +142,15 @@ pub fn new_run_id(now: jiff::Timestamp) -> String {
     let pid = rustix::process::getpid().as_raw_nonzero().get();
     let salt = crc32c::crc32c(format!("{pid} {now}").as_bytes()) & 0xFFFF;
     format!("{}-{salt:04x}", now.strftime("%Y%m%dT%H%M%SZ"))
+}
+
+/// Makes the state directory with what every run needs in it; returns the directory of the clusters' locks.
+pub fn prepare_state(state: &Path) -> Result<PathBuf> {
+    make_public_directory(state)?;
+    make_public_directory(&state.join("runs"))?;
+    let locks = state.join("locks");
+    make_public_directory(&locks)?;
+    Ok(locks)
 }
 
 /// A directory of root's that others may walk through but not list.
