@@ -32,6 +32,7 @@ pub fn entry() -> CatalogueEntry {
         compressed_bytes: 695 << 20,
         unpacked_bytes: None,
         tablespaces: Vec::new(),
+        tablespaces_known: true,
         problems: Vec::new(),
     }
 }
