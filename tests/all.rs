@@ -6,18 +6,11 @@
 // The lints on panics guard the program; a test speaks by panicking.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
-mod wal;
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    reason = "a failed assumption of a test is a failed test"
-)]
-mod store;
-mod store_real;
 mod bad_input;
 mod harness;
 mod lint;
 mod restore;
+mod store;
+mod store_real;
 mod support;
+mod wal;

@@ -4,7 +4,7 @@
 //! it is the cluster itself.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
@@ -16,7 +16,7 @@ use crate::plan::facts::{WalKind, WalSource};
 use crate::run::paths::parse_marker;
 use crate::run::switch::{ServerStatus, read_control, server_status};
 use crate::run::tail::{self, ListRequest, WalIdentity};
-use crate::store::catalogue::{CatalogueEntry, catalogue};
+use crate::store::catalogue::{CatalogueEntry, Label, catalogue, identify};
 use crate::sys::dir::{Dir, Kind};
 
 /// What to look at.
@@ -34,6 +34,18 @@ pub struct SurveyRequest {
     pub backups: Vec<PathBuf>,
     /// WAL directories beside pg_wal: name, kind, path to open.
     pub wal: Vec<(PathBuf, WalKind, PathBuf)>,
+    /// Tarballs whose label does not stand at their beginning are looked through to the end: the named one, or the
+    /// newest that was written before this time (unix seconds).
+    pub identify: Option<Identify>,
+}
+
+/// Which tarball to look through.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Identify {
+    /// The one of this name.
+    pub name: Option<String>,
+    /// Otherwise the newest not written after this time.
+    pub before: Option<i64>,
 }
 
 /// What was seen.
@@ -82,7 +94,10 @@ pub fn survey(request: &SurveyRequest) -> Result<Survey> {
     let top = data.entries()?;
     let names: Vec<&str> = top.iter().filter_map(|e| e.name_str()).collect();
     let present = |list: &[&str]| list.iter().filter(|n| names.contains(*n)).map(|n| n.to_string()).collect::<Vec<_>>();
-    let (backups, backup_problems) = backups(&request.backups);
+    let (mut backups, backup_problems) = backups(&request.backups);
+    if let Some(wanted) = &request.identify {
+        identify_one(&mut backups, wanted);
+    }
     Ok(Survey {
         major,
         version: postgres.version()?,
@@ -215,15 +230,23 @@ fn backups(directories: &[PathBuf]) -> (Vec<CatalogueEntry>, Vec<String>) {
     (found, problems)
 }
 
+/// Looking through a compressed tarball costs reading all of it: only the one that matters.
+fn identify_one(backups: &mut [CatalogueEntry], wanted: &Identify) {
+    let unknown = |b: &&mut CatalogueEntry| b.label == Label::Unknown && b.problems.is_empty();
+    let fits = |b: &&mut CatalogueEntry| match (&wanted.name, wanted.before) {
+        (Some(name), _) => b.name == *name,
+        (None, Some(before)) => b.stop_time_bound.is_some_and(|s| s.seconds <= before),
+        (None, None) => true,
+    };
+    if let Some(entry) = backups.iter_mut().filter(unknown).filter(fits).max_by_key(|b| b.stop_time_bound) {
+        *entry = identify(entry);
+    }
+}
+
 fn wal(request: &SurveyRequest, major: u32, control: &ControlFile) -> Result<Vec<WalSource>> {
     let identity = WalIdentity { major, system_identifier: control.system_identifier, segment_size: control.segment_size };
     let live = request.data_directory.join("pg_wal");
     let live_open = std::fs::canonicalize(&live).unwrap_or_else(|_| live.clone());
     let directories = request.wal.iter().cloned().chain([(live, WalKind::Live, live_open)]).collect();
     tail::list(&ListRequest { directories, identity })
-}
-
-/// Whether a path stands in the data directory.
-pub fn is_inside(path: &Path, data_directory: &Path) -> bool {
-    path.starts_with(data_directory)
 }

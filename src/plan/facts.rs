@@ -11,8 +11,8 @@ use crate::pg::control::ControlFile;
 use crate::pg::{SegmentName, Timeline};
 use crate::store::archive::ArchivedBackupHistory;
 use crate::store::catalogue::CatalogueEntry;
-use crate::sys::identity::Owner;
-use crate::sys::proc::ProcessIdentity;
+use crate::host::Owner;
+use crate::host::ProcessIdentity;
 
 /// The host at one moment.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -120,7 +120,7 @@ pub enum Server {
 }
 
 /// Where the configuration lives.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Configuration {
     /// The main file.
     pub config_file: PathBuf,

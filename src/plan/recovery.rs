@@ -13,7 +13,7 @@ use super::target::TargetRequest;
 use crate::pg::history::History;
 use crate::pg::{Lsn, SegmentName, SegmentSize, Timeline};
 use crate::store::catalogue::CatalogueEntry;
-use crate::sys::identity::Owner;
+use crate::host::Owner;
 
 /// What will be done, to what, with what.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -97,6 +97,8 @@ pub struct ClusterFacts {
     pub configuration: Configuration,
     /// The parent directory belongs to the owner, not to root.
     pub parent_is_owners: bool,
+    /// Its group may read it.
+    pub group_access: bool,
 }
 
 impl ClusterFacts {

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use crate::error::{At, Error, Result};
+use crate::error::{Error, Result};
 use crate::pg::conf::{Directive, parse_conf};
 use crate::sys::dir::{Dir, Kind};
 

@@ -160,7 +160,7 @@ pub fn query_as(run: &mut Run, user: &str, database: &str, statements: Vec<State
     run.owner(Task::Sql(SqlRequest { socket, port, user: user.to_string(), database: database.to_string(), statements }))
 }
 
-fn plain_environment(owner: &crate::sys::identity::Owner) -> Vec<Vec<u8>> {
+fn plain_environment(owner: &crate::host::Owner) -> Vec<Vec<u8>> {
     owner.environment().into_iter().map(|(k, v)| format!("{k}={v}").into_bytes()).collect()
 }
 

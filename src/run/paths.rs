@@ -8,7 +8,7 @@ use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use crate::error::{At, Error, Result};
-use crate::sys::identity::Owner;
+use crate::host::Owner;
 
 /// The longest path of a Unix socket that Linux takes (`sun_path`, unix(7)), without its zero byte.
 pub const SOCKET_LIMIT: usize = 107;

@@ -11,7 +11,7 @@ use crate::run::owner::{self, Task};
 use crate::run::tail::{ListRequest, WalIdentity};
 use crate::sys::descendant::{inheritable, inherited_path};
 use crate::sys::dir::Dir;
-use crate::sys::identity::Owner;
+use crate::host::Owner;
 use crate::sys::lock::Lock;
 
 /// Directories to list, and descriptors that must live until the child was started.

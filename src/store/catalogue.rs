@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::codec::Compression;
 use super::extract::{LARGEST_MANIFEST, parse_major};
 use super::layout::is_wal_file;
-use super::skim::{Skimmed, skim};
+use super::skim::{skim_whole, Skimmed, skim};
 use super::source::{Form, Source, TablespaceTar};
 use super::verify::proves_content;
 use crate::error::{At, Result};
@@ -341,6 +341,20 @@ fn file_backup(dir: &Dir, entry: &Entry) -> Option<CatalogueEntry> {
     }
     take(&mut backup, skimmed);
     Some(backup)
+}
+
+/// The same tarball, looked through to its end: its label can be anywhere in what a cron job packs. Other forms,
+/// and tarballs whose label is known, come back as they are.
+pub fn identify(entry: &CatalogueEntry) -> CatalogueEntry {
+    let Form::Tarball { file, .. } = &entry.source.form else { return entry.clone() };
+    if entry.label != Label::Unknown || !entry.problems.is_empty() {
+        return entry.clone();
+    }
+    let mut again = CatalogueEntry::new(entry.source.clone());
+    again.compressed_bytes = entry.compressed_bytes;
+    again.stop_time_bound = entry.stop_time_bound;
+    take(&mut again, skim_whole(file));
+    again
 }
 
 /// Takes over what the beginning of the main archive showed.

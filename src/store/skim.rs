@@ -43,9 +43,18 @@ pub(super) struct Skimmed {
 
 /// Looks at an archive. An archive that is broken near its beginning is a result, one that cannot be opened is an error.
 pub(super) fn skim(path: &Path) -> Result<Skimmed> {
+    skim_to(path, FAR_ENOUGH)
+}
+
+/// Looks at the whole archive, until everything worth knowing was seen.
+pub(super) fn skim_whole(path: &Path) -> Result<Skimmed> {
+    skim_to(path, u64::MAX)
+}
+
+fn skim_to(path: &Path, limit: u64) -> Result<Skimmed> {
     let mut stream = ArchiveStream::skim(path)?;
     let mut seen = Skimmed { compression: stream.compression(), ..Skimmed::default() };
-    match look(&mut stream, &mut seen) {
+    match look(&mut stream, &mut seen, limit) {
         Ok(()) => Ok(seen),
         Err(e) if e.kind == Kind::Check => {
             seen.damage = Some(e.to_string());
@@ -55,8 +64,8 @@ pub(super) fn skim(path: &Path) -> Result<Skimmed> {
     }
 }
 
-fn look(stream: &mut ArchiveStream, seen: &mut Skimmed) -> Result<()> {
-    while stream.cost() < FAR_ENOUGH && !seen.enough() {
+fn look(stream: &mut ArchiveStream, seen: &mut Skimmed, limit: u64) -> Result<()> {
+    while stream.cost() < limit && !seen.enough() {
         let Some(member) = stream.next_member()? else {
             seen.complete = true;
             return Ok(());

@@ -1,27 +1,12 @@
 //! Who owns a cluster, and how a process of ours becomes that user for good.
 
-use std::path::PathBuf;
-
 use nix::unistd::{Gid, Uid, User};
 use rustix::process::Signal;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 
-/// The operating system user who owns a data directory, with every group that `initgroups` would give.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Owner {
-    /// Login name.
-    pub name: String,
-    /// User id; never 0.
-    pub uid: u32,
-    /// Primary group id.
-    pub gid: u32,
-    /// All groups, the primary one among them.
-    pub groups: Vec<u32>,
-    /// Home directory, for `HOME` of children.
-    pub home: PathBuf,
-}
+pub use crate::host::Owner;
 
 impl Owner {
     /// Looks up user `uid` with its groups. Done before any mount namespace exists, so that a forged
@@ -42,17 +27,6 @@ impl Owner {
             home: user.dir,
             name: user.name,
         })
-    }
-
-    /// Environment of a child of this user: nothing inherited, only these.
-    pub fn environment(&self) -> Vec<(String, String)> {
-        vec![
-            ("PATH".into(), "/usr/bin:/bin".into()),
-            ("LC_ALL".into(), "C".into()),
-            ("HOME".into(), self.home.display().to_string()),
-            ("USER".into(), self.name.clone()),
-            ("LOGNAME".into(), self.name.clone()),
-        ]
     }
 }
 

@@ -7,20 +7,10 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags};
 use rustix::process::{Pid, PidfdFlags, Signal};
-use serde::{Deserialize, Serialize};
 
 use crate::error::{At, Error, Result};
 
-/// A process by what cannot be reused: id, start time and boot.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ProcessIdentity {
-    /// Process id.
-    pub pid: i32,
-    /// Start time in clock ticks since boot (proc(5), stat field 22).
-    pub start_ticks: u64,
-    /// `/proc/sys/kernel/random/boot_id`.
-    pub boot_id: String,
-}
+pub use crate::host::ProcessIdentity;
 
 /// A process as /proc shows it to root.
 #[derive(Debug, Clone)]
