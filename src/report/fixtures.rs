@@ -51,6 +51,7 @@ pub fn recovery() -> Recovery {
             system_identifier: 7_300_000_000_000_000_000,
             segment_size: SegmentSize::new(16 << 20).unwrap(),
             serving: true,
+            group_access: false,
             configuration: Configuration {
                 config_file: "/etc/postgresql/15/main/postgresql.conf".into(),
                 in_data_directory: false,
