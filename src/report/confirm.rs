@@ -49,8 +49,12 @@ impl Question<'_> {
             return Err(self.nobody_to_ask());
         };
         terminal.write_all(self.words().as_bytes()).at("write to", TERMINAL)?;
-        let answer = read_line(&mut terminal, interrupted)?;
-        self.judge(&answer)
+        let answer = read_line(&mut terminal, interrupted);
+        if answer.as_ref().map_or(true, String::is_empty) {
+            // Perhaps nobody pressed Enter: what is said next begins on a line of its own.
+            terminal.write_all(b"\n").at("write to", TERMINAL)?;
+        }
+        self.judge(&answer?)
     }
 
     fn nobody_to_ask(&self) -> Error {

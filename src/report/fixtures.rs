@@ -32,6 +32,7 @@ pub fn entry() -> CatalogueEntry {
         compressed_bytes: 695 << 20,
         unpacked_bytes: None,
         tablespaces: Vec::new(),
+        tablespaces_known: true,
         problems: Vec::new(),
     }
 }
@@ -50,6 +51,7 @@ pub fn recovery() -> Recovery {
             system_identifier: 7_300_000_000_000_000_000,
             segment_size: SegmentSize::new(16 << 20).unwrap(),
             serving: true,
+            group_access: false,
             configuration: Configuration {
                 config_file: "/etc/postgresql/15/main/postgresql.conf".into(),
                 in_data_directory: false,

@@ -9,6 +9,7 @@ use super::layout::{Sheet, counted, moment};
 use super::terminal::{human_bytes, human_duration};
 use crate::plan::planned::{BackupLine, Estimate, Planned, Reason, SpaceLine, WalLine};
 use crate::plan::recovery::Consequence;
+use crate::plan::step::Step;
 use crate::plan::time::rfc3339;
 
 /// Why transactions are not named.
@@ -29,11 +30,15 @@ pub fn text(plan: &Planned, width: usize, command: &str) -> String {
         wal(&mut sheet, line);
     }
     sheet.line("Discards", &format!("not known before replay: {UNREAD}"));
-    sheet.list("Also", plan.consequences.iter().map(|c| c.text.as_str()));
+    // That records were not read stands above already.
+    let also = plan.consequences.iter().filter(|c| c.id != "records-not-read");
+    sheet.list("Also", also.map(|c| c.text.as_str()));
     sheet.list("Instead", plan.alternatives.iter().map(String::as_str));
-    sheet.line("Needs", &space(&plan.space));
-    if plan.recovery.is_some() {
-        sheet.line("Takes", &takes(plan.estimate));
+    if plan.backup.is_some() {
+        sheet.line("Needs", &space(&plan.space));
+    }
+    if let Some(recovery) = &plan.recovery {
+        sheet.line("Takes", &takes(plan.estimate, &recovery.steps));
     }
     decision(&mut sheet, plan);
     closing(&mut sheet, plan, command);
@@ -118,9 +123,11 @@ fn space(space: &SpaceLine) -> String {
     format!("{} on {at}, {} free, {} of it kept in reserve", human_bytes(*needed), human_bytes(*free), human_bytes(*reserve))
 }
 
-fn takes(estimate: Option<Estimate>) -> String {
+fn takes(estimate: Option<Estimate>, steps: &[Step]) -> String {
     let Some(Estimate { total_seconds, downtime_seconds }) = estimate else {
-        return "not known: nothing was measured on this host yet; PostgreSQL is down for all of it".into();
+        let stop = steps.iter().position(|step| *step == Step::Stop);
+        let down = stop.map(|index| format!("; PostgreSQL is down from step {} on", index + 1)).unwrap_or_default();
+        return format!("not known: nothing was measured on this host yet{down}");
     };
     let words = |seconds| human_duration(std::time::Duration::from_secs(seconds));
     let down = if downtime_seconds >= total_seconds { "all of it".to_string() } else { format!("about {} of it", words(downtime_seconds)) };
@@ -154,7 +161,7 @@ pub fn reasons(sheet: &mut Sheet, reasons: &[Reason]) {
     for reason in reasons {
         sheet.plain(&format!("refused [{}]: {}", reason.id, reason.what));
         sheet.plain(&format!("hint: {}", reason.hint));
-        if reason.judgement {
+        if reason.judgement && !reason.hint.contains(&format!("--accept {}", reason.id)) {
             sheet.plain(&format!("to override this judgement: `--accept {}`", reason.id));
         }
     }

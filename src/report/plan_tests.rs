@@ -8,8 +8,10 @@ const COMMAND: &str = "pitr restore --before-xid 208245";
 
 #[test]
 fn a_plan_that_can_be_carried_out() {
+    let mut plan = fixtures::planned();
+    plan.consequences.push(Consequence { id: "records-not-read".into(), text: "said above".into() });
     assert_eq!(
-        text(&fixtures::planned(), 100, COMMAND),
+        text(&plan, 100, COMMAND),
         "\
 Host      db-prod-03
 Cluster   15-main  /var/lib/postgresql/15/main  PostgreSQL 15.18  serving  3.4 GiB
@@ -23,7 +25,7 @@ Discards  not known before replay: records were not read
 Also      unlogged tables will be empty
 Instead   a copy can be restored by hand
 Needs     3.5 GiB on /var/lib/postgresql, 63 GiB free, 1.0 GiB of it kept in reserve
-Takes     not known: nothing was measured on this host yet; PostgreSQL is down for all of it
+Takes     not known: nothing was measured on this host yet; PostgreSQL is down from step 1 on
 Accepted  no-manifest
 Steps      1 stop 15-main by pg_ctlcluster 15 main, prove it
            2 unpack base-20261121.tar.gz beside /var/lib/postgresql/15/main, verify every file
@@ -42,7 +44,7 @@ fn a_refused_plan_names_every_reason_and_how_to_override_a_judgement() {
         Reason::judgement("no-manifest", "no manifest", "Take backups with pg_basebackup."),
     ];
     let page = text(&plan, 80, COMMAND);
-    let (_, end) = page.split_once("reserve\n").unwrap();
+    let (_, end) = page.split_once("by hand\n").unwrap();
     assert_eq!(
         end,
         "\
@@ -55,10 +57,13 @@ Nothing has been changed."
     );
     assert!(page.contains("\nBackup    none can serve this target\nDiscards"), "{page}");
 
+    plan.refusals[1].hint = "To use it all the same: --accept no-manifest.".into();
+    assert_eq!(text(&plan, 80, COMMAND).matches("--accept").count(), 1);
+
     plan.refusals.remove(0);
     let page = text(&plan, 80, COMMAND);
     assert!(page.ends_with("To do it nevertheless:  pitr restore --before-xid 208245 --accept no-manifest"), "{page}");
-    assert!(text(&plan, 80, "").ends_with("`--accept no-manifest`"));
+    assert!(text(&plan, 80, "").ends_with("--accept no-manifest."));
 }
 
 #[test]

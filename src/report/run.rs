@@ -219,9 +219,6 @@ fn remark(fact: &Fact) -> Option<String> {
         Fact::Extracted { verified: false, files, .. } => {
             Some(format!("{} of the backup had no manifest to be verified against", counted(*files, "file", "files")))
         }
-        Fact::PausedNot => {
-            Some("the first replay opened by itself instead of pausing: the backup was unpacked and replayed once more".into())
-        }
         Fact::Promoted { timeline, fork, subscriptions, .. } => {
             let mut words = format!("the recovered cluster is on timeline {timeline}, which begins at {fork}");
             if !subscriptions.is_empty() {

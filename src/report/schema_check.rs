@@ -28,7 +28,8 @@ fn walk(schema: &Value, value: &Value, at: &str, complaints: &mut Vec<String>) {
     for word in schema.as_object().expect("a schema is an object").keys() {
         assert!(KNOWN.contains(&word.as_str()), "{at}: the walker does not know {word}");
     }
-    if !types(schema).contains(&kind(value)) && !(kind(value) == "integer" && types(schema).contains(&"number")) {
+    let whole_number = kind(value) == "integer" && types(schema).contains(&"number");
+    if !types(schema).contains(&kind(value)) && !whole_number {
         complaints.push(format!("{at}: {} where {:?} is due", kind(value), types(schema)));
         return;
     }
