@@ -65,7 +65,13 @@ pub fn choose(config: &Config, name: Option<&str>) -> Result<Found> {
     let names = all.iter().map(|f| f.name.clone()).collect::<Vec<_>>().join(", ");
     if let Some(name) = name {
         let wanted = all.into_iter().find(|f| f.name == name);
-        return wanted.ok_or_else(|| Error::usage(format!("there is no cluster {name}")).hint(if names.is_empty() { "No cluster was found on this host: name one in /etc/pitr/pitr.toml.".into() } else { format!("There are: {names}.") }));
+        return wanted.ok_or_else(|| {
+            Error::usage(format!("there is no cluster {name}")).hint(if names.is_empty() {
+                "No cluster was found on this host: name one in /etc/pitr/pitr.toml.".into()
+            } else {
+                format!("There are: {names}.")
+            })
+        });
     }
     // With a configuration, what is not in it is not meant unless named.
     if config.clusters.len() == 1 {
@@ -73,7 +79,8 @@ pub fn choose(config: &Config, name: Option<&str>) -> Result<Found> {
     }
     match all.len() {
         1 => all.pop().ok_or_else(|| Error::usage("no cluster")),
-        0 => Err(Error::usage("no PostgreSQL cluster was found on this host").hint("Name one in /etc/pitr/pitr.toml: [cluster.NAME] data_directory = \"…\".")),
+        0 => Err(Error::usage("no PostgreSQL cluster was found on this host")
+            .hint("Name one in /etc/pitr/pitr.toml: [cluster.NAME] data_directory = \"…\".")),
         _ => Err(Error::usage("there is more than one cluster").hint(format!("Say which one: --cluster NAME, of {names}."))),
     }
 }
@@ -83,19 +90,28 @@ fn configured(name: &str, cluster: &ClusterConfig, debian: &[(String, String, Pa
     let path = match (&cluster.data_directory, by_name) {
         (Some(path), _) => path.clone(),
         (None, Some((_, _, path))) => path.clone(),
-        (None, None) => return Err(Error::usage(format!("cluster {name} has no data_directory")).cause(cluster.file.display()).hint("Add it.")),
+        (None, None) => {
+            return Err(Error::usage(format!("cluster {name} has no data_directory")).cause(cluster.file.display()).hint("Add it."));
+        }
     };
-    let data_directory = std::fs::canonicalize(&path).map_err(|e| Error::new(Kind::Refused, format!("open data directory {}", path.display())).cause(e).hint("A missing data directory cannot be recovered yet."))?;
+    let data_directory = std::fs::canonicalize(&path).map_err(|e| {
+        Error::new(Kind::Refused, format!("open data directory {}", path.display()))
+            .cause(e)
+            .hint("A missing data directory cannot be recovered yet.")
+    })?;
     let of_debian = debian.iter().find(|(_, _, path)| *path == data_directory).map(|(v, n, _)| (v.clone(), n.clone()));
     let debian = match cluster.control {
         Some(ConfiguredControl::PgCtl) => None,
         Some(ConfiguredControl::Systemd) => {
-            return Err(Error::usage(format!("cluster {name}: control by systemd is not supported yet")).hint("Leave `control` out: pg_ctl or pg_ctlcluster is used."));
+            return Err(Error::usage(format!("cluster {name}: control by systemd is not supported yet"))
+                .hint("Leave `control` out: pg_ctl or pg_ctlcluster is used."));
         }
         Some(ConfiguredControl::PgCtlcluster) | None => of_debian,
     };
     if cluster.control == Some(ConfiguredControl::PgCtlcluster) && debian.is_none() {
-        return Err(Error::usage(format!("cluster {name} is not one of Debian's")).cause(format!("no /etc/postgresql/*/* names {}", data_directory.display())).hint("Use control = \"pg_ctl\"."));
+        return Err(Error::usage(format!("cluster {name} is not one of Debian's"))
+            .cause(format!("no /etc/postgresql/*/* names {}", data_directory.display()))
+            .hint("Use control = \"pg_ctl\"."));
     }
     Ok(Found { name: name.to_string(), data_directory, config: cluster.clone(), debian, process: None })
 }
@@ -119,7 +135,8 @@ fn debian_clusters() -> Vec<(String, String, PathBuf)> {
 }
 
 fn names(directory: &Path) -> Vec<String> {
-    let mut names: Vec<String> = std::fs::read_dir(directory).map(|d| d.flatten().filter_map(|e| e.file_name().into_string().ok()).collect()).unwrap_or_default();
+    let mut names: Vec<String> =
+        std::fs::read_dir(directory).map(|d| d.flatten().filter_map(|e| e.file_name().into_string().ok()).collect()).unwrap_or_default();
     names.sort();
     names
 }
@@ -140,7 +157,11 @@ fn debian_data_directory(directory: &Path) -> Option<PathBuf> {
 /// Directory of the server's programs: root's alone, whoever runs them.
 pub fn programs(found: &Found, major: u32) -> Result<PathBuf> {
     let of_process = found.process.as_ref().and_then(|p| p.exe.parent().map(Path::to_path_buf));
-    let usual = [PathBuf::from(format!("/usr/lib/postgresql/{major}/bin")), PathBuf::from(format!("/usr/pgsql-{major}/bin")), PathBuf::from("/usr/bin")];
+    let usual = [
+        PathBuf::from(format!("/usr/lib/postgresql/{major}/bin")),
+        PathBuf::from(format!("/usr/pgsql-{major}/bin")),
+        PathBuf::from("/usr/bin"),
+    ];
     let candidates = found.config.pg_bindir.clone().into_iter().chain(of_process).chain(usual);
     for candidate in candidates {
         let Ok(real) = std::fs::canonicalize(&candidate) else { continue };
@@ -149,7 +170,8 @@ pub fn programs(found: &Found, major: u32) -> Result<PathBuf> {
             return Ok(real);
         }
     }
-    Err(Error::new(Kind::Refused, format!("the programs of PostgreSQL {major} are not installed")).hint("Install them, or set pg_bindir in the cluster's configuration."))
+    Err(Error::new(Kind::Refused, format!("the programs of PostgreSQL {major} are not installed"))
+        .hint("Install them, or set pg_bindir in the cluster's configuration."))
 }
 
 /// The owner of a data directory and its inode; never root, always a directory.

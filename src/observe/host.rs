@@ -7,6 +7,7 @@ use jiff::Timestamp;
 
 use crate::config::Config;
 use crate::error::{At, Error, Kind, Result};
+use crate::host::Owner;
 use crate::observe::discover::{Found, owner_of, programs};
 use crate::observe::survey::{Identify, Survey, SurveyRequest};
 use crate::observe::{runs, trust};
@@ -19,7 +20,6 @@ use crate::run::paths::{RunPaths, SOCKET_LIMIT};
 use crate::run::sources::Directories;
 use crate::run::switch;
 use crate::sys::dir::Dir;
-use crate::host::Owner;
 use crate::sys::{namespace, proc};
 
 /// Where to look besides the configuration.
@@ -54,16 +54,30 @@ pub fn observe(config: &Config, found: &Found, places: &Where) -> Result<Observe
     let (uid, inode) = owner_of(&data_directory)?;
     let owner = Owner::lookup(uid).map_err(|e| e.with_kind(Kind::Refused))?;
     let environment = found.process.as_ref().map(|p| proc::environment(p.identity.pid)).unwrap_or_default();
-    let early: ControlFile = owner::call(&owner, None, Task::ReadControl { data_directory: data_directory.clone(), hidden: None }).map_err(refused)?;
-    let major = early.major().ok_or_else(|| Error::new(Kind::Refused, format!("{} is of an unknown PostgreSQL version", data_directory.display())).cause(format!("catalog version {}", early.catalog_version)))?;
+    let early: ControlFile =
+        owner::call(&owner, None, Task::ReadControl { data_directory: data_directory.clone(), hidden: None }).map_err(refused)?;
+    let major = early.major().ok_or_else(|| {
+        Error::new(Kind::Refused, format!("{} is of an unknown PostgreSQL version", data_directory.display()))
+            .cause(format!("catalog version {}", early.catalog_version))
+    })?;
     let programs = programs(found, major)?;
     let earlier = runs::list(&config.state_directory, early.system_identifier, &data_directory)?;
     let other_wal = other_wal(&config.state_directory, &earlier);
     let mut archives = if places.wal.is_empty() { found.config.wal_archive.clone() } else { places.wal.clone() };
-    let config_file = found.debian.as_ref().map(|(version, name)| PathBuf::from(format!("/etc/postgresql/{version}/{name}/postgresql.conf")));
-    let library: Vec<Vec<u8>> = environment.iter().filter(|e| e.starts_with(b"LD_LIBRARY_PATH=") || e.starts_with(b"TZ=")).cloned().collect();
+    let config_file =
+        found.debian.as_ref().map(|(version, name)| PathBuf::from(format!("/etc/postgresql/{version}/{name}/postgresql.conf")));
+    let library: Vec<Vec<u8>> =
+        environment.iter().filter(|e| e.starts_with(b"LD_LIBRARY_PATH=") || e.starts_with(b"TZ=")).cloned().collect();
     let backups = if places.backups.is_empty() { found.config.backups.clone() } else { places.backups.clone() };
-    let mut request = SurveyRequest { data_directory: data_directory.clone(), programs: programs.clone(), config_file, environment: library, backups, wal: vec![], identify: places.identify.clone() };
+    let mut request = SurveyRequest {
+        data_directory: data_directory.clone(),
+        programs: programs.clone(),
+        config_file,
+        environment: library,
+        backups,
+        wal: vec![],
+        identify: places.identify.clone(),
+    };
     let mut survey: Survey = owner::call(&owner, None, Task::Survey(Box::new(request.clone()))).map_err(refused)?;
     let guessed = archives.is_empty();
     if guessed {
@@ -116,9 +130,14 @@ fn cluster(found: &Found, owner: Owner, inode: u64, programs: PathBuf, environme
         programs,
         control,
         server,
-        configuration: Configuration { in_data_directory: config_file.starts_with(&data_directory), config_file, settings: std::mem::take(&mut survey.settings) },
+        configuration: Configuration {
+            in_data_directory: config_file.starts_with(&data_directory),
+            config_file,
+            settings: std::mem::take(&mut survey.settings),
+        },
         managed_by,
-        standby: !survey.signal_files.is_empty() || matches!(survey.control_file.state, ClusterState::InArchiveRecovery | ClusterState::ShutDownInRecovery),
+        standby: !survey.signal_files.is_empty()
+            || matches!(survey.control_file.state, ClusterState::InArchiveRecovery | ClusterState::ShutDownInRecovery),
         tablespaces: std::mem::take(&mut survey.tablespaces),
         wal_link: survey.wal_link.take(),
         mounts: mounts_at_or_below(&data_directory)?,
@@ -132,7 +151,9 @@ fn cluster(found: &Found, owner: Owner, inode: u64, programs: PathBuf, environme
 
 fn server(found: &Found, survey: &Survey) -> Server {
     match &found.process {
-        Some(process) => Server::Serving { process: process.identity.clone(), unit: unit_of(process.identity.pid), arguments: process.arguments.clone() },
+        Some(process) => {
+            Server::Serving { process: process.identity.clone(), unit: unit_of(process.identity.pid), arguments: process.arguments.clone() }
+        }
         None if survey.control_file.state == ClusterState::ShutDown => Server::Stopped,
         None => Server::Crashed,
     }
@@ -169,7 +190,11 @@ fn unescape(text: &str) -> PathBuf {
     let mut bytes = Vec::new();
     let mut rest = text.as_bytes();
     while let Some((first, after)) = rest.split_first() {
-        let octal = (*first == b'\\').then(|| after.get(..3)).flatten().and_then(|d| std::str::from_utf8(d).ok()).and_then(|d| u8::from_str_radix(d, 8).ok());
+        let octal = (*first == b'\\')
+            .then(|| after.get(..3))
+            .flatten()
+            .and_then(|d| std::str::from_utf8(d).ok())
+            .and_then(|d| u8::from_str_radix(d, 8).ok());
         match octal {
             Some(byte) => {
                 bytes.push(byte);
@@ -232,7 +257,13 @@ fn reachable(state: &Path, owner: &Owner) -> std::result::Result<(), String> {
     }
     for component in state.ancestors() {
         let Ok(metadata) = std::fs::metadata(component) else { continue };
-        let bit = if metadata.uid() == owner.uid { 0o100 } else if owner.groups.contains(&metadata.gid()) { 0o010 } else { 0o001 };
+        let bit = if metadata.uid() == owner.uid {
+            0o100
+        } else if owner.groups.contains(&metadata.gid()) {
+            0o010
+        } else {
+            0o001
+        };
         if metadata.mode() & bit == 0 {
             return Err(format!("{} cannot walk through {}", owner.name, component.display()));
         }

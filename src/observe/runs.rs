@@ -37,7 +37,10 @@ pub fn all(state: &Path) -> Result<Vec<Known>> {
 /// The runs of one cluster, by system identifier and data directory.
 pub fn list(state: &Path, system_identifier: u64, data_directory: &Path) -> Result<Vec<RunFact>> {
     let of_cluster = |known: &Known| match &known.ledger {
-        Ok(ledger) => ledger.recovery.as_ref().is_some_and(|r| r.cluster.system_identifier == system_identifier && r.cluster.data_directory == data_directory),
+        Ok(ledger) => ledger
+            .recovery
+            .as_ref()
+            .is_some_and(|r| r.cluster.system_identifier == system_identifier && r.cluster.data_directory == data_directory),
         Err(_) => false,
     };
     Ok(all(state)?.iter().filter(|k| of_cluster(k)).filter_map(|k| k.ledger.as_ref().ok().map(|l| fact(&k.id, l))).collect())

@@ -19,6 +19,9 @@ use crate::run::tail::{self, ListRequest, WalIdentity};
 use crate::store::catalogue::{CatalogueEntry, Label, catalogue, identify};
 use crate::sys::dir::{Dir, Kind};
 
+/// Tarballs up to this many bytes are always looked through: it takes about a second.
+const SMALL: u64 = 128 << 20;
+
 /// What to look at.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct SurveyRequest {
@@ -95,6 +98,9 @@ pub fn survey(request: &SurveyRequest) -> Result<Survey> {
     let names: Vec<&str> = top.iter().filter_map(|e| e.name_str()).collect();
     let present = |list: &[&str]| list.iter().filter(|n| names.contains(*n)).map(|n| n.to_string()).collect::<Vec<_>>();
     let (mut backups, backup_problems) = backups(&request.backups);
+    for entry in backups.iter_mut().filter(|b| b.compressed_bytes <= SMALL) {
+        *entry = identify(entry);
+    }
     if let Some(wanted) = &request.identify {
         identify_one(&mut backups, wanted);
     }
@@ -120,7 +126,9 @@ pub fn survey(request: &SurveyRequest) -> Result<Survey> {
 
 fn major(data: &Dir) -> Result<u32> {
     let text = String::from_utf8_lossy(&data.read_file("PG_VERSION", 64)?).trim().to_string();
-    text.parse().map_err(|_| Error::failed(format!("{} does not name a major version", data.join("PG_VERSION").display())).cause(format!("{text:?}")))
+    text.parse().map_err(|_| {
+        Error::failed(format!("{} does not name a major version", data.join("PG_VERSION").display())).cause(format!("{text:?}"))
+    })
 }
 
 struct Postgres<'a> {
@@ -153,7 +161,9 @@ impl Postgres<'_> {
             let words = String::from_utf8_lossy(&output.stderr);
             // The server's own words may quote a line of a file that an include names: only the first line, shortened.
             let cause: String = words.lines().next().unwrap_or_default().chars().take(200).collect();
-            return Err(Error::failed(format!("read the configuration of {}", self.request.data_directory.display())).cause(cause).hint("PostgreSQL itself cannot read it: mend it first."));
+            return Err(Error::failed(format!("read the configuration of {}", self.request.data_directory.display()))
+                .cause(cause)
+                .hint("PostgreSQL itself cannot read it: mend it first."));
         }
         Ok(String::from_utf8_lossy(&output.stdout).trim_end_matches('\n').to_string())
     }

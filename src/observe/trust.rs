@@ -12,8 +12,11 @@ pub fn roots_alone(path: &Path) -> Result<()> {
         let metadata = std::fs::symlink_metadata(component).at("look at", component)?;
         let sticky = component != path && metadata.mode() & 0o1000 != 0;
         if !metadata.is_dir() || metadata.uid() != 0 || (metadata.mode() & 0o022 != 0 && !sticky) {
-            return Err(Error::new(Kind::Refused, format!("{} can be changed by others than root", component.display()))
-                .cause(format!("owner {}, mode {:o}", metadata.uid(), metadata.mode() & 0o7777)));
+            return Err(Error::new(Kind::Refused, format!("{} can be changed by others than root", component.display())).cause(format!(
+                "owner {}, mode {:o}",
+                metadata.uid(),
+                metadata.mode() & 0o7777
+            )));
         }
     }
     Ok(())

@@ -66,7 +66,11 @@ const PRIVATE: &[Row] = &[
 
 /// Settings of a private server of `major`, in the order in which they are given.
 pub fn private_settings(major: u32) -> Vec<(&'static str, &'static str)> {
-    PRIVATE.iter().filter(|Row(_, _, since, until)| (*since..=*until).contains(&major)).map(|Row(name, value, _, _)| (*name, *value)).collect()
+    PRIVATE
+        .iter()
+        .filter(|Row(_, _, since, until)| (*since..=*until).contains(&major))
+        .map(|Row(name, value, _, _)| (*name, *value))
+        .collect()
 }
 
 /// Settings that hot standby demands to be at least the primary's (manual, Hot Standby, Administrator's Overview).

@@ -11,6 +11,7 @@ use super::target::TargetRequest;
 use crate::pg::label::BackupHistory;
 use crate::pg::{Lsn, Timeline};
 use crate::store::catalogue::{CatalogueEntry, Label};
+use crate::store::codec::Compression;
 
 /// A backup that serves.
 #[derive(Debug, Clone)]
@@ -62,8 +63,10 @@ pub fn choose(host: &Host, request: &Request, target: &Target) -> Chosen {
         }
     }
     if let Some(choice) = &result.chosen {
-        if !choice.entry.has_manifest {
-            let what = format!("backup {} has no manifest: files that changed since it was taken would not be found", choice.entry.name);
+        // A gzip stream carries a checksum of everything packed into it; a plain tar carries none.
+        if !choice.entry.has_manifest && choice.entry.compression == Compression::Plain {
+            let what =
+                format!("backup {} has neither manifest nor checksum: damage within its files would not be found", choice.entry.name);
             result.reasons.push(Reason::judgement("no-manifest", what, "To use it all the same: --accept no-manifest."));
         }
     }
@@ -79,7 +82,11 @@ fn named(host: &Host, name: &str, mut serving: Vec<Choice>, result: &mut Chosen)
     let names: Vec<&str> = host.backups.iter().map(|b| b.name.as_str()).collect();
     result.reasons.push(match why {
         Some(why) => Reason::fact("backup-unusable", format!("backup {name} cannot serve: {why}"), "Choose another one: pitr backups."),
-        None => Reason::fact("unknown-backup", format!("there is no backup {name}"), if names.is_empty() { "The backup directories hold none.".to_string() } else { format!("There are: {}.", names.join(", ")) }),
+        None => Reason::fact(
+            "unknown-backup",
+            format!("there is no backup {name}"),
+            if names.is_empty() { "The backup directories hold none.".to_string() } else { format!("There are: {}.", names.join(", ")) },
+        ),
     });
 }
 
@@ -91,7 +98,11 @@ fn none_serves(host: &Host, result: &Chosen) -> Reason {
     // When one reason holds for all of them, it is the reason.
     let too_late = result.passed_over.iter().any(|(_, why)| why.starts_with(ENDS_LATER));
     let id = if too_late { "target-before-backup" } else { "no-usable-backup" };
-    Reason::fact(id, format!("no backup can serve this target: {}", because.join("; ")), "Choose a later target, or add an older backup: --backups DIR.")
+    Reason::fact(
+        id,
+        format!("no backup can serve this target: {}", because.join("; ")),
+        "Choose a later target, or add an older backup: --backups DIR.",
+    )
 }
 
 const ENDS_LATER: &str = "it ended after the target";

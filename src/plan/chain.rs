@@ -81,7 +81,8 @@ pub fn follow(history: &History, first: u64, until: Option<u64>, sources: &[WalS
 
 fn damaged(sources: &[WalSource], name: SegmentName) -> Vec<String> {
     let of = |source: &WalSource| {
-        let words = |s: &crate::plan::facts::SegmentCopy| s.problem.as_ref().map(|p| format!("{}: {p}", source.directory.join(&s.file).display()));
+        let words =
+            |s: &crate::plan::facts::SegmentCopy| s.problem.as_ref().map(|p| format!("{}: {p}", source.directory.join(&s.file).display()));
         source.segments.iter().filter(|s| s.name == name).filter_map(words).collect::<Vec<_>>()
     };
     sources.iter().filter(|s| s.kind == WalKind::Archive).flat_map(of).collect()
@@ -117,7 +118,15 @@ mod tests {
             let name = SegmentName { timeline: Timeline(*timeline), number: *number };
             SegmentCopy { name, file: name.file_name(size()), size: 16 << 20, problem: None, partial: false }
         };
-        WalSource { directory: "/wal".into(), kind: WalKind::Archive, segments: names.iter().map(copy).collect(), histories: vec![], backups: vec![], marks: vec![], problem: None }
+        WalSource {
+            directory: "/wal".into(),
+            kind: WalKind::Archive,
+            segments: names.iter().map(copy).collect(),
+            histories: vec![],
+            backups: vec![],
+            marks: vec![],
+            problem: None,
+        }
     }
 
     #[test]

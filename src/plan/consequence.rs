@@ -21,7 +21,13 @@ pub fn list(host: &Host, request: &Request) -> Vec<Consequence> {
         add("configuration", format!("configuration in {} stays as it is today", configuration.config_file.display()));
     }
     if !configuration.get("synchronous_standby_names").is_empty() {
-        add("synchronous", format!("commits wait for synchronous_standby_names = '{}', whose standbys must be rebuilt", configuration.get("synchronous_standby_names")));
+        add(
+            "synchronous",
+            format!(
+                "commits wait for synchronous_standby_names = '{}', whose standbys must be rebuilt",
+                configuration.get("synchronous_standby_names")
+            ),
+        );
     }
     if !matches!(configuration.get("archive_mode"), "on" | "always") {
         add("archive-off", "archive_mode is off: nothing after the recovery can be recovered until a new base backup is taken".into());

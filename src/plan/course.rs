@@ -20,7 +20,9 @@ pub struct Course {
 /// How an interrupted or kept run goes on.
 pub fn resume(id: &str, ledger: &Ledger, recovery: &Recovery) -> Result<Course> {
     match (ledger.outcome, ledger.section.as_ref().map(|s| s.purpose)) {
-        (Some(Outcome::Switched | Outcome::Undone | Outcome::Removed), _) => Err(Error::new(Kind::Refused, format!("run {id} is over: {}", ledger.state())).hint("There is nothing to resume.")),
+        (Some(Outcome::Switched | Outcome::Undone | Outcome::Removed), _) => {
+            Err(Error::new(Kind::Refused, format!("run {id} is over: {}", ledger.state())).hint("There is nothing to resume."))
+        }
         (None, Some(Purpose::Undo)) => Ok(undo(ledger, recovery)),
         (None, Some(Purpose::Purge)) => Ok(purge()),
         _ => Ok(Course { purpose: Purpose::Restore, steps: remaining(ledger, recovery), outcome: Outcome::Switched }),
@@ -105,7 +107,10 @@ pub fn purge() -> Course {
 pub fn purge_refusal(id: &str, ledger: &Ledger) -> Option<Error> {
     let purging = ledger.section.as_ref().is_some_and(|s| s.purpose == Purpose::Purge);
     if ledger.is_open() && !purging {
-        return Some(Error::new(Kind::Refused, format!("run {id} is open: {}", ledger.state())).hint(format!("End it first: pitr resume {id}, or pitr undo {id}.")));
+        return Some(
+            Error::new(Kind::Refused, format!("run {id} is open: {}", ledger.state()))
+                .hint(format!("End it first: pitr resume {id}, or pitr undo {id}.")),
+        );
     }
     None
 }

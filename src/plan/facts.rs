@@ -7,12 +7,12 @@ use std::path::PathBuf;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use crate::host::Owner;
+use crate::host::ProcessIdentity;
 use crate::pg::control::ControlFile;
 use crate::pg::{SegmentName, Timeline};
 use crate::store::archive::ArchivedBackupHistory;
 use crate::store::catalogue::CatalogueEntry;
-use crate::host::Owner;
-use crate::host::ProcessIdentity;
 
 /// The host at one moment.
 #[derive(Debug, Clone, Serialize, Deserialize)]

@@ -182,6 +182,11 @@ pub enum Fact {
         /// On the public server.
         public: bool,
     },
+    /// These checks wait for a lock of a transaction that ends with the promotion: they run after it.
+    ChecksPutOff {
+        /// Their names.
+        checks: Vec<String>,
+    },
     /// The number the recovered cluster takes.
     Number {
         /// Timeline.

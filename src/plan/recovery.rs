@@ -6,14 +6,14 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use super::checks::Check;
-use crate::config::Hooks;
 use super::facts::{Configuration, Control};
 use super::step::Step;
 use super::target::TargetRequest;
+use crate::config::Hooks;
+use crate::host::Owner;
 use crate::pg::history::History;
 use crate::pg::{Lsn, SegmentName, SegmentSize, Timeline};
 use crate::store::catalogue::CatalogueEntry;
-use crate::host::Owner;
 
 /// What will be done, to what, with what.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

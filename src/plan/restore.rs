@@ -104,30 +104,62 @@ fn cluster_reasons(host: &Host, request: &Request, reasons: &mut Vec<Reason>) {
     let cluster = &host.cluster;
     let pgdata = cluster.data_directory.display();
     if let Some(open) = host.runs.iter().rev().find(|r| r.open) {
-        reasons.push(Reason::fact("open-run", format!("run {} is {}", open.id, open.state), format!("End it first: pitr resume {0}, or pitr undo {0}.", open.id)));
+        reasons.push(Reason::fact(
+            "open-run",
+            format!("run {} is {}", open.id, open.state),
+            format!("End it first: pitr resume {0}, or pitr undo {0}.", open.id),
+        ));
     }
     if !version::is_supported(cluster.major) {
         let list: Vec<String> = version::SUPPORTED.iter().map(u32::to_string).collect();
-        reasons.push(Reason::fact("unsupported-major", format!("PostgreSQL {} is not supported yet", cluster.major), format!("Supported: {}.", list.join(", "))));
+        reasons.push(Reason::fact(
+            "unsupported-major",
+            format!("PostgreSQL {} is not supported yet", cluster.major),
+            format!("Supported: {}.", list.join(", ")),
+        ));
     }
     if cluster.standby {
-        reasons.push(Reason::fact("standby", format!("{pgdata} is a standby or in recovery"), "Recover the primary, then rebuild standbys: a recovered standby would be a second primary."));
+        reasons.push(Reason::fact(
+            "standby",
+            format!("{pgdata} is a standby or in recovery"),
+            "Recover the primary, then rebuild standbys: a recovered standby would be a second primary.",
+        ));
     }
     if !cluster.managed_by.is_empty() {
-        reasons.push(Reason::fact("failover-manager", format!("a failover manager is in charge: {}", cluster.managed_by.join(", ")), "Pause it and take this member out first; it would fight the recovery."));
+        reasons.push(Reason::fact(
+            "failover-manager",
+            format!("a failover manager is in charge: {}", cluster.managed_by.join(", ")),
+            "Pause it and take this member out first; it would fight the recovery.",
+        ));
     }
     for mount in &cluster.mounts {
-        reasons.push(Reason::fact("mount-point", format!("{} is a mount point", mount.display()), "A data directory that is mounted, or has mounts below it, cannot be exchanged yet."));
+        reasons.push(Reason::fact(
+            "mount-point",
+            format!("{} is a mount point", mount.display()),
+            "A data directory that is mounted, or has mounts below it, cannot be exchanged yet.",
+        ));
     }
     if let Some((oid, path)) = cluster.tablespaces.first() {
-        reasons.push(Reason::fact("tablespace", format!("tablespace {oid} lies outside PGDATA at {}", path.display()), "Tablespaces are not supported yet."));
+        reasons.push(Reason::fact(
+            "tablespace",
+            format!("tablespace {oid} lies outside PGDATA at {}", path.display()),
+            "Tablespaces are not supported yet.",
+        ));
     }
     if let Some(link) = &cluster.wal_link {
-        reasons.push(Reason::fact("external-pg-wal", format!("pg_wal is a link to {}", link.display()), "pg_wal outside PGDATA is not supported yet."));
+        reasons.push(Reason::fact(
+            "external-pg-wal",
+            format!("pg_wal is a link to {}", link.display()),
+            "pg_wal outside PGDATA is not supported yet.",
+        ));
     }
     for library in libraries(cluster.configuration.get("shared_preload_libraries")) {
         if !version::HARMLESS_LIBRARIES.contains(&library.as_str()) {
-            reasons.push(Reason::fact("preloaded-library", format!("the preloaded library {library} may act when the private server is promoted"), "Recoveries with it are not supported yet."));
+            reasons.push(Reason::fact(
+                "preloaded-library",
+                format!("the preloaded library {library} may act when the private server is promoted"),
+                "Recoveries with it are not supported yet.",
+            ));
         }
     }
     if let Server::Serving { unit: Some(unit), .. } = &cluster.server {
@@ -135,22 +167,36 @@ fn cluster_reasons(host: &Host, request: &Request, reasons: &mut Vec<Reason>) {
             reasons.push(Reason::judgement("systemd-unit", format!("{unit} runs this cluster and is not driven by pitr yet"), format!("If it does not restart the server by itself: --accept systemd-unit. The cluster is then stopped and started without {unit}.")));
         }
     }
-    for (id, tried) in [("exchange", &host.capability.exchange), ("namespaces", &host.capability.namespaces), ("program", &host.capability.program)] {
+    for (id, tried) in
+        [("exchange", &host.capability.exchange), ("namespaces", &host.capability.namespaces), ("program", &host.capability.program)]
+    {
         if let Err(why) = tried {
             reasons.push(Reason::fact(&format!("no-{id}"), format!("this host cannot do the recovery: {why}"), capability_hint(id)));
         }
     }
     if let Err(why) = &host.capability.parent {
-        reasons.push(Reason::fact("parent-directory", format!("the directory above {pgdata} is not safe: {why}"), "It must belong to the cluster's owner, or to root with nobody else able to write it."));
+        reasons.push(Reason::fact(
+            "parent-directory",
+            format!("the directory above {pgdata} is not safe: {why}"),
+            "It must belong to the cluster's owner, or to root with nobody else able to write it.",
+        ));
     }
     if !request.quiesce.is_empty() && !request.service_manager {
-        reasons.push(Reason::fact("no-service-manager", "units are to be stopped and no systemd runs here", "Remove `quiesce`, or use hooks."));
+        reasons.push(Reason::fact(
+            "no-service-manager",
+            "units are to be stopped and no systemd runs here",
+            "Remove `quiesce`, or use hooks.",
+        ));
     }
     if request.reason_required && request.reason.as_deref().is_none_or(|r| r.trim().is_empty()) {
         reasons.push(Reason::fact("reason", "the configuration demands a reason", "Add --reason \"…\"."));
     }
     if !request.backups_known {
-        reasons.push(Reason::fact("no-backups-directory", "no directory with backups is known", "Set `backups` in /etc/pitr/pitr.toml, or give --backups DIR."));
+        reasons.push(Reason::fact(
+            "no-backups-directory",
+            "no directory with backups is known",
+            "Set `backups` in /etc/pitr/pitr.toml, or give --backups DIR.",
+        ));
     }
 }
 
@@ -183,17 +229,29 @@ fn decide_target(host: &Host, request: &Request, reasons: &mut Vec<Reason>) -> O
     };
     if let TargetRequest::ToTime(time) | TargetRequest::BeforeTime(time) = &request.target {
         if *time > host.now {
-            reasons.push(Reason::fact("target-in-future", format!("{} is later than this host's clock", super::time::render_time(*time)), "For everything there is: --to-latest."));
+            reasons.push(Reason::fact(
+                "target-in-future",
+                format!("{} is later than this host's clock", super::time::render_time(*time)),
+                "For everything there is: --to-latest.",
+            ));
         }
     }
     if matches!(request.target, TargetRequest::ToLatest) && timeline != current {
-        reasons.push(Reason::fact("latest-elsewhere", format!("--to-latest on timeline {timeline}, which does not serve"), "Give the LSN where that timeline ends: --to-lsn."));
+        reasons.push(Reason::fact(
+            "latest-elsewhere",
+            format!("--to-latest on timeline {timeline}, which does not serve"),
+            "Give the LSN where that timeline ends: --to-lsn.",
+        ));
         return None;
     }
     let history = match history(sources, timeline) {
         Ok(history) => history,
         Err(why) => {
-            reasons.push(Reason::fact("no-history", format!("the history of timeline {timeline} is not known: {why}"), "Put its .history file into the archive."));
+            reasons.push(Reason::fact(
+                "no-history",
+                format!("the history of timeline {timeline} is not known: {why}"),
+                "Put its .history file into the archive.",
+            ));
             return None;
         }
     };
@@ -201,7 +259,11 @@ fn decide_target(host: &Host, request: &Request, reasons: &mut Vec<Reason>) -> O
         TargetRequest::ToLsn(lsn) => (Some(*lsn), true),
         TargetRequest::BeforeLsn(lsn) => (Some(*lsn), false),
         TargetRequest::BeforeTime(_) | TargetRequest::BeforeXid(_) => (None, false),
-        TargetRequest::ToTime(_) | TargetRequest::ToXid(_) | TargetRequest::ToName(_) | TargetRequest::ToLatest | TargetRequest::ToConsistent => (None, true),
+        TargetRequest::ToTime(_)
+        | TargetRequest::ToXid(_)
+        | TargetRequest::ToName(_)
+        | TargetRequest::ToLatest
+        | TargetRequest::ToConsistent => (None, true),
     };
     Some(Target { request: request.target.clone(), timeline, history, lsn, inclusive })
 }
@@ -223,11 +285,20 @@ fn latest_timeline(host: &Host) -> Option<Timeline> {
 }
 
 /// The chain and the names of segments that are missing in it.
-fn build_chain(host: &Host, request: &Request, target: &Target, chosen: &Choice, reasons: &mut Vec<Reason>) -> Option<(Chain, Vec<String>)> {
+fn build_chain(
+    host: &Host,
+    request: &Request,
+    target: &Target,
+    chosen: &Choice,
+    reasons: &mut Vec<Reason>,
+) -> Option<(Chain, Vec<String>)> {
     let size = host.cluster.control_file.segment_size;
     let first = size.number(chosen.start);
     let consistent = matches!(target.request, TargetRequest::ToConsistent);
-    let until = target.lsn.map(|lsn| size.number(lsn)).or_else(|| chosen.end.filter(|_| consistent).map(|end| size.number(Lsn(end.0.saturating_sub(1)))));
+    let until = target
+        .lsn
+        .map(|lsn| size.number(lsn))
+        .or_else(|| chosen.end.filter(|_| consistent).map(|end| size.number(Lsn(end.0.saturating_sub(1)))));
     archive_reasons(host, request, reasons);
     let links = chain::follow(&target.history, first, until, &host.wal, size);
     let mut gaps = Vec::new();
@@ -238,9 +309,15 @@ fn build_chain(host: &Host, request: &Request, target: &Target, chosen: &Choice,
             gaps.push(name.clone());
             let reachable = chosen.end.is_none_or(|end| gap.reachable > end) && !links.segments.is_empty();
             let hint = if reachable {
-                format!("WAL is there up to {}: --before-lsn {} reaches that point. Look for {name} in other copies of the archive (--wal DIR).", gap.reachable, gap.reachable)
+                format!(
+                    "WAL is there up to {}: --before-lsn {} reaches that point. Look for {name} in other copies of the archive (--wal DIR).",
+                    gap.reachable, gap.reachable
+                )
             } else {
-                format!("Backup {} cannot be used without it. Look for {name} in other copies of the archive (--wal DIR), or choose another backup.", chosen.entry.name)
+                format!(
+                    "Backup {} cannot be used without it. Look for {name} in other copies of the archive (--wal DIR), or choose another backup.",
+                    chosen.entry.name
+                )
             };
             reasons.push(Reason::fact("wal-gap", format!("WAL segment {name} is missing{damaged}"), hint));
         }
@@ -251,7 +328,13 @@ fn build_chain(host: &Host, request: &Request, target: &Target, chosen: &Choice,
     let last = *links.segments.last()?;
     let copies = chain::copies(&host.wal);
     let outside = links.segments.iter().filter(|n| copies.get(n).is_none_or(|list| list.iter().all(|c| !c.archived))).count();
-    let chain = Chain { first: *links.segments.first()?, last, segments: links.segments.len() as u64, outside_archive: outside as u64, open: until.is_none() };
+    let chain = Chain {
+        first: *links.segments.first()?,
+        last,
+        segments: links.segments.len() as u64,
+        outside_archive: outside as u64,
+        open: until.is_none(),
+    };
     Some((chain, gaps))
 }
 
@@ -259,14 +342,26 @@ fn build_chain(host: &Host, request: &Request, target: &Target, chosen: &Choice,
 fn archive_reasons(host: &Host, request: &Request, reasons: &mut Vec<Reason>) {
     use super::facts::WalKind;
     if request.archives.is_empty() {
-        reasons.push(Reason::judgement("no-archive", "no WAL archive is known", "Set `wal_archive` in /etc/pitr/pitr.toml or give --wal DIR. With --accept no-archive only pg_wal is used."));
+        reasons.push(Reason::judgement(
+            "no-archive",
+            "no WAL archive is known",
+            "Set `wal_archive` in /etc/pitr/pitr.toml or give --wal DIR. With --accept no-archive only pg_wal is used.",
+        ));
     }
     for source in host.wal.iter().filter(|s| s.kind == WalKind::Archive) {
         let path = source.directory.display();
         if let Some(problem) = &source.problem {
-            reasons.push(Reason::fact("archive-unreadable", format!("the WAL archive {path} cannot be read: {problem}"), "It must be readable by the cluster's owner."));
+            reasons.push(Reason::fact(
+                "archive-unreadable",
+                format!("the WAL archive {path} cannot be read: {problem}"),
+                "It must be readable by the cluster's owner.",
+            ));
         } else if source.segments.is_empty() && source.histories.is_empty() {
-            reasons.push(Reason::fact("archive-empty", format!("the WAL archive {path} holds no WAL"), "Is it mounted? An empty directory cannot be told from an archive that is away."));
+            reasons.push(Reason::fact(
+                "archive-empty",
+                format!("the WAL archive {path} holds no WAL"),
+                "Is it mounted? An empty directory cannot be told from an archive that is away.",
+            ));
         }
     }
 }
@@ -362,13 +457,27 @@ fn space(host: &Host, chosen: &Choice, wal_bytes: u64, reasons: &mut Vec<Reason>
     let needed = unpacked.saturating_add(wal_bytes);
     let reserve = reserve(host);
     if needed.saturating_add(reserve) > host.space.free {
-        let what = format!("{} has {} MiB free; {} MiB are needed and {} MiB are kept in reserve", host.space.at.display(), host.space.free >> 20, needed >> 20, reserve >> 20);
+        let what = format!(
+            "{} has {} MiB free; {} MiB are needed and {} MiB are kept in reserve",
+            host.space.at.display(),
+            host.space.free >> 20,
+            needed >> 20,
+            reserve >> 20
+        );
         reasons.push(Reason::fact("no-space", what, "Make room on that filesystem; pitr purge shows what earlier runs hold."));
     }
     SpaceLine { at: host.space.at.display().to_string(), needed, free: host.space.free, reserve }
 }
 
-fn recovery(host: &Host, request: &Request, target: Target, chosen: &Choice, chain: Chain, accepted: Vec<String>, planned: &Planned) -> Recovery {
+fn recovery(
+    host: &Host,
+    request: &Request,
+    target: Target,
+    chosen: &Choice,
+    chain: Chain,
+    accepted: Vec<String>,
+    planned: &Planned,
+) -> Recovery {
     let cluster = &host.cluster;
     let mut recovery = Recovery {
         cluster: ClusterFacts {
@@ -414,7 +523,14 @@ fn recovery(host: &Host, request: &Request, target: Target, chosen: &Choice, cha
 fn floors(host: &Host, chosen: &Choice, request: &Request) -> BTreeMap<String, i64> {
     let cluster = &host.cluster;
     let of = |control: &crate::pg::ControlFile| {
-        [control.max_connections, control.max_worker_processes, control.max_wal_senders, control.max_prepared_xacts, control.max_locks_per_xact].map(i64::from)
+        [
+            control.max_connections,
+            control.max_worker_processes,
+            control.max_wal_senders,
+            control.max_prepared_xacts,
+            control.max_locks_per_xact,
+        ]
+        .map(i64::from)
     };
     let present = of(&cluster.control_file);
     let backup = chosen.entry.control.as_ref().map_or(present, of);

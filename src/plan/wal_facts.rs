@@ -22,13 +22,21 @@ impl WalFindings {
     /// Reasons that follow for `target`.
     pub fn reasons(&self, target: &Target, chosen: &Choice, size: SegmentSize, reasons: &mut Vec<Reason>) {
         for (oid, location) in &self.tablespaces {
-            reasons.push(Reason::fact("tablespace", format!("WAL creates tablespace {oid} at {location}"), "Replaying that would touch the live directory; tablespaces are not supported yet."));
+            reasons.push(Reason::fact(
+                "tablespace",
+                format!("WAL creates tablespace {oid} at {location}"),
+                "Replaying that would touch the live directory; tablespaces are not supported yet.",
+            ));
         }
         if let Some((lsn, why)) = &self.damage {
             let needed = target.lsn.is_none_or(|target| target >= *lsn);
             if needed {
                 let name = size.number(*lsn);
-                reasons.push(Reason::fact("wal-damaged", format!("WAL cannot be read at {lsn} (segment number {name}): {why}"), format!("It is good up to there: --before-lsn {lsn}, if that is after the end of backup {}.", chosen.entry.name)));
+                reasons.push(Reason::fact(
+                    "wal-damaged",
+                    format!("WAL cannot be read at {lsn} (segment number {name}): {why}"),
+                    format!("It is good up to there: --before-lsn {lsn}, if that is after the end of backup {}.", chosen.entry.name),
+                ));
             }
         }
     }

@@ -4,8 +4,8 @@ use jiff::Timestamp;
 
 use super::chain;
 use super::facts::Host;
-use crate::pg::history::History;
 use crate::pg::Timeline;
+use crate::pg::history::History;
 use crate::store::catalogue::{CatalogueEntry, Label};
 
 /// A stretch of time every moment of which can be reached.
@@ -26,7 +26,8 @@ pub fn windows(host: &Host) -> (Vec<Window>, Vec<String>) {
     let Some(history) = history(host, timeline) else { return (vec![], vec![format!("the history of timeline {timeline} is not known")]) };
     let own = host.cluster.control_file.system_identifier;
     let usable = host.backups.iter().filter(|b| b.is_usable() && b.system_identifier.is_none_or(|id| id == own));
-    let mut starts: Vec<_> = usable.filter_map(|b| place(b).filter(|(t, _)| history.end_of(*t).is_some()).map(|(_, start)| (start, ended(host, b)))).collect();
+    let mut starts: Vec<_> =
+        usable.filter_map(|b| place(b).filter(|(t, _)| history.end_of(*t).is_some()).map(|(_, start)| (start, ended(host, b)))).collect();
     starts.sort();
     let (mut windows, mut gaps) = (Vec::new(), Vec::new());
     let mut covered = None;
@@ -43,7 +44,11 @@ pub fn windows(host: &Host) -> (Vec<Window>, Vec<String>) {
         }
         windows.push(Window { timeline, from, to: None });
         if end.hole {
-            gaps.push(format!("{} is missing: from {} on nothing older can be carried further", end.missing.file_name(size), end.reachable));
+            gaps.push(format!(
+                "{} is missing: from {} on nothing older can be carried further",
+                end.missing.file_name(size),
+                end.reachable
+            ));
         }
     }
     (windows, gaps)

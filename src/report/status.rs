@@ -8,7 +8,6 @@ use serde_json::{Value, json};
 
 use super::layout::{Sheet, moment};
 use super::plan::server;
-use crate::pg::Timeline;
 use crate::plan::time::{render_time, rfc3339};
 pub use crate::plan::window::Window;
 

@@ -14,9 +14,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{At, Error, Result};
+use crate::pg::Timeline;
 use crate::pg::page::SegmentExpectation;
 use crate::pg::segment::parse_history_name;
-use crate::pg::Timeline;
 
 /// Longest request; a file name is far shorter.
 const REQUEST_LIMIT: u64 = 4096;
@@ -161,7 +161,10 @@ fn peer_is(stream: &UnixStream, uid: u32) -> bool {
 
 fn converse(stream: &UnixStream, shared: &Mutex<Shared>) -> Result<()> {
     let limit = Some(std::time::Duration::from_secs(600));
-    stream.set_read_timeout(limit).and_then(|()| stream.set_write_timeout(limit)).map_err(|e| Error::failed("prepare connection").cause(e))?;
+    stream
+        .set_read_timeout(limit)
+        .and_then(|()| stream.set_write_timeout(limit))
+        .map_err(|e| Error::failed("prepare connection").cause(e))?;
     let mut lines = BufReader::new(stream.take(REQUEST_LIMIT));
     loop {
         let mut line = String::new();
@@ -204,7 +207,9 @@ impl Offer {
             };
         }
         match self.segments.get(file) {
-            Some((paths, _)) if paths.is_empty() => Answer::Refused { why: format!("{file} belongs to the plan and is nowhere to be found") },
+            Some((paths, _)) if paths.is_empty() => {
+                Answer::Refused { why: format!("{file} belongs to the plan and is nowhere to be found") }
+            }
             Some((paths, expect)) => Answer::Segment { paths: paths.clone(), expect: expect.clone(), last: file == self.last },
             None => Answer::Absent,
         }
@@ -230,7 +235,8 @@ mod tests {
     #[test]
     fn a_planned_segment_is_never_absent() {
         let name = crate::pg::SegmentName { timeline: Timeline(1), number: 1 };
-        let expect = SegmentExpectation { major: 15, system_identifier: 1, segment_size: crate::pg::SegmentSize::new(16 << 20).unwrap(), name };
+        let expect =
+            SegmentExpectation { major: 15, system_identifier: 1, segment_size: crate::pg::SegmentSize::new(16 << 20).unwrap(), name };
         let segments = HashMap::from([("000000010000000000000001".to_string(), (vec![], expect))]);
         let offer = Offer { segments, ..Offer::default() };
         assert!(matches!(offer.answer("000000010000000000000001"), Answer::Refused { .. }));

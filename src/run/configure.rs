@@ -66,7 +66,8 @@ fn take_conf(from: &Dir, to: &Dir, path: &Path, depth: usize, taken: &mut Vec<Pa
     }
     take(from, to, path, taken)?;
     let Some(bytes) = read(from, path)? else { return Ok(()) };
-    let entries = parse_conf(&String::from_utf8_lossy(&bytes)).map_err(|cause| Error::failed(format!("read {}", from.join(path).display())).cause(cause))?;
+    let entries = parse_conf(&String::from_utf8_lossy(&bytes))
+        .map_err(|cause| Error::failed(format!("read {}", from.join(path).display())).cause(cause))?;
     let folder = path.parent().unwrap_or(Path::new(""));
     for entry in entries {
         match entry.directive {
@@ -171,6 +172,6 @@ fn read(from: &Dir, path: &Path) -> Result<Option<Vec<u8>>> {
 fn inside(path: &Path, data_directory: &Path) -> Option<PathBuf> {
     let relative = if path.is_absolute() { path.strip_prefix(data_directory).ok()? } else { path };
     let plain = relative.components().all(|c| matches!(c, std::path::Component::Normal(_) | std::path::Component::CurDir));
-    (plain && relative.components().next().is_some()).then(|| relative.components().filter(|c| matches!(c, std::path::Component::Normal(_))).collect())
+    (plain && relative.components().next().is_some())
+        .then(|| relative.components().filter(|c| matches!(c, std::path::Component::Normal(_))).collect())
 }
-

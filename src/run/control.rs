@@ -39,7 +39,8 @@ pub fn stop(run: &mut Run) -> Result<(ControlFile, bool)> {
                 }
             }
             Control::PgCtlCluster { version, name } => {
-                let (status, words) = run_program(Path::new(PG_CTLCLUSTER), &[&version, &name, "stop", "-m", "fast"], Duration::from_secs(3600), b"")?;
+                let (status, words) =
+                    run_program(Path::new(PG_CTLCLUSTER), &[&version, &name, "stop", "-m", "fast"], Duration::from_secs(3600), b"")?;
                 if !status.success() {
                     log::warn!("pg_ctlcluster stop: {} {words}", ending(status));
                 }
@@ -48,7 +49,8 @@ pub fn stop(run: &mut Run) -> Result<(ControlFile, bool)> {
         wait_gone(run, handle.as_ref(), &data_directory)?;
     }
     run.down_since.get_or_insert_with(Instant::now);
-    let control: ControlFile = run.owner(Task::ReadControl { data_directory: data_directory.clone(), hidden: Some(run.paths.id.clone()) })?;
+    let control: ControlFile =
+        run.owner(Task::ReadControl { data_directory: data_directory.clone(), hidden: Some(run.paths.id.clone()) })?;
     match control.state {
         ClusterState::ShutDown => Ok((control, false)),
         ClusterState::InProduction | ClusterState::InCrashRecovery | ClusterState::ShuttingDown => Ok((control, true)),
@@ -69,7 +71,8 @@ fn wait_gone(run: &Run, handle: Option<&ProcessHandle>, data_directory: &Path) -
         }
         watch.check()?;
         if begun.elapsed() > Duration::from_secs(3600) {
-            return Err(Error::failed(format!("the server on {} does not stop", data_directory.display())).hint("Something holds it: look at its log."));
+            return Err(Error::failed(format!("the server on {} does not stop", data_directory.display()))
+                .hint("Something holds it: look at its log."));
         }
         if gone {
             std::thread::sleep(Duration::from_millis(50));
@@ -91,7 +94,11 @@ pub fn start(run: &mut Run) -> Result<()> {
                     parent: 0,
                     isolate: None,
                     program: cluster.programs.join("postgres"),
-                    arguments: if options.is_empty() { vec!["-D".into(), cluster.data_directory.display().to_string()] } else { options.clone() },
+                    arguments: if options.is_empty() {
+                        vec!["-D".into(), cluster.data_directory.display().to_string()]
+                    } else {
+                        options.clone()
+                    },
                     environment: if environment.is_empty() { plain_environment(&cluster.owner) } else { environment.clone() },
                     directory: "/".into(),
                     log: log.clone(),
@@ -114,14 +121,21 @@ pub fn start(run: &mut Run) -> Result<()> {
 fn wait_ready(run: &mut Run, mut child: Option<std::process::Child>, log: &Path) -> Result<()> {
     let data_directory = run.recovery().cluster.data_directory.clone();
     let begun = Instant::now();
-    let failed = |cause: String| Err(Error::failed(format!("start the server on {}", data_directory.display())).cause(cause).hint(format!("Its log: {}", log.display())));
+    let failed = |cause: String| {
+        Err(Error::failed(format!("start the server on {}", data_directory.display()))
+            .cause(cause)
+            .hint(format!("Its log: {}", log.display())))
+    };
     loop {
         let status: ServerStatus = run.owner(Task::ServerStatus { data_directory: data_directory.clone() })?;
         let process = postmaster::find(&data_directory)?;
         if let Some(process) = &process {
             // A pid file left by an earlier server says "ready" too: it must be this one's.
             if status.status == "ready" && status.pid == Some(process.identity.pid) {
-                run.down_since.take().map(|since| run.fact(crate::plan::ledger::Fact::Downtime { seconds: since.elapsed().as_secs_f64() })).transpose()?;
+                run.down_since
+                    .take()
+                    .map(|since| run.fact(crate::plan::ledger::Fact::Downtime { seconds: since.elapsed().as_secs_f64() }))
+                    .transpose()?;
                 return Ok(());
             }
         }
@@ -142,7 +156,8 @@ fn wait_ready(run: &mut Run, mut child: Option<std::process::Child>, log: &Path)
 /// SQL on the serving cluster's own socket as the bootstrap role; it must have the right system identifier.
 pub fn query(run: &mut Run, database: &str, sql: &str) -> Result<Reply> {
     let user = run.recovery().user.clone();
-    let mut replies = query_as(run, &user, database, vec![Statement::own("SELECT system_identifier FROM pg_control_system()"), Statement::own(sql)])?;
+    let mut replies =
+        query_as(run, &user, database, vec![Statement::own("SELECT system_identifier FROM pg_control_system()"), Statement::own(sql)])?;
     let identity = replies.first().and_then(Reply::single).unwrap_or_default().to_string();
     if identity != run.recovery().cluster.system_identifier.to_string() {
         return Err(Error::failed(format!("the server that answers has system identifier {identity}")));
@@ -173,5 +188,8 @@ fn open_log(path: &Path) -> Result<std::fs::File> {
 /// An error after the switch: nothing goes back by itself, the person decides.
 pub fn hands(error: Error, run: &str) -> Error {
     let hint = error.hint.clone().unwrap_or_default();
-    error.with_kind(Kind::Hands).hint(format!("{hint}{}The recovered cluster stands at PGDATA. To go on: pitr resume {run}. To go back: pitr undo {run}.", if hint.is_empty() { "" } else { " " }))
+    error.with_kind(Kind::Hands).hint(format!(
+        "{hint}{}The recovered cluster stands at PGDATA. To go on: pitr resume {run}. To go back: pitr undo {run}.",
+        if hint.is_empty() { "" } else { " " }
+    ))
 }

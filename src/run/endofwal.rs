@@ -41,7 +41,10 @@ pub struct Walked {
 /// The last valid record of the chain, read from the backup's redo point on.
 pub fn last_record(run: &mut Run) -> Result<Lsn> {
     let walked = walk_chain(run)?;
-    walked.last_record.ok_or_else(|| Error::failed("there is no valid WAL record after the backup's start").cause(walked.end.map(|e| e.reason.to_string()).unwrap_or_default()))
+    walked.last_record.ok_or_else(|| {
+        Error::failed("there is no valid WAL record after the backup's start")
+            .cause(walked.end.map(|e| e.reason.to_string()).unwrap_or_default())
+    })
 }
 
 fn walk_chain(run: &mut Run) -> Result<Walked> {
@@ -50,16 +53,34 @@ fn walk_chain(run: &mut Run) -> Result<Walked> {
     let size = recovery.cluster.segment_size;
     let links = chain::follow(&recovery.target.history, recovery.chain.first.number, None, &listed, size);
     let copies = chain::copies(&listed);
-    let segments = links.segments.iter().filter_map(|n| copies.get(n).and_then(|l| l.first()).map(|c| (*n, c.directory.clone(), c.file.clone()))).collect();
-    let request = WalkRequest { segments, history: recovery.target.history.clone(), identity: sources::identity(run), from: size.start(recovery.chain.first.number) };
+    let segments = links
+        .segments
+        .iter()
+        .filter_map(|n| copies.get(n).and_then(|l| l.first()).map(|c| (*n, c.directory.clone(), c.file.clone())))
+        .collect();
+    let request = WalkRequest {
+        segments,
+        history: recovery.target.history.clone(),
+        identity: sources::identity(run),
+        from: size.start(recovery.chain.first.number),
+    };
     run.owner(Task::WalkWal(Box::new(request)))
 }
 
 /// Reads every record of the chain, as the owner.
 pub fn walk(request: &WalkRequest) -> Result<Walked> {
-    let source = Files { size: request.identity.segment_size.bytes(), files: request.segments.iter().map(|(n, d, f)| (*n, (d.clone(), f.clone()))).collect() };
+    let source = Files {
+        size: request.identity.segment_size.bytes(),
+        files: request.segments.iter().map(|(n, d, f)| (*n, (d.clone(), f.clone()))).collect(),
+    };
     let number = request.identity.segment_size.number(request.from);
-    let mut walk = Walk::from_segment(source, request.identity.segment_size, request.history.clone(), Some(request.identity.system_identifier), number);
+    let mut walk = Walk::from_segment(
+        source,
+        request.identity.segment_size,
+        request.history.clone(),
+        Some(request.identity.system_identifier),
+        number,
+    );
     let mut tablespaces = Vec::new();
     let mut last_record = None;
     while let Some(record) = walk.next()? {

@@ -94,10 +94,9 @@ impl<'a> Run<'a> {
         let lock = Lock::take(&paths.lock())?;
         let (journal, entries) = Journal::open(&paths.journal())?;
         let ledger = Ledger::fold(&entries);
-        let recovery = ledger
-            .recovery
-            .clone()
-            .ok_or_else(|| Error::failed(format!("run {id} has no plan in its journal")).hint("It did nothing: remove its directory by `pitr purge`."))?;
+        let recovery = ledger.recovery.clone().ok_or_else(|| {
+            Error::failed(format!("run {id} has no plan in its journal")).hint("It did nothing: remove its directory by `pitr purge`.")
+        })?;
         paths.renew(&recovery.cluster.owner)?;
         Ok(Run {
             state: state.to_path_buf(),
@@ -279,7 +278,8 @@ fn end_leftovers(paths: &RunPaths) -> Result<()> {
         for pid in holders {
             let Some(process) = proc::process(pid, &boot) else { continue };
             if process.uid == 0 && process.arguments.get(1).is_none_or(|verb| !verb.starts_with("__")) {
-                return Err(Error::new(Kind::Locked, format!("run {} is at work in process {pid}", paths.id)).hint("Wait for it, or stop it by SIGTERM."));
+                return Err(Error::new(Kind::Locked, format!("run {} is at work in process {pid}", paths.id))
+                    .hint("Wait for it, or stop it by SIGTERM."));
             }
             log::info!("ending process {pid}, left over by run {}", paths.id);
             if let Some(handle) = ProcessHandle::open(&process.identity)? {
@@ -288,7 +288,8 @@ fn end_leftovers(paths: &RunPaths) -> Result<()> {
             }
         }
         if Instant::now() > end {
-            return Err(Error::new(Kind::Hands, format!("processes of run {} do not end", paths.id)).hint(format!("Look for them: fuser {}", paths.lock().display())));
+            return Err(Error::new(Kind::Hands, format!("processes of run {} do not end", paths.id))
+                .hint(format!("Look for them: fuser {}", paths.lock().display())));
         }
         std::thread::sleep(Duration::from_millis(100));
     }

@@ -9,8 +9,8 @@
 pub mod broker;
 pub mod configure;
 pub mod control;
-pub mod executor;
 pub mod endofwal;
+pub mod executor;
 pub mod hooks;
 pub mod journal;
 pub mod moveold;

@@ -58,7 +58,8 @@ fn preserve(run: &mut Run) -> Result<()> {
     let directories = sources::archives(run).with(&own, WalKind::Live);
     let listed = sources::list(run, &directories)?;
     let files = chain::copies(&listed).into_values().filter(|list| list.iter().all(|c| !c.archived));
-    let files: Vec<(PathBuf, String, u64)> = files.filter_map(|list| list.first().map(|c| (c.directory.clone(), c.file.clone(), c.size))).collect();
+    let files: Vec<(PathBuf, String, u64)> =
+        files.filter_map(|list| list.first().map(|c| (c.directory.clone(), c.file.clone(), c.size))).collect();
     let to = kept(run);
     let _copied: u64 = run.owner(Task::CopyWal(Box::new(CopyRequest { files, to })))?;
     Ok(())
@@ -100,7 +101,9 @@ fn put_back(run: &mut Run, number: Timeline) -> Result<()> {
     let before_fork = fork_segment(run, number)?;
     let preserved = listed.iter().filter(|s| lone(s)).flat_map(|s| &s.segments);
     // The segment that holds the fork lives on under the new timeline; the old one ends in the middle of it.
-    let segments = preserved.filter(|s| s.problem.is_none() && !archived.contains_key(&s.name) && s.name.number < before_fork).map(|s| (s.name.file_name(size), kept.clone()));
+    let segments = preserved
+        .filter(|s| s.problem.is_none() && !archived.contains_key(&s.name) && s.name.number < before_fork)
+        .map(|s| (s.name.file_name(size), kept.clone()));
     let segments: Vec<(String, PathBuf)> = segments.collect();
     let everything = sources::list(run, &everything(run))?;
     let histories = steps::missing_histories(&everything, number);
@@ -113,7 +116,8 @@ fn fork_segment(run: &mut Run, number: Timeline) -> Result<u64> {
     let own = Directories::default().with(&run.staging().join("pg_wal"), WalKind::Live);
     let listed = sources::list(run, &own)?;
     let text = chain::histories(&listed).remove(&number).unwrap_or_default();
-    let history = crate::pg::History::parse(number, text.as_bytes()).map_err(|cause| Error::failed(format!("history of timeline {number}")).cause(cause))?;
+    let history = crate::pg::History::parse(number, text.as_bytes())
+        .map_err(|cause| Error::failed(format!("history of timeline {number}")).cause(cause))?;
     let fork = history.ancestors.last().map(|a| a.switch).unwrap_or_default();
     Ok(run.recovery().cluster.segment_size.number(fork))
 }

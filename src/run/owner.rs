@@ -256,4 +256,3 @@ fn say(message: &Message) {
     let mut out = std::io::stdout().lock();
     let _ = out.write_all(line.as_bytes()).and_then(|()| out.flush());
 }
-

@@ -84,7 +84,11 @@ impl RunPaths {
         std::fs::DirBuilder::new().mode(0o711).create(&self.root).at("make", &self.root)?;
         std::fs::set_permissions(&self.root, std::fs::Permissions::from_mode(0o711)).at("set mode of", &self.root)?;
         self.make_owned(&self.door(), owner)?;
-        write_readable(&self.access_file(), b"# private server: only its own socket directory, mode 0700, leads here\nlocal all all trust\n", 0o644)?;
+        write_readable(
+            &self.access_file(),
+            b"# private server: only its own socket directory, mode 0700, leads here\nlocal all all trust\n",
+            0o644,
+        )?;
         write_readable(&self.ident_file(), b"", 0o644)?;
         self.copy_program()
     }

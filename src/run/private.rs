@@ -72,7 +72,14 @@ impl Private {
     pub fn start(run: &Run, data_directory: &Path, settings: Option<&RecoverySettings>) -> Result<Private> {
         let cluster = &run.recovery().cluster;
         let log_path = run.paths.server_log();
-        let log = File::options().append(true).read(true).create(true).mode(0o600).custom_flags(nix::libc::O_NOFOLLOW).open(&log_path).at("open", &log_path)?;
+        let log = File::options()
+            .append(true)
+            .read(true)
+            .create(true)
+            .mode(0o600)
+            .custom_flags(nix::libc::O_NOFOLLOW)
+            .open(&log_path)
+            .at("open", &log_path)?;
         let position = log.metadata().at("look at", &log_path)?.len();
         let mut environment: Vec<Vec<u8>> = cluster.owner.environment().into_iter().map(|(k, v)| format!("{k}={v}").into_bytes()).collect();
         if let crate::plan::facts::Control::PgCtl { environment: own, .. } = &cluster.control {
@@ -92,7 +99,12 @@ impl Private {
         let child = launch(&request, &log, Some(&run.lock))?;
         let mut reader = File::open(&log_path).at("open", &log_path)?;
         reader.seek(SeekFrom::Start(position)).at("seek in", &log_path)?;
-        Ok(Private { child, data_directory: data_directory.to_path_buf(), proved: false, log: Log { reader, rest: Vec::new(), tail: Vec::new() } })
+        Ok(Private {
+            child,
+            data_directory: data_directory.to_path_buf(),
+            proved: false,
+            log: Log { reader, rest: Vec::new(), tail: Vec::new() },
+        })
     }
 
     /// New lines of the server's log. Proves on the way that the server runs on the directory it was
@@ -103,7 +115,9 @@ impl Private {
         if let Some(status) = self.child.try_wait().at("wait for", "the private server")? {
             let mut said = said;
             said.extend(self.log.lines()?);
-            if let Some(fatal) = said.iter().chain(&self.log.tail).find_map(|s| if let Said::Fatal(words) = s { Some(words.clone()) } else { None }) {
+            if let Some(fatal) =
+                said.iter().chain(&self.log.tail).find_map(|s| if let Said::Fatal(words) = s { Some(words.clone()) } else { None })
+            {
                 return Err(Error::failed("the private server stopped").cause(fatal));
             }
             return Err(Error::failed("the private server stopped").cause(format!("{}; {}", ending(status), self.log.last_words())));
@@ -139,7 +153,11 @@ impl Private {
     pub fn stop(mut self) -> Result<()> {
         self.signal(rustix::process::Signal::INT)?;
         let status = self.child.wait().at("wait for", "the private server")?;
-        if status.success() { Ok(()) } else { Err(Error::failed("stop the private server").cause(format!("{}; {}", ending(status), self.log.last_words()))) }
+        if status.success() {
+            Ok(())
+        } else {
+            Err(Error::failed("stop the private server").cause(format!("{}; {}", ending(status), self.log.last_words())))
+        }
     }
 
     /// Ends it at once: nothing of it is needed.
@@ -170,8 +188,13 @@ impl Private {
 fn arguments(run: &Run, data_directory: &Path, settings: Option<&RecoverySettings>) -> Result<Vec<String>> {
     let recovery = run.recovery();
     let cluster = &recovery.cluster;
-    let config_file = if cluster.configuration.in_data_directory { data_directory.join("postgresql.conf") } else { cluster.configuration.config_file.clone() };
-    let text = |path: &Path| path.to_str().map(str::to_string).ok_or_else(|| Error::failed(format!("path {} is not UTF-8", path.display())));
+    let config_file = if cluster.configuration.in_data_directory {
+        data_directory.join("postgresql.conf")
+    } else {
+        cluster.configuration.config_file.clone()
+    };
+    let text =
+        |path: &Path| path.to_str().map(str::to_string).ok_or_else(|| Error::failed(format!("path {} is not UTF-8", path.display())));
     let mut list: Vec<(String, String)> = vec![
         ("data_directory".into(), text(data_directory)?),
         ("config_file".into(), text(&config_file)?),
@@ -193,7 +216,8 @@ fn arguments(run: &Run, data_directory: &Path, settings: Option<&RecoverySetting
 
 /// At most one target may be non-empty at any moment while the list is applied in order: empties first.
 fn recovery_settings(run: &Run, settings: Option<&RecoverySettings>) -> Result<Vec<(String, String)>> {
-    const TARGETS: [&str; 5] = ["recovery_target", "recovery_target_lsn", "recovery_target_name", "recovery_target_time", "recovery_target_xid"];
+    const TARGETS: [&str; 5] =
+        ["recovery_target", "recovery_target_lsn", "recovery_target_name", "recovery_target_time", "recovery_target_xid"];
     let mut list: Vec<(String, String)> = TARGETS.iter().map(|t| (t.to_string(), String::new())).collect();
     let Some(settings) = settings else {
         list.push(("restore_command".into(), String::new()));
@@ -240,7 +264,8 @@ impl Log {
     }
 
     fn last_words(&self) -> String {
-        let words: Vec<&str> = self.tail.iter().filter_map(|s| if let Said::Other(w) | Said::Fatal(w) = s { Some(w.as_str()) } else { None }).collect();
+        let words: Vec<&str> =
+            self.tail.iter().filter_map(|s| if let Said::Other(w) | Said::Fatal(w) = s { Some(w.as_str()) } else { None }).collect();
         words.iter().rev().take(3).rev().copied().collect::<Vec<_>>().join(" | ")
     }
 }
@@ -261,7 +286,9 @@ pub fn understand(line: &str) -> Said {
         Said::Paused
     } else if message.starts_with("recovery stopping") {
         Said::Stopping(message)
-    } else if message.starts_with("hot standby is not possible because of insufficient parameter settings") || message.starts_with("recovery has paused") && !message.contains("end of recovery") {
+    } else if message.starts_with("hot standby is not possible because of insufficient parameter settings")
+        || message.starts_with("recovery has paused") && !message.contains("end of recovery")
+    {
         Said::TooLow(message)
     } else if message.starts_with("redo starts at") {
         Said::RedoStarts

@@ -5,14 +5,15 @@ use crate::pg::history::History;
 use crate::pg::segment::history_name;
 use crate::pg::{Lsn, Timeline};
 use crate::plan::chain;
+use crate::plan::facts::WalKind;
 use crate::plan::ledger::Fact;
 use crate::run::executor::Run;
 use crate::run::owner::Task;
 use crate::run::private::{PORT, Private, Said};
 use crate::run::replay;
-use crate::run::sql::{Reply, SqlRequest, Statement, quote_identifier};
-use crate::plan::facts::WalKind;
 use crate::run::sources::{self, Directories};
+use crate::run::sql::{Reply, SqlRequest, Statement, quote_identifier};
+use crate::run::validate;
 
 /// Promotes the paused server, disables subscriptions, stops it.
 pub fn promote(run: &mut Run) -> Result<()> {
@@ -25,6 +26,7 @@ pub fn promote(run: &mut Run) -> Result<()> {
             return Err(Error::failed("promote the private server").cause(promoted.error.unwrap_or_else(|| "it refused".into())));
         }
     }
+    validate::check_promoted(run)?;
     finish(run)
 }
 
@@ -39,7 +41,10 @@ pub fn replay_and_promote(run: &mut Run) -> Result<()> {
             match said {
                 Said::Stopping(text) => words = text,
                 Said::Opened => {
-                    if words.is_empty() && !matches!(run.recovery().target.request, crate::plan::target::TargetRequest::ToConsistent) && replay::target_lsn(run).is_none() {
+                    if words.is_empty()
+                        && !matches!(run.recovery().target.request, crate::plan::target::TargetRequest::ToConsistent)
+                        && replay::target_lsn(run).is_none()
+                    {
                         return Err(Error::failed("the private server opened without a word about the target"));
                     }
                     return run.fact(Fact::Reached { lsn: Lsn(0), words });
@@ -108,9 +113,11 @@ pub fn decide_number(run: &mut Run) -> Result<Timeline> {
 pub fn next_number(run: &mut Run) -> Result<Timeline> {
     let sources = sources::list(run, &sources::everything(run))?;
     let runs = crate::observe::runs::list(&run.state, run.recovery().cluster.system_identifier, &run.recovery().cluster.data_directory)?;
-    let of_runs = runs.iter().filter(|r| r.id != run.paths.id || run.ledger().public_start()).flat_map(|r| [r.number, r.moved_to]).flatten();
+    let of_runs =
+        runs.iter().filter(|r| r.id != run.paths.id || run.ledger().public_start()).flat_map(|r| [r.number, r.moved_to]).flatten();
     let own = [run.recovery().target.timeline];
-    let highest = chain::numbers(&sources).into_iter().chain(of_runs).chain(own).chain(run.ledger().old_control().map(|c| c.timeline)).max();
+    let highest =
+        chain::numbers(&sources).into_iter().chain(of_runs).chain(own).chain(run.ledger().old_control().map(|c| c.timeline)).max();
     let highest = highest.map_or(1, |t| t.0);
     highest.checked_add(1).map(Timeline).ok_or_else(|| Error::failed("there is no timeline number left"))
 }
@@ -126,7 +133,11 @@ fn disable_subscriptions(run: &mut Run) -> Result<Vec<String>> {
     let databases = query(run, "postgres", "SELECT datname FROM pg_database WHERE datallowconn AND NOT datistemplate ORDER BY 1")?;
     let mut disabled = Vec::new();
     for database in databases.rows.iter().filter_map(|r| r.first().cloned().flatten()) {
-        let found = query(run, &database, "SELECT subname FROM pg_subscription WHERE subenabled AND subdbid = (SELECT oid FROM pg_database WHERE datname = current_database())")?;
+        let found = query(
+            run,
+            &database,
+            "SELECT subname FROM pg_subscription WHERE subenabled AND subdbid = (SELECT oid FROM pg_database WHERE datname = current_database())",
+        )?;
         if let Some(error) = found.error {
             return Err(Error::failed(format!("look for subscriptions in {database}")).cause(error));
         }
@@ -169,7 +180,9 @@ fn full_xid(text: &str) -> u64 {
 fn fork_point(run: &mut Run, number: Timeline) -> Result<Lsn> {
     let staged = Directories::default().with(&run.staging().join("pg_wal"), WalKind::Kept(run.paths.id.clone()));
     let sources = sources::list(run, &staged)?;
-    let text = chain::histories(&sources).remove(&number).ok_or_else(|| Error::failed(format!("staging has no {}", history_name(number))))?;
-    let history = History::parse(number, text.as_bytes()).map_err(|cause| Error::failed(format!("read {}", history_name(number))).cause(cause))?;
+    let text =
+        chain::histories(&sources).remove(&number).ok_or_else(|| Error::failed(format!("staging has no {}", history_name(number))))?;
+    let history =
+        History::parse(number, text.as_bytes()).map_err(|cause| Error::failed(format!("read {}", history_name(number))).cause(cause))?;
     history.ancestors.last().map(|a| a.switch).ok_or_else(|| Error::failed(format!("{} names no parent", history_name(number))))
 }

@@ -9,9 +9,9 @@ use crate::plan::ledger::Fact;
 use crate::run::executor::Run;
 use crate::run::owner::Task;
 use crate::run::sources::{self, Directories};
+use crate::run::steps;
 use crate::run::switch::Stage;
 use crate::run::tail::CopyRequest;
-use crate::run::steps;
 
 /// Copies every valid segment of the aside that neither the archive nor PGDATA's pg_wal has into `runs/<id>/wal`.
 pub fn keep_wal(run: &mut Run) -> Result<()> {
@@ -24,13 +24,19 @@ pub fn keep_wal(run: &mut Run) -> Result<()> {
     let elsewhere = sources::archives(run).with(&live, WalKind::Live);
     let lone = sources::list(run, &aside)?;
     let known = sources::list(run, &elsewhere)?;
-    let mut problems = lone.iter().chain(known.iter().filter(|s| s.kind == WalKind::Archive)).filter_map(|s| s.problem.as_ref().map(|p| (s.directory.clone(), p)));
+    let mut problems = lone
+        .iter()
+        .chain(known.iter().filter(|s| s.kind == WalKind::Archive))
+        .filter_map(|s| s.problem.as_ref().map(|p| (s.directory.clone(), p)));
     if let Some((directory, problem)) = problems.next() {
-        return Err(Error::new(Kind::Refused, format!("cannot tell what WAL would be lost: {}", directory.display())).cause(problem).hint("Make it readable, then purge again."));
+        return Err(Error::new(Kind::Refused, format!("cannot tell what WAL would be lost: {}", directory.display()))
+            .cause(problem)
+            .hint("Make it readable, then purge again."));
     }
     let have = chain::copies(&known);
     let files = chain::copies(&lone).into_iter().filter(|(name, _)| !have.contains_key(name));
-    let files: Vec<(PathBuf, String, u64)> = files.filter_map(|(_, list)| list.first().map(|c| (c.directory.clone(), c.file.clone(), c.size))).collect();
+    let files: Vec<(PathBuf, String, u64)> =
+        files.filter_map(|(_, list)| list.first().map(|c| (c.directory.clone(), c.file.clone(), c.size))).collect();
     let segments: Vec<String> = files.iter().map(|(_, file, _)| file.clone()).collect();
     if !files.is_empty() {
         let to = run.paths.kept_wal();

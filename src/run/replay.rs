@@ -111,7 +111,9 @@ fn fatal(run: &Run, words: &str) -> Error {
     let error = Error::failed("replay did not reach the target").cause(words);
     if words.starts_with("recovery ended before configured recovery target was reached") {
         let last = run.broker.as_ref().map(|b| b.delivered().last).unwrap_or_default();
-        return error.hint(format!("The target does not occur in the WAL that there is (replayed to segment {last}). For everything there is: --to-latest."));
+        return error.hint(format!(
+            "The target does not occur in the WAL that there is (replayed to segment {last}). For everything there is: --to-latest."
+        ));
     }
     if words.starts_with("requested recovery stop point is before consistent recovery point") {
         return error.hint("The target lies before the end of the backup: choose an older one with --backup.");
@@ -121,8 +123,14 @@ fn fatal(run: &Run, words: &str) -> Error {
 
 /// Paused is believed when SQL says so too, on the right cluster, at the right place.
 fn prove_pause(run: &mut Run, words: String) -> Result<(Lsn, String)> {
-    let state = if run.recovery().cluster.major >= 14 { "pg_get_wal_replay_pause_state()" } else { "CASE WHEN pg_is_wal_replay_paused() THEN 'paused' ELSE 'not paused' END" };
-    let sql = format!("SELECT pg_is_in_recovery(), {state}, pg_last_wal_replay_lsn(), (SELECT system_identifier FROM pg_control_system()), current_setting('data_directory')");
+    let state = if run.recovery().cluster.major >= 14 {
+        "pg_get_wal_replay_pause_state()"
+    } else {
+        "CASE WHEN pg_is_wal_replay_paused() THEN 'paused' ELSE 'not paused' END"
+    };
+    let sql = format!(
+        "SELECT pg_is_in_recovery(), {state}, pg_last_wal_replay_lsn(), (SELECT system_identifier FROM pg_control_system()), current_setting('data_directory')"
+    );
     for _ in 0..200 {
         let reply = promote::query(run, "postgres", &sql)?;
         let row: Vec<String> = reply.rows.first().map(|r| r.iter().map(|v| v.clone().unwrap_or_default()).collect()).unwrap_or_default();
@@ -180,7 +188,8 @@ fn offer(run: &mut Run) -> Result<Offer> {
         return Err(Error::failed(format!("segment {} is gone", recovery.chain.first.file_name(size))));
     };
     if let Some(gap) = links.end.filter(|gap| gap.hole || until.is_some()) {
-        return Err(Error::failed(format!("segment {} is gone", gap.missing.file_name(size))).hint(format!("WAL is there up to {}.", gap.reachable)));
+        return Err(Error::failed(format!("segment {} is gone", gap.missing.file_name(size)))
+            .hint(format!("WAL is there up to {}.", gap.reachable)));
     }
     let identity = sources::identity(run);
     let copies = chain::copies(&sources);

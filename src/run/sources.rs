@@ -4,6 +4,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use crate::error::Result;
+use crate::host::Owner;
 use crate::plan::facts::{WalKind, WalSource};
 use crate::plan::recovery::OtherWal;
 use crate::run::executor::Run;
@@ -11,7 +12,6 @@ use crate::run::owner::{self, Task};
 use crate::run::tail::{ListRequest, WalIdentity};
 use crate::sys::descendant::{inheritable, inherited_path};
 use crate::sys::dir::Dir;
-use crate::host::Owner;
 use crate::sys::lock::Lock;
 
 /// Directories to list, and descriptors that must live until the child was started.

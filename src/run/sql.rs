@@ -31,10 +31,22 @@ pub struct SqlRequest {
 pub struct Statement {
     /// Its text.
     pub sql: String,
-    /// Run in a read-only transaction of its own with this timeout in milliseconds, and refuse more than one
-    /// command in it; otherwise as it is.
-    pub guarded: Option<u32>,
+    /// Run in a read-only transaction of its own under these limits, and refuse more than one command in it;
+    /// otherwise as it is.
+    pub guarded: Option<Limits>,
 }
+
+/// Limits of a guarded statement, in milliseconds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Limits {
+    /// `statement_timeout`.
+    pub statement: u32,
+    /// `lock_timeout`; 0 waits as long as the statement may take.
+    pub lock: u32,
+}
+
+/// `lock_not_available` (manual, "PostgreSQL Error Codes").
+pub const LOCK_NOT_AVAILABLE: &str = "55P03";
 
 impl Statement {
     /// Our own SQL, run as it is.
@@ -50,6 +62,9 @@ pub struct Reply {
     pub rows: Vec<Vec<Option<String>>>,
     /// The complaint.
     pub error: Option<String>,
+    /// Its SQLSTATE.
+    #[serde(default)]
+    pub code: Option<String>,
 }
 
 impl Reply {
@@ -65,7 +80,7 @@ impl Reply {
 /// Connects and runs the statements; a failing statement does not stop those after it.
 pub fn run(request: &SqlRequest) -> Result<Vec<Reply>> {
     let mut client = connect(request)?;
-    Ok(request.statements.iter().map(|statement| one(&mut client, statement).unwrap_or_else(|e| Reply { error: Some(words(&e)), ..Reply::default() })).collect())
+    Ok(request.statements.iter().map(|statement| one(&mut client, statement).unwrap_or_else(|e| complaint(&e))).collect())
 }
 
 fn connect(request: &SqlRequest) -> Result<Client> {
@@ -78,16 +93,22 @@ fn connect(request: &SqlRequest) -> Result<Client> {
         .connect_timeout(Duration::from_secs(10))
         .connect(NoTls)
         .map_err(|e| {
-            Error::failed(format!("connect to {} on {} port {} as {}", request.database, request.socket.display(), request.port, request.user))
-                .cause(words(&e))
+            Error::failed(format!(
+                "connect to {} on {} port {} as {}",
+                request.database,
+                request.socket.display(),
+                request.port,
+                request.user
+            ))
+            .cause(words(&e))
         })
 }
 
 fn one(client: &mut Client, statement: &Statement) -> std::result::Result<Reply, postgres::Error> {
-    let Some(milliseconds) = statement.guarded else { return simple(client, &statement.sql) };
+    let Some(limits) = statement.guarded else { return simple(client, &statement.sql) };
     client.batch_execute("BEGIN TRANSACTION READ ONLY")?;
     let guarded = (|| {
-        client.batch_execute(&format!("SET LOCAL statement_timeout = {milliseconds}"))?;
+        client.batch_execute(&format!("SET LOCAL statement_timeout = {}; SET LOCAL lock_timeout = {}", limits.statement, limits.lock))?;
         // Preparing refuses several commands in one string, which would leave the transaction.
         client.prepare(&statement.sql)?;
         simple(client, &statement.sql)
@@ -106,7 +127,11 @@ fn simple(client: &mut Client, sql: &str) -> std::result::Result<Reply, postgres
             }
         }
     }
-    Ok(Reply { rows, error: None })
+    Ok(Reply { rows, ..Reply::default() })
+}
+
+fn complaint(error: &postgres::Error) -> Reply {
+    Reply { error: Some(words(error)), code: error.code().map(|c| c.code().to_string()), ..Reply::default() }
 }
 
 /// The server's own message where there is one.

@@ -79,10 +79,20 @@ pub fn compare_old_cluster(run: &mut Run) -> Result<()> {
         return Ok(());
     }
     let added = found.next_xid.saturating_sub(expected.next_xid);
-    let cause = if running { "it runs again".to_string() } else { format!("its checkpoint moved from {} to {}", expected.checkpoint, found.checkpoint) };
-    Err(Error::new(Kind::Refused, format!("the old cluster on {} ran after it was stopped; {added} transactions or more were added", data_directory.display()))
-        .cause(cause)
-        .hint(format!("To discard what was added: pitr resume {0} --accept old-cluster-ran. To keep it and end the recovery: pitr undo {0}.", run.paths.id)))
+    let cause = if running {
+        "it runs again".to_string()
+    } else {
+        format!("its checkpoint moved from {} to {}", expected.checkpoint, found.checkpoint)
+    };
+    Err(Error::new(
+        Kind::Refused,
+        format!("the old cluster on {} ran after it was stopped; {added} transactions or more were added", data_directory.display()),
+    )
+    .cause(cause)
+    .hint(format!(
+        "To discard what was added: pitr resume {0} --accept old-cluster-ran. To keep it and end the recovery: pitr undo {0}.",
+        run.paths.id
+    )))
 }
 
 /// Where the switch stands.
@@ -139,10 +149,16 @@ fn copy_tail(run: &mut Run) -> Result<()> {
     settle_latest(run)
 }
 
-fn lone_histories<'a>(all: &'a Directories, listed: &'a [crate::plan::facts::WalSource]) -> impl Iterator<Item = (PathBuf, String, u64)> + 'a {
+fn lone_histories<'a>(
+    all: &'a Directories,
+    listed: &'a [crate::plan::facts::WalSource],
+) -> impl Iterator<Item = (PathBuf, String, u64)> + 'a {
     let archived = |t: &Timeline| listed.iter().any(|s| s.kind == WalKind::Archive && s.histories.iter().any(|(other, _)| other == t));
     listed.iter().filter(|s| s.kind != WalKind::Archive).flat_map(move |s| {
-        s.histories.iter().filter(move |(t, _)| !archived(t)).map(|(t, text)| (all.open_path(&s.directory), history_name(*t), text.len() as u64))
+        s.histories
+            .iter()
+            .filter(move |(t, _)| !archived(t))
+            .map(|(t, text)| (all.open_path(&s.directory), history_name(*t), text.len() as u64))
     })
 }
 
@@ -164,7 +180,8 @@ fn make_beside(run: &mut Run) -> Result<()> {
         let inode = crate::run::staging::make_run_directory(&path)?;
         let owner = &run.recovery().cluster.owner;
         let directory = Dir::open(&path)?;
-        rustix::fs::fchown(directory.as_fd(), Some(rustix::fs::Uid::from_raw(owner.uid)), Some(rustix::fs::Gid::from_raw(owner.gid))).at("give away", &path)?;
+        rustix::fs::fchown(directory.as_fd(), Some(rustix::fs::Uid::from_raw(owner.uid)), Some(rustix::fs::Gid::from_raw(owner.gid)))
+            .at("give away", &path)?;
         inode
     };
     let known = run.ledger().facts.iter().any(|f| *f == Fact::Staged { inode });
@@ -189,9 +206,14 @@ fn extract(run: &mut Run) -> Result<()> {
 fn agree(run: &Run, extracted: &Extracted) -> Result<()> {
     let recovery = run.recovery();
     let cluster = &recovery.cluster;
-    let disagree = |what: String| Err(Error::failed(format!("backup {} does not fit: {what}", recovery.backup_name())).hint("Choose another one: pitr backups."));
+    let disagree = |what: String| {
+        Err(Error::failed(format!("backup {} does not fit: {what}", recovery.backup_name())).hint("Choose another one: pitr backups."))
+    };
     if extracted.control.system_identifier != cluster.system_identifier {
-        return disagree(format!("it is of system identifier {}, the cluster of {}", extracted.control.system_identifier, cluster.system_identifier));
+        return disagree(format!(
+            "it is of system identifier {}, the cluster of {}",
+            extracted.control.system_identifier, cluster.system_identifier
+        ));
     }
     if extracted.major != cluster.major {
         return disagree(format!("it is of PostgreSQL {}", extracted.major));
@@ -226,7 +248,11 @@ fn configure(run: &mut Run) -> Result<()> {
         to: run.staging(),
         take_main: configuration.in_data_directory && !recovery.config_from_backup,
         take_auto: !recovery.config_from_backup,
-        named: if recovery.config_from_backup { vec![] } else { tls.iter().map(|n| configuration.get(n).to_string()).filter(|v| !v.is_empty()).collect() },
+        named: if recovery.config_from_backup {
+            vec![]
+        } else {
+            tls.iter().map(|n| configuration.get(n).to_string()).filter(|v| !v.is_empty()).collect()
+        },
     };
     if run.ledger().number().is_some() && is_promoted(run)? {
         return Ok(());
@@ -258,9 +284,11 @@ fn tidy(run: &mut Run) -> Result<()> {
     let recovery = run.recovery();
     let size = recovery.cluster.segment_size;
     let archived = chain::copies(&listed.iter().filter(|s| s.kind == WalKind::Archive).cloned().collect::<Vec<_>>());
-    let names = (recovery.chain.first.number..size.number(fork)).map(|n| SegmentName { timeline: recovery.target.history.timeline_of_segment(n, size), number: n });
+    let names = (recovery.chain.first.number..size.number(fork))
+        .map(|n| SegmentName { timeline: recovery.target.history.timeline_of_segment(n, size), number: n });
     let archiving = matches!(recovery.cluster.configuration.get("archive_mode"), "on" | "always");
-    let segments: Vec<(String, PathBuf)> = names.filter(|n| archiving && !archived.contains_key(n)).map(|n| (n.file_name(size), run.tail())).collect();
+    let segments: Vec<(String, PathBuf)> =
+        names.filter(|n| archiving && !archived.contains_key(n)).map(|n| (n.file_name(size), run.tail())).collect();
     let histories = if archiving { missing_histories(&listed, number) } else { vec![] };
     let request = TidyRequest { data_directory: run.staging(), segments, histories };
     let offered: Vec<String> = run.owner(Task::Tidy(Box::new(request)))?;
@@ -272,8 +300,13 @@ fn tidy(run: &mut Run) -> Result<()> {
 
 /// Histories below `number` that no archive has, with their texts.
 pub fn missing_histories(listed: &[crate::plan::facts::WalSource], number: Timeline) -> Vec<(String, String)> {
-    let archived: Vec<Timeline> = listed.iter().filter(|s| s.kind == WalKind::Archive).flat_map(|s| s.histories.iter().map(|(t, _)| *t)).collect();
-    chain::histories(listed).into_iter().filter(|(t, _)| *t < number && !archived.contains(t)).map(|(t, text)| (history_name(t), text)).collect()
+    let archived: Vec<Timeline> =
+        listed.iter().filter(|s| s.kind == WalKind::Archive).flat_map(|s| s.histories.iter().map(|(t, _)| *t)).collect();
+    chain::histories(listed)
+        .into_iter()
+        .filter(|(t, _)| *t < number && !archived.contains(t))
+        .map(|(t, text)| (history_name(t), text))
+        .collect()
 }
 
 /// Marks `.ready` whose file the archive already holds, byte for byte, become `.done`: an archive command that
@@ -309,7 +342,10 @@ fn prove_staging(run: &mut Run, number: Timeline) -> Result<ControlFile> {
     let (data_directory, hidden) = (run.staging(), Some(run.paths.id.clone()));
     let control: ControlFile = run.owner(Task::ReadControl { data_directory, hidden })?;
     let cluster = &run.recovery().cluster;
-    if control.state != crate::pg::ClusterState::ShutDown || control.timeline != number || control.system_identifier != cluster.system_identifier {
+    if control.state != crate::pg::ClusterState::ShutDown
+        || control.timeline != number
+        || control.system_identifier != cluster.system_identifier
+    {
         return Err(Error::failed(format!("staging is not ready: {} on timeline {}", control.state.name(), control.timeline)));
     }
     let top = std::fs::symlink_metadata(run.staging()).at("look at", run.staging())?;
@@ -335,7 +371,9 @@ fn switch_over(run: &mut Run) -> Result<()> {
         match stage(run)? {
             Stage::Staged => effect(run, Effect::Hide { data_directory: run.staging(), run: run_id.clone() })?,
             Stage::Hidden => exchange(run, places.clone())?,
-            Stage::Exchanged => effect(run, Effect::Reveal { data_directory: run.recovery().cluster.data_directory.clone(), run: run_id.clone() })?,
+            Stage::Exchanged => {
+                effect(run, Effect::Reveal { data_directory: run.recovery().cluster.data_directory.clone(), run: run_id.clone() })?
+            }
             Stage::Switched => return run.fact(Fact::Switched),
             Stage::Nothing => return Err(Error::failed("there is no staging of this run")),
         }
@@ -349,7 +387,9 @@ pub fn switch_back(run: &mut Run) -> Result<()> {
     run.fact(Fact::SwitchingBack)?;
     loop {
         match stage(run)? {
-            Stage::Switched => effect(run, Effect::Hide { data_directory: run.recovery().cluster.data_directory.clone(), run: run_id.clone() })?,
+            Stage::Switched => {
+                effect(run, Effect::Hide { data_directory: run.recovery().cluster.data_directory.clone(), run: run_id.clone() })?
+            }
             Stage::Exchanged => exchange(run, places.clone())?,
             Stage::Hidden | Stage::Staged | Stage::Nothing => return run.fact(Fact::SwitchedBack),
         }
@@ -396,10 +436,12 @@ pub fn give(run: &mut Run, uid: u32, gid: u32) -> Result<()> {
     let expected = run.ledger().last(|f| if let Fact::Staged { inode } = f { Some(*inode) } else { None });
     let owner = run.recovery().cluster.owner.uid;
     if expected != Some(metadata.inode) || (metadata.uid != owner && metadata.uid != 0) {
-        return Err(Error::new(Kind::Hands, format!("{} is not the directory that this run made", path.display())).hint("Look at it: somebody replaced it."));
+        return Err(Error::new(Kind::Hands, format!("{} is not the directory that this run made", path.display()))
+            .hint("Look at it: somebody replaced it."));
     }
     directory.set_mode(0o700)?;
-    rustix::fs::fchown(directory.as_fd(), Some(rustix::fs::Uid::from_raw(uid)), Some(rustix::fs::Gid::from_raw(gid))).at("change owner of", &path)?;
+    rustix::fs::fchown(directory.as_fd(), Some(rustix::fs::Uid::from_raw(uid)), Some(rustix::fs::Gid::from_raw(gid)))
+        .at("change owner of", &path)?;
     directory.sync()
 }
 
@@ -428,7 +470,9 @@ fn stop_recovered(run: &mut Run) -> Result<()> {
 /// Deletes the run's directory: only ever our own work, the old cluster stands at PGDATA.
 fn remove_beside(run: &mut Run) -> Result<()> {
     if matches!(stage(run)?, Stage::Switched | Stage::Exchanged) {
-        return Err(Error::new(Kind::Hands, "the recovered cluster stands at PGDATA: what is aside is the old one").hint("Nothing was deleted."));
+        return Err(
+            Error::new(Kind::Hands, "the recovered cluster stands at PGDATA: what is aside is the old one").hint("Nothing was deleted.")
+        );
     }
     delete_beside(run)
 }

@@ -76,7 +76,13 @@ pub fn hidden_name(run: &str) -> String {
 pub fn look(places: &Places) -> Result<Stage> {
     let parent = Dir::open(&places.parent)?;
     let here = open_if_ours(&parent, &places.name, &places.marker)?;
-    let beside = match open_optional(&parent, &places.run_directory)? {
+    // Sealed, the run's directory is root's and closed to us. It is sealed only in two places: after a switch, when
+    // PGDATA carries the marker, and after an undo, when the recovered cluster stands hidden inside.
+    let sealed = parent.metadata_if_exists(&places.run_directory)?.is_some_and(|m| m.uid == 0);
+    if sealed && here.is_none() {
+        return Ok(Stage::Hidden);
+    }
+    let beside = match if sealed { None } else { open_optional(&parent, &places.run_directory)? } {
         Some(run) => open_if_ours(&run, "data", &places.marker)?,
         None => None,
     };
@@ -86,8 +92,10 @@ pub fn look(places: &Places) -> Result<Stage> {
         match (visible, hidden) {
             (true, false) => Ok(false),
             (false, true) => Ok(true),
-            (visible, _) => Err(Error::failed(format!("{} has {} pg_control", dir.path().display(), if visible { "more than one" } else { "no" }))
-                .hint("Something else changed this directory. Nothing was done; look at it before going on.")),
+            (visible, _) => {
+                Err(Error::failed(format!("{} has {} pg_control", dir.path().display(), if visible { "more than one" } else { "no" }))
+                    .hint("Something else changed this directory. Nothing was done; look at it before going on."))
+            }
         }
     };
     match (here, beside) {

@@ -51,7 +51,15 @@ pub fn list(request: &ListRequest) -> Result<Vec<WalSource>> {
 }
 
 fn list_one(name: &Path, kind: &WalKind, open: &Path, identity: &WalIdentity) -> WalSource {
-    let mut source = WalSource { directory: name.to_path_buf(), kind: kind.clone(), segments: vec![], histories: vec![], backups: vec![], marks: vec![], problem: None };
+    let mut source = WalSource {
+        directory: name.to_path_buf(),
+        kind: kind.clone(),
+        segments: vec![],
+        histories: vec![],
+        backups: vec![],
+        marks: vec![],
+        problem: None,
+    };
     let listed = open_directory(open).and_then(|dir| {
         let listing = list_archive_dir(&dir, identity.segment_size)?;
         source.segments = listing.segments.iter().map(|s| examine(&dir, s, identity)).collect();
@@ -87,8 +95,10 @@ fn examine(dir: &Dir, segment: &ArchivedSegment, identity: &WalIdentity) -> Segm
             PageVerdict::Invalid(cause) => Err(cause.to_string()),
         }
     });
-    let plain_size_wrong = segment.compression == codec::Compression::Plain && !segment.partial && segment.size != identity.segment_size.bytes();
-    let problem = problem.err().or_else(|| plain_size_wrong.then(|| format!("it has {} bytes, not {}", segment.size, identity.segment_size.bytes())));
+    let plain_size_wrong =
+        segment.compression == codec::Compression::Plain && !segment.partial && segment.size != identity.segment_size.bytes();
+    let problem =
+        problem.err().or_else(|| plain_size_wrong.then(|| format!("it has {} bytes, not {}", segment.size, identity.segment_size.bytes())));
     SegmentCopy { name: segment.name, file: segment.file.clone(), size: segment.size, problem, partial: segment.partial }
 }
 

@@ -104,8 +104,13 @@ fn mark_ready(status: &Dir, name: &str) -> Result<()> {
 }
 
 fn prove(wal: &Dir, status: &Dir, name: &str) -> Result<()> {
-    let marked = status.metadata_if_exists(format!("{name}.ready"))?.is_some() && status.metadata_if_exists(format!("{name}.done"))?.is_none();
-    if marked && wal.metadata_if_exists(name)?.is_some() { Ok(()) } else { Err(Error::failed(format!("{} is not offered to the archive", wal.join(name).display()))) }
+    let marked =
+        status.metadata_if_exists(format!("{name}.ready"))?.is_some() && status.metadata_if_exists(format!("{name}.done"))?.is_none();
+    if marked && wal.metadata_if_exists(name)?.is_some() {
+        Ok(())
+    } else {
+        Err(Error::failed(format!("{} is not offered to the archive", wal.join(name).display())))
+    }
 }
 
 fn same_content(one: &Dir, name: &str, other: &Dir, file: &str) -> Result<bool> {

@@ -1,5 +1,9 @@
 //! Checks: on the private server while nobody sees it, and again on the public one.
 //!
+//! While replay is paused in front of a commit, that transaction still holds its locks: a check that reads a table
+//! which the discarded migration altered would wait for ever. Such checks are put off until the private promotion
+//! has ended the transaction; nobody sees the cluster before they pass.
+//!
 //! They connect as a role without superuser (pitfalls C1): a view of an application role runs that role's code,
 //! and a superuser's read-only transaction would still let it start programs.
 
@@ -12,24 +16,56 @@ use crate::run::owner::Task;
 use crate::run::private::PORT;
 use crate::run::promote;
 use crate::run::replay;
-use crate::run::sql::{Reply, SqlRequest, Statement};
+use crate::run::sql::{LOCK_NOT_AVAILABLE, Limits, Reply, SqlRequest, Statement};
 
-/// Longest a check may run, milliseconds.
-const CHECK_LIMIT: u32 = 300_000;
+/// Longest a check may run, and while paused longest it may wait for a lock: only a transaction that replay has
+/// not finished holds one there, and it will not be finished.
+const PAUSED: Limits = Limits { statement: 300_000, lock: 500 };
+/// On a server that is not paused.
+const OPEN: Limits = Limits { statement: 300_000, lock: 0 };
 /// Rows of a result that are kept for the report.
 const SHOWN: usize = 10;
 
-/// Runs the checks on the private server; all must pass.
+/// Runs the checks on the private server as it stands at the target; all must pass, but for those that wait for a
+/// lock, which are put off until [`check_promoted`].
 pub fn check_private(run: &mut Run) -> Result<()> {
     replay::ensure_at_target(run)?;
     let checks = run.recovery().checks.clone();
     if checks.is_empty() {
         return run.fact(Fact::Checked { checks: vec![], public: false });
     }
-    let role = role(run)?;
-    let request = SqlRequest { socket: run.paths.door(), port: PORT, user: role, database: run.recovery().database.clone(), statements: statements(&checks) };
-    let replies: Vec<Reply> = run.owner(Task::Sql(request))?;
+    let replies = ask_private(run, &checks, PAUSED)?;
+    let blocked = |pair: &[Reply]| pair.iter().any(|r| r.code.as_deref() == Some(LOCK_NOT_AVAILABLE));
+    let (put_off, ready): (Vec<_>, Vec<_>) =
+        checks.iter().cloned().zip(replies.chunks(2).map(<[Reply]>::to_vec)).partition(|(_, pair)| blocked(pair));
+    if !put_off.is_empty() {
+        run.fact(Fact::ChecksPutOff { checks: put_off.iter().map(|(c, _)| c.name.clone()).collect() })?;
+    }
+    let (checks, replies): (Vec<Check>, Vec<Vec<Reply>>) = ready.into_iter().unzip();
+    settle(run, &checks, &replies.concat(), false)
+}
+
+/// Runs all checks on the promoted private server if some were put off.
+pub fn check_promoted(run: &mut Run) -> Result<()> {
+    let checks = run.recovery().checks.clone();
+    let put_off = run.ledger().facts.iter().any(|f| matches!(f, Fact::ChecksPutOff { .. }));
+    if checks.is_empty() || !put_off {
+        return Ok(());
+    }
+    let replies = ask_private(run, &checks, OPEN)?;
     settle(run, &checks, &replies, false)
+}
+
+fn ask_private(run: &mut Run, checks: &[Check], limits: Limits) -> Result<Vec<Reply>> {
+    let role = role(run)?;
+    let request = SqlRequest {
+        socket: run.paths.door(),
+        port: PORT,
+        user: role,
+        database: run.recovery().database.clone(),
+        statements: statements(checks, limits),
+    };
+    run.owner(Task::Sql(request))
 }
 
 /// Proves that the public server is the recovered cluster, then runs the checks there as far as the role can log in.
@@ -38,21 +74,25 @@ pub fn check_public(run: &mut Run) -> Result<()> {
     let row: Vec<String> = reply.rows.first().map(|r| r.iter().map(|v| v.clone().unwrap_or_default()).collect()).unwrap_or_default();
     let number = run.ledger().number().map(|n| n.to_string()).unwrap_or_default();
     if row != ["f".to_string(), number.clone()] {
-        return Err(Error::failed("the server that was started is not the recovered cluster").cause(format!("expected timeline {number}, it says {row:?} {}", reply.error.unwrap_or_default())));
+        return Err(Error::failed("the server that was started is not the recovered cluster")
+            .cause(format!("expected timeline {number}, it says {row:?} {}", reply.error.unwrap_or_default())));
     }
     let checks = run.recovery().checks.clone();
     if checks.is_empty() {
         return run.fact(Fact::Checked { checks: vec![], public: true });
     }
     let (role, database) = (public_role(run)?, run.recovery().database.clone());
-    match control::query_as(run, &role, &database, statements(&checks)) {
+    match control::query_as(run, &role, &database, statements(&checks, OPEN)) {
         Ok(replies) => settle(run, &checks, &replies, true),
-        Err(error) => run.remark(format!("the checks passed privately and were not repeated on the public server: role {role} cannot log in there ({})", error.cause.unwrap_or(error.what))),
+        Err(error) => run.remark(format!(
+            "the checks passed privately and were not repeated on the public server: role {role} cannot log in there ({})",
+            error.cause.unwrap_or(error.what)
+        )),
     }
 }
 
-fn statements(checks: &[Check]) -> Vec<Statement> {
-    let guarded = |sql: String| Statement { sql, guarded: Some(CHECK_LIMIT) };
+fn statements(checks: &[Check], limits: Limits) -> Vec<Statement> {
+    let guarded = |sql: String| Statement { sql, guarded: Some(limits) };
     checks.iter().flat_map(|c| [guarded(c.query.clone()), guarded(wrapped_sql(c))]).collect()
 }
 
@@ -71,7 +111,13 @@ fn settle(run: &mut Run, checks: &[Check], replies: &[Reply], public: bool) -> R
 
 fn judge(check: &Check, pair: &[Reply]) -> CheckResult {
     let (rows, verdict) = (pair.first(), pair.get(1));
-    let shown = rows.map(|r| &r.rows).into_iter().flatten().take(SHOWN).map(|r| r.iter().map(|v| v.clone().unwrap_or_else(|| "NULL".into())).collect()).collect();
+    let shown = rows
+        .map(|r| &r.rows)
+        .into_iter()
+        .flatten()
+        .take(SHOWN)
+        .map(|r| r.iter().map(|v| v.clone().unwrap_or_else(|| "NULL".into())).collect())
+        .collect();
     let error = rows.and_then(|r| r.error.clone()).or_else(|| verdict.and_then(|v| v.error.clone()));
     let held = match (check.expect.is_some(), verdict) {
         (true, Some(reply)) => {
@@ -104,7 +150,10 @@ fn public_role(run: &mut Run) -> Result<String> {
 }
 
 fn owner_query(database: &str) -> String {
-    format!("SELECT rolname, rolsuper OR NOT rolcanlogin FROM pg_database JOIN pg_roles ON pg_roles.oid = datdba WHERE datname = '{}'", database.replace('\'', "''"))
+    format!(
+        "SELECT rolname, rolsuper OR NOT rolcanlogin FROM pg_database JOIN pg_roles ON pg_roles.oid = datdba WHERE datname = '{}'",
+        database.replace('\'', "''")
+    )
 }
 
 fn choose_role(run: &mut Run, reply: &Reply) -> Result<String> {
@@ -115,6 +164,7 @@ fn choose_role(run: &mut Run, reply: &Reply) -> Result<String> {
             run.remark("checks run as a superuser: set check_user to a role without that")?;
             Ok(run.recovery().user.clone())
         }
-        _ => Err(Error::new(Kind::Check, format!("database {} does not exist in the recovered cluster", run.recovery().database)).cause(reply.error.clone().unwrap_or_else(|| "no row".into()))),
+        _ => Err(Error::new(Kind::Check, format!("database {} does not exist in the recovered cluster", run.recovery().database))
+            .cause(reply.error.clone().unwrap_or_else(|| "no row".into()))),
     }
 }

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::codec::Compression;
 use super::extract::{LARGEST_MANIFEST, parse_major};
 use super::layout::is_wal_file;
-use super::skim::{skim_whole, Skimmed, skim};
+use super::skim::{Skimmed, skim, skim_whole};
 use super::source::{Form, Source, TablespaceTar};
 use super::verify::proves_content;
 use crate::error::{At, Result};

@@ -45,12 +45,7 @@ impl Descendant {
     /// Starts `verb` with `request` on its standard input. The child holds `lock` as long as it lives.
     pub fn spawn(verb: &str, request: &[u8], lock: Option<&Lock>) -> Result<Descendant> {
         let held = lock.map(Lock::for_child).transpose()?;
-        let mut child = itself(verb)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .at("start child", verb)?;
+        let mut child = itself(verb).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().at("start child", verb)?;
         drop(held);
         hand_over(&mut child, request)?;
         let (sender, lines) = channel();
@@ -137,7 +132,13 @@ fn launch_request() -> Result<std::convert::Infallible> {
     super::identity::become_owner(&request.owner, request.leash, request.parent)?;
     if let Some(log) = &request.log {
         use std::os::unix::fs::OpenOptionsExt;
-        let file = std::fs::OpenOptions::new().append(true).create(true).mode(0o600).custom_flags(nix::libc::O_NOFOLLOW).open(log).at("open", log)?;
+        let file = std::fs::OpenOptions::new()
+            .append(true)
+            .create(true)
+            .mode(0o600)
+            .custom_flags(nix::libc::O_NOFOLLOW)
+            .open(log)
+            .at("open", log)?;
         rustix::stdio::dup2_stdout(&file).at("redirect to", log)?;
         rustix::stdio::dup2_stderr(&file).at("redirect to", log)?;
     }
@@ -147,7 +148,8 @@ fn launch_request() -> Result<std::convert::Infallible> {
         entry.pop();
         Some((std::ffi::OsString::from_vec(entry), std::ffi::OsString::from_vec(value)))
     });
-    let error = Command::new(&request.program).args(&request.arguments).env_clear().envs(environment).current_dir(&request.directory).exec();
+    let error =
+        Command::new(&request.program).args(&request.arguments).env_clear().envs(environment).current_dir(&request.directory).exec();
     Err(error).at("execute", &request.program)
 }
 
@@ -186,7 +188,9 @@ pub fn run_program(program: &Path, arguments: &[&str], limit: Duration, input: &
     let out = child.stdout.take();
     let errors = child.stderr.take();
     let (sender, said) = channel();
-    for pipe in [out.map(|p| Box::new(p) as Box<dyn Read + Send>), errors.map(|p| Box::new(p) as Box<dyn Read + Send>)].into_iter().flatten() {
+    for pipe in
+        [out.map(|p| Box::new(p) as Box<dyn Read + Send>), errors.map(|p| Box::new(p) as Box<dyn Read + Send>)].into_iter().flatten()
+    {
         let sender = sender.clone();
         std::thread::spawn(move || sender.send(tail(pipe)));
     }

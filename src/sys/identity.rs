@@ -13,7 +13,8 @@ impl Owner {
     /// `/etc/group` in one can never be what is read (pitfalls F2).
     pub fn lookup(uid: u32) -> Result<Owner> {
         if uid == 0 {
-            return Err(Error::failed("the data directory belongs to root").hint("PostgreSQL never runs as root: give the directory to its user first."));
+            return Err(Error::failed("the data directory belongs to root")
+                .hint("PostgreSQL never runs as root: give the directory to its user first."));
         }
         let user = User::from_uid(Uid::from_raw(uid))
             .map_err(|e| Error::failed(format!("look up user {uid}")).cause(e))?

@@ -21,7 +21,6 @@ pub struct Bind {
 ///
 /// Binds are refused for now: a cluster with tablespaces outside PGDATA is refused when planning.
 pub fn isolate(binds: &[Bind]) -> Result<()> {
-
     nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNS | nix::sched::CloneFlags::CLONE_NEWNET | nix::sched::CloneFlags::CLONE_NEWIPC)
         .map_err(|e| Error::failed("make namespaces for the private server").cause(e).hint("A container needs CAP_SYS_ADMIN for this."))?;
     mount_change("/", MountPropagationFlags::REC | MountPropagationFlags::PRIVATE)
@@ -36,9 +35,10 @@ pub fn isolate(binds: &[Bind]) -> Result<()> {
 /// of the caller changes.
 pub fn probe() -> std::result::Result<(), String> {
     let tried = std::thread::spawn(|| {
-        nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNS | nix::sched::CloneFlags::CLONE_NEWNET | nix::sched::CloneFlags::CLONE_NEWIPC)
-            .map_err(|e| e.to_string())
+        nix::sched::unshare(
+            nix::sched::CloneFlags::CLONE_NEWNS | nix::sched::CloneFlags::CLONE_NEWNET | nix::sched::CloneFlags::CLONE_NEWIPC,
+        )
+        .map_err(|e| e.to_string())
     });
     tried.join().unwrap_or_else(|_| Err("the probing thread died".into()))
 }
-

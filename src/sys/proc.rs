@@ -136,7 +136,8 @@ impl ProcessHandle {
         let end = Instant::now() + limit;
         loop {
             let left = end.saturating_duration_since(Instant::now()).min(Duration::from_secs(3600));
-            let timeout = rustix::event::Timespec { tv_sec: i64::try_from(left.as_secs()).unwrap_or(0), tv_nsec: left.subsec_nanos().into() };
+            let timeout =
+                rustix::event::Timespec { tv_sec: i64::try_from(left.as_secs()).unwrap_or(0), tv_nsec: left.subsec_nanos().into() };
             let mut polled = [PollFd::new(&self.descriptor, PollFlags::IN)];
             match rustix::event::poll(&mut polled, Some(&timeout)) {
                 Ok(0) => return Ok(false),

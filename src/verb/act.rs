@@ -21,14 +21,17 @@ pub fn lock_cluster(config: &Config, recovery: &Recovery) -> Result<Lock> {
     let name = crc32c::crc32c(recovery.cluster.data_directory.as_os_str().as_encoded_bytes());
     let path = directory.join(format!("{}-{name:08x}", recovery.cluster.system_identifier));
     Lock::take(&path).map_err(|e| match e.kind {
-        Kind::Locked => Error::new(Kind::Locked, format!("another run is at work on {}", recovery.cluster.name)).cause(e.what).hint("Wait for it: pitr status."),
+        Kind::Locked => Error::new(Kind::Locked, format!("another run is at work on {}", recovery.cluster.name))
+            .cause(e.what)
+            .hint("Wait for it: pitr status."),
         _ => e,
     })
 }
 
 /// Who asked: the login user of this session, also behind sudo.
 pub fn by(context: &Context, reason: Option<String>) -> By {
-    let login = std::fs::read_to_string("/proc/self/loginuid").ok().and_then(|t| t.trim().parse::<u32>().ok()).filter(|uid| *uid != u32::MAX);
+    let login =
+        std::fs::read_to_string("/proc/self/loginuid").ok().and_then(|t| t.trim().parse::<u32>().ok()).filter(|uid| *uid != u32::MAX);
     let sudo = std::env::var("SUDO_UID").ok().and_then(|t| t.parse::<u32>().ok());
     let uid = login.or(sudo).unwrap_or(0);
     let name = nix::unistd::User::from_uid(nix::unistd::Uid::from_raw(uid)).ok().flatten().map(|u| u.name);
@@ -59,7 +62,9 @@ fn fall_back(run: &mut Run, error: Error, by: By) -> (ResultOutcome, Option<Erro
         Ok(outcome) => (outcome, Some(explained(run, error, outcome))),
         Err(trouble) => {
             let id = run.paths.id.clone();
-            let error = Error::new(Kind::Hands, error.to_string()).cause(trouble).hint(format!("Look: pitr status. Then: pitr resume {id}, or pitr undo {id}."));
+            let error = Error::new(Kind::Hands, error.to_string())
+                .cause(trouble)
+                .hint(format!("Look: pitr status. Then: pitr resume {id}, or pitr undo {id}."));
             (ResultOutcome::Failed, Some(error))
         }
     }
@@ -104,7 +109,9 @@ fn explained(run: &Run, error: Error, outcome: ResultOutcome) -> Error {
         ResultOutcome::Refused => error,
         _ => {
             let hint = error.hint.clone().map(|h| format!("{h} ")).unwrap_or_default();
-            error.hint(format!("{hint}The old cluster is as it was; what was built is kept: pitr resume {id}, or pitr undo {id} to delete it."))
+            error.hint(format!(
+                "{hint}The old cluster is as it was; what was built is kept: pitr resume {id}, or pitr undo {id} to delete it."
+            ))
         }
     }
 }

@@ -5,6 +5,7 @@ use crate::observe::discover;
 use crate::observe::host::{Where, observe};
 use crate::plan::planned::Reason;
 use crate::report::backups::{self, BackupRow};
+use crate::store::codec::Compression;
 use crate::verb::{Context, act};
 
 /// `pitr backups`.
@@ -18,8 +19,17 @@ pub fn run(context: &Context) -> Result<u8> {
         .iter()
         .map(|entry| {
             let foreign = entry.system_identifier.filter(|id| *id != own);
-            let reasons = foreign.map(|id| Reason::fact("other-cluster", format!("it is of another cluster, system identifier {id}"), "Choose another backup."));
-            let manifest = (!entry.has_manifest).then(|| Reason::judgement("no-manifest", "no manifest vouches for its files", "To use it all the same: --accept no-manifest."));
+            let reasons = foreign.map(|id| {
+                Reason::fact("other-cluster", format!("it is of another cluster, system identifier {id}"), "Choose another backup.")
+            });
+            let bare = !entry.has_manifest && entry.compression == Compression::Plain;
+            let manifest = bare.then(|| {
+                Reason::judgement(
+                    "no-manifest",
+                    "neither a manifest nor a checksum vouches for its files",
+                    "To use it all the same: --accept no-manifest.",
+                )
+            });
             BackupRow { entry: entry.clone(), reasons: reasons.into_iter().chain(manifest).collect() }
         })
         .collect();

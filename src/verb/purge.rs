@@ -58,7 +58,11 @@ fn all(context: &Context, args: &PurgeArgs, signals: Signals) -> Result<u8> {
 fn one(context: &Context, args: &PurgeArgs, id: &str, ledger: &Ledger, recovery: &Recovery, signals: Signals) -> Result<u8> {
     let course = course::purge();
     if !context.json() || args.dry_run {
-        let lines = vec![format!("run {id} is {}", ledger.state()), format!("{} is deleted", recovery.beside(id).display()), "undo of this run is not possible afterwards".to_string()];
+        let lines = vec![
+            format!("run {id} is {}", ledger.state()),
+            format!("{} is deleted", recovery.beside(id).display()),
+            "undo of this run is not possible afterwards".to_string(),
+        ];
         act::print_text(&section_text(&format!("Purge {id}"), &course.steps, recovery, &lines))?;
     }
     if args.dry_run {

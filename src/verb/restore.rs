@@ -87,11 +87,19 @@ fn demands(planned: &mut Planned, args: &RestoreArgs) {
     let digest = planned.recovery.as_ref().map(|r| r.digest.clone());
     if let (Some(wanted), Some(found)) = (&args.plan, &digest) {
         if wanted != found {
-            planned.refusals.push(Reason::fact("plan-changed", format!("the plan is now {found}, not {wanted}"), "Look at it again: pitr plan."));
+            planned.refusals.push(Reason::fact(
+                "plan-changed",
+                format!("the plan is now {found}, not {wanted}"),
+                "Look at it again: pitr plan.",
+            ));
         }
     }
     if args.max_loss.is_some() {
-        planned.refusals.push(Reason::fact("loss-unknown", "what would be lost is not known before WAL records are resolved, so --max-loss cannot be held", "Leave it out."));
+        planned.refusals.push(Reason::fact(
+            "loss-unknown",
+            "what would be lost is not known before WAL records are resolved, so --max-loss cannot be held",
+            "Leave it out.",
+        ));
     }
 }
 
@@ -116,7 +124,10 @@ fn make_plan(context: &Context, target: &TargetFlags, source: &SourceFlags) -> R
         planned = plan(&observed.host, &request);
     }
     if observed.guessed && !observed.archives.is_empty() {
-        planned.alternatives.push(format!("the archive was guessed from archive_command: {}", observed.archives.iter().map(|a| a.display().to_string()).collect::<Vec<_>>().join(", ")));
+        planned.alternatives.push(format!(
+            "the archive was guessed from archive_command: {}",
+            observed.archives.iter().map(|a| a.display().to_string()).collect::<Vec<_>>().join(", ")
+        ));
     }
     planned.passed_over.extend(observed.backup_problems.iter().map(|p| ("backups".to_string(), p.clone())));
     Ok(planned)
@@ -158,7 +169,8 @@ fn request(found: &Found, source: &SourceFlags, target: TargetRequest, checks: V
 fn read_checks(config: &ClusterConfig, source: &SourceFlags) -> Result<Vec<Check>> {
     let mut checks = Vec::new();
     for file in config.checks.iter().chain(&source.checks) {
-        let text = files::read(file)?.ok_or_else(|| Error::usage(format!("check file {} does not exist", file.display())).hint("Correct `checks` or --checks."))?;
+        let text = files::read(file)?
+            .ok_or_else(|| Error::usage(format!("check file {} does not exist", file.display())).hint("Correct `checks` or --checks."))?;
         checks.extend(parse_checks(&text, file)?);
     }
     Ok(checks)
@@ -172,11 +184,18 @@ fn read_chain(observed: &Observed, recovery: &Recovery) -> Result<WalFindings> {
     let until = (!recovery.chain.open).then_some(recovery.chain.last.number);
     let links = chain::follow(&recovery.target.history, recovery.chain.first.number, until, &reachable, size);
     let copies = chain::copies(&reachable);
-    let segments: Vec<_> = links.segments.iter().filter_map(|n| copies.get(n).and_then(|l| l.first()).map(|c| (*n, c.directory.clone(), c.file.clone()))).collect();
+    let segments: Vec<_> = links
+        .segments
+        .iter()
+        .filter_map(|n| copies.get(n).and_then(|l| l.first()).map(|c| (*n, c.directory.clone(), c.file.clone())))
+        .collect();
     let Some((last, _, _)) = segments.last().cloned() else { return Ok(WalFindings::default()) };
     let cluster = &recovery.cluster;
     let identity = WalIdentity { major: cluster.major, system_identifier: cluster.system_identifier, segment_size: size };
-    let walked = walk_as(&cluster.owner, WalkRequest { segments, history: recovery.target.history.clone(), identity, from: size.start(recovery.chain.first.number) })?;
+    let walked = walk_as(
+        &cluster.owner,
+        WalkRequest { segments, history: recovery.target.history.clone(), identity, from: size.start(recovery.chain.first.number) },
+    )?;
     // Inside the last segment WAL may simply end; before it, an end is damage.
     let damage = walked.end.filter(|end| size.number(end.lsn) < last.number).map(|end| (end.lsn, end.reason.to_string()));
     Ok(WalFindings { tablespaces: walked.tablespaces, last_record: walked.last_record, damage, floors: None })

@@ -76,16 +76,33 @@ fn observed_cluster(found: &Found, observed: &Observed) -> ClusterStatus {
     if host.backups.is_empty() && problems.is_empty() {
         problems.push("no backup was found: without one nothing can be recovered".into());
     }
-    problems.extend(host.wal.iter().filter(|s| s.kind == WalKind::Archive).filter_map(|s| s.problem.as_ref().map(|p| format!("archive {}: {p}", s.directory.display()))));
+    problems.extend(
+        host.wal
+            .iter()
+            .filter(|s| s.kind == WalKind::Archive)
+            .filter_map(|s| s.problem.as_ref().map(|p| format!("archive {}: {p}", s.directory.display()))),
+    );
     if observed.archives.is_empty() {
         problems.push("no WAL archive is known".into());
     } else if observed.guessed {
-        problems.push(format!("the archive was guessed from archive_command: {}", observed.archives.iter().map(|a| a.display().to_string()).collect::<Vec<_>>().join(", ")));
+        problems.push(format!(
+            "the archive was guessed from archive_command: {}",
+            observed.archives.iter().map(|a| a.display().to_string()).collect::<Vec<_>>().join(", ")
+        ));
     }
     problems.extend(waiting(observed));
     ClusterStatus {
         server: host.cluster.version.clone(),
-        backups: host.backups.iter().map(|b| BackupStatus { name: b.name.clone(), usable: b.is_usable(), why: b.problems.first().map(|p| p.what.clone()), time: window::ended(host, b) }).collect(),
+        backups: host
+            .backups
+            .iter()
+            .map(|b| BackupStatus {
+                name: b.name.clone(),
+                usable: b.is_usable(),
+                why: b.problems.first().map(|p| p.what.clone()),
+                time: window::ended(host, b),
+            })
+            .collect(),
         windows,
         gaps,
         asides: host.runs.iter().filter_map(|r| aside(r)).collect(),
@@ -96,7 +113,8 @@ fn observed_cluster(found: &Found, observed: &Observed) -> ClusterStatus {
 
 /// Segments that still wait for the archiver: a long queue is a failing archive.
 fn waiting(observed: &Observed) -> Option<String> {
-    let ready = observed.host.wal.iter().filter(|s| s.kind == WalKind::Live).flat_map(|s| &s.marks).filter(|m| m.ends_with(".ready")).count();
+    let ready =
+        observed.host.wal.iter().filter(|s| s.kind == WalKind::Live).flat_map(|s| &s.marks).filter(|m| m.ends_with(".ready")).count();
     let archived = chain::copies(&observed.host.wal).values().any(|list| list.iter().any(|c| c.archived));
     (ready > 2).then(|| format!("{ready} files wait to be archived{}", if archived { "" } else { ", and the archive is empty" }))
 }

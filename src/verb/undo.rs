@@ -58,7 +58,8 @@ fn newest_first(context: &Context, id: &str, recovery: &Recovery) -> Result<()> 
     let cluster = &recovery.cluster;
     let later = runs::list(&context.config.state_directory, cluster.system_identifier, &cluster.data_directory)?;
     match later.iter().rev().find(|r| r.id.as_str() > id && (r.open || r.switched)) {
-        Some(run) => Err(Error::new(Kind::Refused, format!("run {} came after {id}", run.id)).hint(format!("Undo the newest first: pitr undo {}.", run.id))),
+        Some(run) => Err(Error::new(Kind::Refused, format!("run {} came after {id}", run.id))
+            .hint(format!("Undo the newest first: pitr undo {}.", run.id))),
         None => Ok(()),
     }
 }
@@ -69,9 +70,13 @@ fn written_since(run: &mut Run) -> String {
     let (Some(before), true) = (promoted, run.ledger().switch_begun() && run.ledger().public_start()) else {
         return "nothing was written by clients: the recovered cluster was never public".into();
     };
-    let asked = control::query(run, "postgres", "SELECT pg_snapshot_xmax(pg_current_snapshot())").ok().and_then(|r| r.single().and_then(|t| t.parse::<u64>().ok()));
+    let asked = control::query(run, "postgres", "SELECT pg_snapshot_xmax(pg_current_snapshot())")
+        .ok()
+        .and_then(|r| r.single().and_then(|t| t.parse::<u64>().ok()));
     match asked {
-        Some(now) => format!("about {} transactions were written since the switch; they stay in the cluster aside", now.saturating_sub(before)),
+        Some(now) => {
+            format!("about {} transactions were written since the switch; they stay in the cluster aside", now.saturating_sub(before))
+        }
         None => "what was written since the switch is not known: the recovered cluster does not answer; it stays aside".into(),
     }
 }
