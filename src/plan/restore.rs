@@ -162,10 +162,10 @@ fn cluster_reasons(host: &Host, request: &Request, reasons: &mut Vec<Reason>) {
             ));
         }
     }
-    if let Server::Serving { unit: Some(unit), .. } = &cluster.server {
-        if matches!(cluster.control, Control::PgCtl { .. }) {
-            reasons.push(Reason::judgement("systemd-unit", format!("{unit} runs this cluster and is not driven by pitr yet"), format!("If it does not restart the server by itself: --accept systemd-unit. The cluster is then stopped and started without {unit}.")));
-        }
+    if let Server::Serving { unit: Some(unit), .. } = &cluster.server
+        && matches!(cluster.control, Control::PgCtl { .. })
+    {
+        reasons.push(Reason::judgement("systemd-unit", format!("{unit} runs this cluster and is not driven by pitr yet"), format!("If it does not restart the server by itself: --accept systemd-unit. The cluster is then stopped and started without {unit}.")));
     }
     for (id, tried) in
         [("exchange", &host.capability.exchange), ("namespaces", &host.capability.namespaces), ("program", &host.capability.program)]
@@ -227,14 +227,14 @@ fn decide_target(host: &Host, request: &Request, reasons: &mut Vec<Reason>) -> O
         TimelineRequest::Number(number) => number,
         TimelineRequest::Latest => latest_timeline(host).unwrap_or(current),
     };
-    if let TargetRequest::ToTime(time) | TargetRequest::BeforeTime(time) = &request.target {
-        if *time > host.now {
-            reasons.push(Reason::fact(
-                "target-in-future",
-                format!("{} is later than this host's clock", super::time::render_time(*time)),
-                "For everything there is: --to-latest.",
-            ));
-        }
+    if let TargetRequest::ToTime(time) | TargetRequest::BeforeTime(time) = &request.target
+        && *time > host.now
+    {
+        reasons.push(Reason::fact(
+            "target-in-future",
+            format!("{} is later than this host's clock", super::time::render_time(*time)),
+            "For everything there is: --to-latest.",
+        ));
     }
     if matches!(request.target, TargetRequest::ToLatest) && timeline != current {
         reasons.push(Reason::fact(

@@ -86,10 +86,10 @@ pub fn walk(request: &WalkRequest) -> Result<Walked> {
     while let Some(record) = walk.next()? {
         last_record = Some(record.lsn);
         // A record of this kind that does not parse was checked by its CRC: it is of a future format.
-        if record.header.rmgr == Rmgr::TABLESPACE {
-            if let Ok(Storage::TablespaceCreated { tablespace, location }) = Storage::parse(&record) {
-                tablespaces.push((tablespace, location));
-            }
+        if record.header.rmgr == Rmgr::TABLESPACE
+            && let Ok(Storage::TablespaceCreated { tablespace, location }) = Storage::parse(&record)
+        {
+            tablespaces.push((tablespace, location));
         }
     }
     Ok(Walked { last_record, end: walk.end(), tablespaces })

@@ -184,7 +184,7 @@ fn make_beside(run: &mut Run) -> Result<()> {
             .at("give away", &path)?;
         inode
     };
-    let known = run.ledger().facts.iter().any(|f| *f == Fact::Staged { inode });
+    let known = run.ledger().facts.contains(&Fact::Staged { inode });
     if known { Ok(()) } else { run.fact(Fact::Staged { inode }) }
 }
 

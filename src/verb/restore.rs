@@ -85,14 +85,14 @@ fn refuse(context: &Context, planned: &Planned) -> Result<u8> {
 /// What the command line demands of the plan beyond what planning looks at.
 fn demands(planned: &mut Planned, args: &RestoreArgs) {
     let digest = planned.recovery.as_ref().map(|r| r.digest.clone());
-    if let (Some(wanted), Some(found)) = (&args.plan, &digest) {
-        if wanted != found {
-            planned.refusals.push(Reason::fact(
-                "plan-changed",
-                format!("the plan is now {found}, not {wanted}"),
-                "Look at it again: pitr plan.",
-            ));
-        }
+    if let (Some(wanted), Some(found)) = (&args.plan, &digest)
+        && wanted != found
+    {
+        planned.refusals.push(Reason::fact(
+            "plan-changed",
+            format!("the plan is now {found}, not {wanted}"),
+            "Look at it again: pitr plan.",
+        ));
     }
     if args.max_loss.is_some() {
         planned.refusals.push(Reason::fact(
