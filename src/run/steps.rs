@@ -89,6 +89,7 @@ pub fn compare_old_cluster(run: &mut Run) -> Result<()> {
         format!("the old cluster on {} ran after it was stopped; {added} transactions or more were added", data_directory.display()),
     )
     .cause(cause)
+    .id("old-cluster-ran")
     .hint(format!(
         "To discard what was added: pitr resume {0} --accept old-cluster-ran. To keep it and end the recovery: pitr undo {0}.",
         run.paths.id
