@@ -101,7 +101,12 @@ impl Chain {
         let begin = self.size.start(summary.name.number);
         self.identify(&summary).map_err(|reason| (begin, reason))?;
         self.check_timelines(&summary)?;
-        let carried = self.carry_on(&summary).map_err(|reason| (begin, reason))?;
+        let carried = self.carry_on(&summary).map_err(|reason| match (&summary.tail, summary.first) {
+            // Why the record that should replace the carried one is not there.
+            (Tail::Ended(end), None) if summary.head.overwrites => (end.at, end.reason),
+            (_, Some(first)) if reason == Reason::Overwrite => (first.lsn, reason),
+            _ => (begin, reason),
+        })?;
         self.next = Some(summary.name.number.saturating_add(1));
         let (spanning, switched) = match carried {
             Carried::Nothing => (None, false),

@@ -55,7 +55,9 @@ pub struct Head {
     /// The bytes found; fewer than `remaining` when the record continues past this segment.
     #[serde(with = "super::bytes::as_hex")]
     pub bytes: Vec<u8>,
-    /// The segment begins with the record that replaces a broken one, which was at this place.
+    /// The segment's first page says that it begins with a record that replaces a broken one.
+    pub overwrites: bool,
+    /// That record is there, and the broken one was at this place.
     pub replaces: Option<Lsn>,
 }
 
@@ -196,6 +198,7 @@ impl Scan {
     fn take_head(&mut self, bytes: &[u8]) -> Result<(), (Lsn, Reason)> {
         if self.first.overwrites {
             self.broken = Some(Broken::Before);
+            self.head.overwrites = true;
             self.pos = self.first.header;
             return Ok(());
         }
@@ -378,6 +381,7 @@ impl Scan {
         if replaces || self.broken.is_some() {
             self.check_replacement(replaces, body).map_err(|reason| self.ended_at(lsn, reason))?;
         }
+        self.broken = None;
         self.at_start = false;
         self.pos = end;
         if header.is_switch() && end < self.size {
@@ -393,7 +397,7 @@ impl Scan {
     fn check_replacement(&mut self, replaces: bool, body: &[u8]) -> Result<(), Reason> {
         // One short main-data header (255, length 16), then the LSN.
         let named = u64(body, 2).map(Lsn).filter(|_| replaces && body.first() == Some(&255));
-        match (self.broken.take(), named) {
+        match (self.broken, named) {
             (Some(Broken::At(broken)), Some(named)) if broken == named => Ok(()),
             (Some(Broken::Before), Some(named)) => {
                 self.head.replaces = Some(named);
@@ -442,7 +446,12 @@ impl Scan {
     }
 
     fn ended_at(&self, at: Lsn, reason: Reason) -> Stop {
-        let lsn = if self.assembling { self.assembly.lsn() } else { at };
+        // What was begun and cannot be had whole is where WAL ends, not the place where that showed.
+        let lsn = match self.broken {
+            _ if self.assembling => self.assembly.lsn(),
+            Some(Broken::At(lsn)) => lsn,
+            _ => at,
+        };
         Stop::Ended(EndOfWal {
             lsn,
             at,
