@@ -39,10 +39,19 @@ pub enum Start {
 /// What the caller knows about the WAL; each field is checked on every page where it is given.
 #[derive(Debug, Clone, Default)]
 pub struct Checks {
-    /// The cluster's identifier.
-    pub system_identifier: Option<u64>,
+    /// The cluster. Without it the segment's first page is believed.
+    pub identity: Option<Identity>,
     /// The history of the timeline that is read.
     pub history: Option<History>,
+}
+
+/// Whose WAL it is; from pg_control.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Identity {
+    /// The cluster's identifier.
+    pub system_identifier: u64,
+    /// Its major version.
+    pub major: Major,
 }
 
 /// The end of a record that began in an earlier segment.
@@ -281,7 +290,8 @@ impl Scan {
             return Ok(span);
         }
         if self.pos >= self.size {
-            return Err(Stop::Complete);
+            // After XLOG_SWITCH the rest is unused, but a file without it was cut.
+            return Err(if bytes.len() < self.size { self.ended(bytes.len(), Reason::ShortSegment) } else { Stop::Complete });
         }
         if self.pos & (self.block - 1) == 0 {
             let header = self.page(bytes, self.pos).map_err(|reason| self.ended(self.pos, reason))?;
@@ -421,8 +431,13 @@ impl Scan {
         if header.address != address {
             return Err(Reason::PageAddress);
         }
-        if at == 0 && self.checks.system_identifier.is_some_and(|id| header.long.is_none_or(|long| long.system_identifier != id)) {
-            return Err(Reason::SystemIdentifier);
+        if let (Some(identity), Some(long)) = (self.checks.identity, header.long) {
+            if long.system_identifier != identity.system_identifier {
+                return Err(Reason::SystemIdentifier);
+            }
+            if header.major != identity.major {
+                return Err(Reason::OtherMajor);
+            }
         }
         let expected = self.checks.history.as_ref().map(|history| history.timeline_at(address));
         let before = self.runs.last().map_or(Timeline(0), |run| run.timeline);
@@ -459,6 +474,11 @@ impl Scan {
             last_record: self.last.map(|l| l.0).or(self.prev),
             last_record_end: self.last.map(|l| l.1),
         })
+    }
+
+    /// The cluster that the segment says it is of.
+    pub fn identity(&self) -> Identity {
+        Identity { system_identifier: self.first.long.map_or(0, |long| long.system_identifier), major: self.first.major }
     }
 
     /// The first page's header.
