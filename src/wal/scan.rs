@@ -80,15 +80,15 @@ impl Head {
 /// What [`Scan::advance`] found.
 #[derive(Debug)]
 pub enum Advance {
-    /// A good record; [`Scan::record`] gives its bytes.
-    Record(Span),
+    /// A good record: see [`Scan::record`].
+    Record,
     /// Nothing more in this segment; [`Scan::finish`] says how it ended.
     Done,
 }
 
 /// Place of a record that was found good.
-#[derive(Debug, Clone)]
-pub struct Span {
+#[derive(Debug, Default)]
+struct Span {
     lsn: Lsn,
     end: Lsn,
     header: Header,
@@ -131,6 +131,8 @@ pub struct Scan {
     at_start: bool,
     head: Head,
     runs: Vec<PageRun>,
+    /// The record found last.
+    span: Span,
     stop: Option<Stop>,
 }
 
@@ -180,6 +182,7 @@ impl Scan {
             at_start: true,
             head: Head::default(),
             runs: Vec::new(),
+            span: Span::default(),
             stop: None,
         };
         scan.page(bytes, 0).map_err(|reason| fail(begin, reason))?;
@@ -259,7 +262,7 @@ impl Scan {
             return Advance::Done;
         }
         match self.next_span(bytes) {
-            Ok(span) => Advance::Record(span),
+            Ok(()) => Advance::Record,
             Err(stop) => {
                 self.stop = Some(stop);
                 Advance::Done
@@ -267,8 +270,9 @@ impl Scan {
         }
     }
 
-    /// The record of a span this scan just returned, with the bytes it was found in.
-    pub fn record<'s>(&'s self, bytes: &'s [u8], span: &Span) -> Record<'s> {
+    /// The record that [`Scan::advance`] just found, with the bytes it was found in.
+    pub fn record<'s>(&'s self, bytes: &'s [u8]) -> Record<'s> {
+        let span = &self.span;
         let body = match &span.body {
             Some(range) => bytes.get(range.clone()),
             None => self.assembly.kept().get(HEADER..),
@@ -283,11 +287,9 @@ impl Scan {
         }
     }
 
-    fn next_span(&mut self, bytes: &[u8]) -> Result<Span, Stop> {
-        if self.assembling
-            && let Some(span) = self.assemble(bytes)?
-        {
-            return Ok(span);
+    fn next_span(&mut self, bytes: &[u8]) -> Result<(), Stop> {
+        if self.assembling && self.assemble(bytes)? {
+            return Ok(());
         }
         if self.pos >= self.size {
             // After XLOG_SWITCH the rest is unused, but a file without it was cut.
@@ -317,10 +319,7 @@ impl Scan {
             self.check_assembled_header(pos)?;
             self.assembling = true;
             self.pos = pos + rest;
-            return match self.assemble(bytes)? {
-                Some(span) => Ok(span),
-                None => self.next_span(bytes),
-            };
+            return if self.assemble(bytes)? { Ok(()) } else { self.next_span(bytes) };
         }
         let record = bytes.get(pos..pos + total as usize).ok_or_else(|| self.ended(pos, Reason::ShortSegment))?;
         let header = Header::parse(record).ok_or_else(|| self.ended(pos, Reason::Length))?;
@@ -331,11 +330,12 @@ impl Scan {
         }
         let end = align(pos + total as usize);
         let layout = self.accept(lsn, end, header, body)?;
-        Ok(Span { lsn, end: self.lsn_at(end), header, layout, body: Some(pos + HEADER..pos + total as usize) })
+        self.span = Span { lsn, end: self.lsn_at(end), header, layout, body: Some(pos + HEADER..pos + total as usize) };
+        Ok(())
     }
 
-    /// Goes on with a record that spans pages. `None`: it is broken, and the page at hand replaces it.
-    fn assemble(&mut self, bytes: &[u8]) -> Result<Option<Span>, Stop> {
+    /// Goes on with a record that spans pages. `false`: it is broken, and the page at hand replaces it.
+    fn assemble(&mut self, bytes: &[u8]) -> Result<bool, Stop> {
         loop {
             let page = self.pos;
             if page >= self.size {
@@ -350,7 +350,7 @@ impl Scan {
                 self.assembling = false;
                 self.broken = Some(Broken::At(self.assembly.lsn()));
                 self.pos = page + header.header;
-                return Ok(None);
+                return Ok(false);
             }
             let missing = self.assembly.missing();
             if !header.continues() || header.remaining as usize != missing {
@@ -372,7 +372,8 @@ impl Scan {
             let assembly = std::mem::take(&mut self.assembly);
             let accepted = self.accept(lsn, end, header, assembly.kept().get(HEADER..).unwrap_or_default());
             self.assembly = assembly;
-            return Ok(Some(Span { lsn, end: self.lsn_at(end), header, layout: accepted?, body: None }));
+            self.span = Span { lsn, end: self.lsn_at(end), header, layout: accepted?, body: None };
+            return Ok(true);
         }
     }
 

@@ -85,8 +85,8 @@ pub fn summarise(
     let mut scan = Scan::open(bytes, name, size, checks, start)?;
     let mut collector = Collector::default();
     let mut first = None;
-    while let Advance::Record(span) = scan.advance(bytes) {
-        let record = scan.record(bytes, &span);
+    while let Advance::Record = scan.advance(bytes) {
+        let record = scan.record(bytes);
         first.get_or_insert(FirstRecord { lsn: record.lsn, prev: record.header.prev });
         collector.record(&record);
     }

@@ -55,20 +55,20 @@ impl<S: SegmentSource> Walk<S> {
     /// Those of the source.
     #[allow(clippy::should_implement_trait)] // a record borrows the walk
     pub fn next(&mut self) -> Result<Option<Record<'_>>> {
-        let span = loop {
+        loop {
             if self.end.is_some() || (self.current.is_none() && !self.open()?) {
                 return Ok(None);
             }
             let Some((scan, bytes)) = &mut self.current else { return Ok(None) };
             match scan.advance(bytes.as_ref()) {
-                Advance::Record(span) => {
+                Advance::Record => {
                     self.last = scan.last();
-                    break span;
+                    break;
                 }
                 Advance::Done => self.leave(),
             }
-        };
-        Ok(self.current.as_ref().map(|(scan, bytes)| scan.record(bytes.as_ref(), &span)))
+        }
+        Ok(self.current.as_ref().map(|(scan, bytes)| scan.record(bytes.as_ref())))
     }
 
     /// Where and why the read ended, once [`Walk::next`] returned `None`.
