@@ -17,7 +17,8 @@
 //! PostgreSQL's format leaves these unprotected; a change in them is not noticed, and changes nothing that
 //! is read: the zero bytes between a record's end and the next 8-byte boundary; bytes 20..24 of every page
 //! header; the flag `XLP_BKP_REMOVABLE` of `xlp_info`; what follows an `XLOG_SWITCH` record in its segment;
-//! everything after the end of WAL.
+//! everything after the end of WAL. Of the first record of a read, `xl_prev` is only known to point backwards, and
+//! without a [`scan::Identity`] the first segment's system identifier and major are believed.
 
 pub mod assembly;
 pub mod block;

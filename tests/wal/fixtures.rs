@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use pitr::pg::{Lsn, Timeline};
+use pitr::pg::{History, Lsn, Timeline};
 use pitr::wal::ledger::Entry;
 use pitr::wal::xlog::Xlog;
 use pitr::wal::{PgTime, Reason, Rmgr, resolve};
@@ -40,6 +40,18 @@ fn every_majors_wal_tells_what_the_workload_did() {
         assert!(joined.records[&Rmgr(21)] >= 1, "{major}: the logical message");
         let switches = joined.entries.iter().filter(|entry| matches!(entry, Entry::Timeline { timeline: Timeline(2), .. }));
         assert_eq!(switches.count(), 1, "{major}");
+        let check = |history: &History, to| {
+            let mut switches = resolve::Switches::new(history, Lsn(0));
+            joined.entries.iter().for_each(|entry| switches.entry(entry));
+            switches.difference(to)
+        };
+        let switch = memory.history.ancestors[0].switch;
+        assert_eq!(check(&memory.history, end.lsn), None, "{major}");
+        assert!(check(&History::root(Timeline(2)), end.lsn).is_some(), "{major}: a switch that no history knows");
+        let mut elsewhere = memory.history.clone();
+        elsewhere.ancestors[0].switch = Lsn(switch.0 - 64);
+        assert_eq!(check(&elsewhere, end.lsn), Some(Lsn(switch.0 - 64)), "{major}: a switch at another place");
+        assert_eq!(check(&elsewhere, Lsn(switch.0 - 64)), None, "{major}: not reached");
     }
 }
 
