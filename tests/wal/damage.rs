@@ -232,6 +232,24 @@ impl Sound {
     }
 }
 
+#[test]
+fn reading_begins_only_where_a_record_starts() {
+    for (major, directory) in fixtures() {
+        let sound = Sound::new(major, Memory::fixture(&directory));
+        let memory = &sound.memory;
+        let first = |from| {
+            let mut walk = Walk::new(memory, memory.size, memory.history.clone(), Some(sound.identity), from);
+            walk.next().unwrap().map(|record| Known::of(&record))
+        };
+        for known in sound.records.iter().step_by(37) {
+            assert_eq!(first(known.lsn), Some(*known), "{major}");
+            assert_eq!(first(Lsn(known.lsn.0 + 4)), None, "{major}: not aligned");
+            let inside = first(Lsn(known.lsn.0 + 8));
+            assert_eq!(inside, None, "{major}: in the middle of the record at {}", known.lsn);
+        }
+    }
+}
+
 /// What summaries prove, with one of them made from damaged bytes.
 fn proof(sound: &Sound, summaries: &[std::result::Result<SegmentSummary, EndOfWal>]) -> EndOfWal {
     let mut chain = Chain::new(sound.memory.size, sound.memory.history.clone(), Some(sound.identity));
