@@ -5,18 +5,29 @@
 //!                     host → plain data  pure    journaled steps    text, JSON
 //! ```
 //!
-//! * [`pg`] and [`wal`] know PostgreSQL's formats; `plan` decides. All three are pure.
-//! * `sys` holds every effect; only `observe` and `run` use it.
-//! * `store` is where backups and WAL come from.
-//! * `report` is the only part that prints.
+//! * [`pg`] and [`wal`] know PostgreSQL's formats; [`plan`] decides. All three are pure.
+//! * [`sys`] holds every effect; [`observe`] and [`run`] use it, and [`store`], where backups and WAL come from.
+//! * [`verb`] has one file for each thing a person can ask for.
+//! * [`report`] is the only part that prints.
+//! * [`cli`] and [`config`] are what a person types; a bad word ends there, with its line.
 
+pub mod cli;
+pub mod config;
 pub mod error;
+pub mod host;
+pub mod observe;
 pub mod pg;
+pub mod plan;
+pub mod report;
+pub mod run;
+pub mod store;
+pub mod sys;
+pub mod verb;
 pub mod wal;
 
 use std::process::ExitCode;
 
 /// The program: parses the command line, runs one verb, returns its exit code.
 pub fn main() -> ExitCode {
-    ExitCode::SUCCESS
+    verb::main()
 }

@@ -182,6 +182,16 @@ mod tests {
         assert_eq!(History::root(Timeline(1)).timeline_of_segment(9, size), Timeline(1));
     }
 
+    /// Timeline 4 came from a recovery along timeline 3 that stopped before timeline 2 began.
+    #[test]
+    fn a_real_branch_with_a_switch_below_its_parents() {
+        let h = History::parse(Timeline(4), include_bytes!("../../tests/fixtures/pg/00000004.history")).unwrap();
+        assert_eq!(h.ancestors.iter().map(|a| a.switch.0).collect::<Vec<_>>(), [0x3000E60, 0x40000A0, 0x3000E60]);
+        assert_eq!([1, 2, 3].map(|t| h.end_of(Timeline(t))), [at("0/3000E60"); 3]);
+        assert_eq!(h.timeline_at(Lsn(0x3000E5F)), Timeline(1));
+        assert_eq!(h.timeline_at(Lsn(0x40000A0)), Timeline(4));
+    }
+
     #[test]
     fn a_branch_that_left_before_its_parent_began() {
         let size = SegmentSize::new(16 << 20).unwrap();

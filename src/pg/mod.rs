@@ -4,18 +4,23 @@
 
 pub(crate) mod bytes;
 pub mod checksum;
+pub mod conf;
 pub mod control;
 pub(crate) mod decimal;
 pub mod history;
+pub mod label;
 pub mod lsn;
 pub mod manifest;
 pub mod page;
 pub mod pidfile;
 pub mod segment;
+pub mod version;
 
 pub use checksum::{Algorithm, Checksum, Hasher};
+pub use conf::{ConfEntry, Directive, parse_conf, parse_opts, quote_value};
 pub use control::{ClusterState, ControlFile, WalLevel};
 pub use history::{Ancestor, History, TimelineEnd};
+pub use label::{BackupHistory, BackupLabel, parse_backup_history_name, parse_tablespace_map};
 pub use lsn::{Lsn, Timeline};
 pub use manifest::{Manifest, ManifestFile, WalRange, is_exempt};
 pub use page::{LongHeader, PageHeader, PageVerdict, SegmentExpectation, check_segment_page, magic_major};

@@ -1,0 +1,188 @@
+//! Which clusters this host has: configured ones, running postmasters, Debian's `/etc/postgresql/*/*`.
+
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use crate::config::{ClusterConfig, Config, Control as ConfiguredControl};
+use crate::error::{At, Error, Kind, Result};
+use crate::observe::{postmaster, trust};
+use crate::pg::conf::{Directive, parse_conf};
+use crate::sys::dir::Dir;
+use crate::sys::proc::Process;
+
+/// A cluster by what tells it from others.
+#[derive(Debug, Clone)]
+pub struct Found {
+    /// Name.
+    pub name: String,
+    /// Real path of the data directory.
+    pub data_directory: PathBuf,
+    /// Its configuration.
+    pub config: ClusterConfig,
+    /// Debian's version and name, if it is one of Debian's.
+    pub debian: Option<(String, String)>,
+    /// Its postmaster.
+    pub process: Option<Process>,
+}
+
+/// Every cluster: those of the configuration first, then what was found besides.
+pub fn clusters(config: &Config) -> Result<Vec<Found>> {
+    let debian = debian_clusters();
+    let mut found: Vec<Found> = Vec::new();
+    for (name, cluster) in &config.clusters {
+        let configured = configured(name, cluster, &debian)?;
+        found.push(configured);
+    }
+    for (version, name, data_directory) in &debian {
+        if !found.iter().any(|f| f.data_directory == *data_directory) {
+            found.push(Found {
+                name: format!("{version}-{name}"),
+                data_directory: data_directory.clone(),
+                config: ClusterConfig::default(),
+                debian: Some((version.clone(), name.clone())),
+                process: None,
+            });
+        }
+    }
+    for process in postmaster::all()? {
+        match found.iter_mut().find(|f| f.data_directory == process.cwd) {
+            Some(cluster) => cluster.process = Some(process),
+            // A private server of ours runs in a run's directory: it is no cluster of the host.
+            None if is_private(&process.cwd) => {}
+            None => {
+                let name = process.cwd.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_else(|| "cluster".into());
+                let data_directory = process.cwd.clone();
+                found.push(Found { name, data_directory, config: ClusterConfig::default(), debian: None, process: Some(process) });
+            }
+        }
+    }
+    Ok(found)
+}
+
+/// The one cluster that is meant: by name, or the only one.
+pub fn choose(config: &Config, name: Option<&str>) -> Result<Found> {
+    let mut all = clusters(config)?;
+    let names = all.iter().map(|f| f.name.clone()).collect::<Vec<_>>().join(", ");
+    if let Some(name) = name {
+        let wanted = all.into_iter().find(|f| f.name == name);
+        return wanted.ok_or_else(|| {
+            Error::usage(format!("there is no cluster {name}")).hint(if names.is_empty() {
+                "No cluster was found on this host: name one in /etc/pitr/pitr.toml.".into()
+            } else {
+                format!("There are: {names}.")
+            })
+        });
+    }
+    // With a configuration, what is not in it is not meant unless named.
+    if config.clusters.len() == 1 {
+        all.truncate(1);
+    }
+    match all.len() {
+        1 => all.pop().ok_or_else(|| Error::usage("no cluster")),
+        0 => Err(Error::usage("no PostgreSQL cluster was found on this host")
+            .hint("Name one in /etc/pitr/pitr.toml: [cluster.NAME] data_directory = \"…\".")),
+        _ => Err(Error::usage("there is more than one cluster").hint(format!("Say which one: --cluster NAME, of {names}."))),
+    }
+}
+
+fn configured(name: &str, cluster: &ClusterConfig, debian: &[(String, String, PathBuf)]) -> Result<Found> {
+    let by_name = debian.iter().find(|(v, n, _)| format!("{v}-{n}") == name);
+    let path = match (&cluster.data_directory, by_name) {
+        (Some(path), _) => path.clone(),
+        (None, Some((_, _, path))) => path.clone(),
+        (None, None) => {
+            return Err(Error::usage(format!("cluster {name} has no data_directory")).cause(cluster.file.display()).hint("Add it."));
+        }
+    };
+    let data_directory = std::fs::canonicalize(&path).map_err(|e| {
+        Error::new(Kind::Refused, format!("open data directory {}", path.display()))
+            .cause(e)
+            .hint("A missing data directory cannot be recovered yet.")
+    })?;
+    let of_debian = debian.iter().find(|(_, _, path)| *path == data_directory).map(|(v, n, _)| (v.clone(), n.clone()));
+    let debian = match cluster.control {
+        Some(ConfiguredControl::PgCtl) => None,
+        Some(ConfiguredControl::Systemd) => {
+            return Err(Error::usage(format!("cluster {name}: control by systemd is not supported yet"))
+                .hint("Leave `control` out: pg_ctl or pg_ctlcluster is used."));
+        }
+        Some(ConfiguredControl::PgCtlcluster) | None => of_debian,
+    };
+    if cluster.control == Some(ConfiguredControl::PgCtlcluster) && debian.is_none() {
+        return Err(Error::usage(format!("cluster {name} is not one of Debian's"))
+            .cause(format!("no /etc/postgresql/*/* names {}", data_directory.display()))
+            .hint("Use control = \"pg_ctl\"."));
+    }
+    Ok(Found { name: name.to_string(), data_directory, config: cluster.clone(), debian, process: None })
+}
+
+/// Version, name and data directory of each cluster in `/etc/postgresql`. The files are the owner's and hostile:
+/// only one setting is taken from each, and the directory it names is judged by who owns it.
+fn debian_clusters() -> Vec<(String, String, PathBuf)> {
+    let mut found = Vec::new();
+    let base = Path::new("/etc/postgresql");
+    for version in names(base) {
+        if version.parse::<u32>().is_err() {
+            continue;
+        }
+        for name in names(&base.join(&version)) {
+            if let Some(path) = debian_data_directory(&base.join(&version).join(&name)) {
+                found.push((version.clone(), name, path));
+            }
+        }
+    }
+    found
+}
+
+fn names(directory: &Path) -> Vec<String> {
+    let mut names: Vec<String> =
+        std::fs::read_dir(directory).map(|d| d.flatten().filter_map(|e| e.file_name().into_string().ok()).collect()).unwrap_or_default();
+    names.sort();
+    names
+}
+
+fn debian_data_directory(directory: &Path) -> Option<PathBuf> {
+    let bytes = Dir::open(directory).ok()?.read_file("postgresql.conf", 16 << 20).ok()?;
+    let entries = parse_conf(&String::from_utf8_lossy(&bytes)).ok()?;
+    let value = entries.into_iter().rev().find_map(|e| match e.directive {
+        Directive::Setting { name, value } if name == "data_directory" => Some(value),
+        _ => None,
+    })?;
+    let path = std::fs::canonicalize(value).ok()?;
+    // An owner who names /etc here gains nothing: root's directories are no clusters.
+    let metadata = std::fs::metadata(&path).ok()?;
+    (metadata.is_dir() && metadata.uid() != 0).then_some(path)
+}
+
+/// Directory of the server's programs: root's alone, whoever runs them.
+pub fn programs(found: &Found, major: u32) -> Result<PathBuf> {
+    let of_process = found.process.as_ref().and_then(|p| p.exe.parent().map(Path::to_path_buf));
+    let usual = [
+        PathBuf::from(format!("/usr/lib/postgresql/{major}/bin")),
+        PathBuf::from(format!("/usr/pgsql-{major}/bin")),
+        PathBuf::from("/usr/bin"),
+    ];
+    let candidates = found.config.pg_bindir.clone().into_iter().chain(of_process).chain(usual);
+    for candidate in candidates {
+        let Ok(real) = std::fs::canonicalize(&candidate) else { continue };
+        if real.join("postgres").is_file() {
+            trust::roots_alone(&real)?;
+            return Ok(real);
+        }
+    }
+    Err(Error::new(Kind::Refused, format!("the programs of PostgreSQL {major} are not installed"))
+        .hint("Install them, or set pg_bindir in the cluster's configuration."))
+}
+
+/// The owner of a data directory and its inode; never root, always a directory.
+pub fn owner_of(data_directory: &Path) -> Result<(u32, u64)> {
+    let metadata = std::fs::symlink_metadata(data_directory).at("look at", data_directory)?;
+    if !metadata.is_dir() {
+        return Err(Error::new(Kind::Refused, format!("{} is not a directory", data_directory.display())));
+    }
+    Ok((metadata.uid(), metadata.ino()))
+}
+
+fn is_private(cwd: &Path) -> bool {
+    cwd.parent().and_then(Path::file_name).is_some_and(|n| n.to_string_lossy().starts_with(".pitr-"))
+}

@@ -1,0 +1,307 @@
+//! The host as facts for the planner: one cluster, its backups and WAL, and what the host can do.
+
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use jiff::Timestamp;
+
+use crate::config::Config;
+use crate::error::{At, Error, Kind, Result};
+use crate::host::Owner;
+use crate::observe::discover::{Found, owner_of, programs};
+use crate::observe::survey::{Identify, Survey, SurveyRequest};
+use crate::observe::{runs, trust};
+use crate::pg::{ClusterState, ControlFile};
+use crate::plan::facts::{Capability, Cluster, Configuration, Control, Host, RunFact, Server, Space, WalKind};
+use crate::plan::recovery::OtherWal;
+use crate::run::executor::free_bytes;
+use crate::run::owner::{self, Task};
+use crate::run::paths::{RunPaths, SOCKET_LIMIT};
+use crate::run::sources::Directories;
+use crate::run::switch;
+use crate::sys::dir::Dir;
+use crate::sys::{namespace, proc};
+
+/// Where to look besides the configuration.
+#[derive(Debug, Clone, Default)]
+pub struct Where {
+    /// `--backups`; empty: the configuration's.
+    pub backups: Vec<PathBuf>,
+    /// `--wal`; empty: the configuration's, else guessed from `archive_command`.
+    pub wal: Vec<PathBuf>,
+    /// Tarballs to look through.
+    pub identify: Option<Identify>,
+}
+
+/// Everything about one cluster.
+#[derive(Debug, Clone)]
+pub struct Observed {
+    /// Facts for the planner.
+    pub host: Host,
+    /// Archive directories in use.
+    pub archives: Vec<PathBuf>,
+    /// They were guessed from `archive_command`.
+    pub guessed: bool,
+    /// WAL of earlier runs.
+    pub other_wal: Vec<OtherWal>,
+    /// Backup directories that cannot be read.
+    pub backup_problems: Vec<String>,
+}
+
+/// Observes `found`.
+pub fn observe(config: &Config, found: &Found, places: &Where) -> Result<Observed> {
+    let data_directory = found.data_directory.clone();
+    let (uid, inode) = owner_of(&data_directory)?;
+    let owner = Owner::lookup(uid).map_err(|e| e.with_kind(Kind::Refused))?;
+    let environment = found.process.as_ref().map(|p| proc::environment(p.identity.pid)).unwrap_or_default();
+    let early: ControlFile =
+        owner::call(&owner, None, Task::ReadControl { data_directory: data_directory.clone(), hidden: None }).map_err(refused)?;
+    let major = early.major().ok_or_else(|| {
+        Error::new(Kind::Refused, format!("{} is of an unknown PostgreSQL version", data_directory.display()))
+            .cause(format!("catalog version {}", early.catalog_version))
+    })?;
+    let programs = programs(found, major)?;
+    let earlier = runs::list(&config.state_directory, early.system_identifier, &data_directory)?;
+    let other_wal = other_wal(&config.state_directory, &earlier);
+    let mut archives = if places.wal.is_empty() { found.config.wal_archive.clone() } else { places.wal.clone() };
+    let config_file =
+        found.debian.as_ref().map(|(version, name)| PathBuf::from(format!("/etc/postgresql/{version}/{name}/postgresql.conf")));
+    let library: Vec<Vec<u8>> =
+        environment.iter().filter(|e| e.starts_with(b"LD_LIBRARY_PATH=") || e.starts_with(b"TZ=")).cloned().collect();
+    let backups = if places.backups.is_empty() { found.config.backups.clone() } else { places.backups.clone() };
+    let mut request = SurveyRequest {
+        data_directory: data_directory.clone(),
+        programs: programs.clone(),
+        config_file,
+        environment: library,
+        backups,
+        wal: vec![],
+        identify: places.identify.clone(),
+    };
+    let mut survey: Survey = owner::call(&owner, None, Task::Survey(Box::new(request.clone()))).map_err(refused)?;
+    let guessed = archives.is_empty();
+    if guessed {
+        archives = guess_archive(survey.settings.get("archive_command").map_or("", String::as_str)).into_iter().collect();
+    }
+    let directories = archives.iter().fold(Directories::default(), |all, path| all.with(path, WalKind::Archive)).with_others(&other_wal);
+    let identity = crate::run::tail::WalIdentity { major, system_identifier: early.system_identifier, segment_size: early.segment_size };
+    let mut wal = directories.list(&owner, None, identity)?;
+    wal.append(&mut survey.wal);
+    survey.wal = wal;
+    request.wal.clear();
+    let parent = data_directory.parent().unwrap_or(Path::new("/")).to_path_buf();
+    let host = Host {
+        name: host_name(),
+        now: Timestamp::now(),
+        space: space(&parent)?,
+        capability: capability(config, &owner, &parent),
+        runs: earlier,
+        backups: std::mem::take(&mut survey.backups),
+        wal: std::mem::take(&mut survey.wal),
+        cluster: cluster(found, owner, inode, programs, environment, &mut survey)?,
+    };
+    Ok(Observed { host, archives, guessed, other_wal, backup_problems: survey.backup_problems })
+}
+
+fn refused(error: Error) -> Error {
+    error.with_kind(Kind::Refused)
+}
+
+fn cluster(found: &Found, owner: Owner, inode: u64, programs: PathBuf, environment: Vec<Vec<u8>>, survey: &mut Survey) -> Result<Cluster> {
+    let data_directory = found.data_directory.clone();
+    let config_file = PathBuf::from(survey.settings.get("config_file").cloned().unwrap_or_default());
+    let server = server(found, survey);
+    let control = match &found.debian {
+        Some((version, name)) => Control::PgCtlCluster { version: version.clone(), name: name.clone() },
+        None => Control::PgCtl {
+            options: found.process.as_ref().map_or_else(|| survey.options.clone(), |p| p.arguments.iter().skip(1).cloned().collect()),
+            log: found.process.as_ref().and_then(|p| proc::file_behind(p.identity.pid, 2)),
+            environment,
+        },
+    };
+    let mut managed_by = survey.manager_files.clone();
+    managed_by.extend(manager_processes()?);
+    Ok(Cluster {
+        name: found.name.clone(),
+        inode,
+        owner,
+        major: survey.major,
+        version: std::mem::take(&mut survey.version),
+        programs,
+        control,
+        server,
+        configuration: Configuration {
+            in_data_directory: config_file.starts_with(&data_directory),
+            config_file,
+            settings: std::mem::take(&mut survey.settings),
+        },
+        managed_by,
+        standby: !survey.signal_files.is_empty()
+            || matches!(survey.control_file.state, ClusterState::InArchiveRecovery | ClusterState::ShutDownInRecovery),
+        tablespaces: std::mem::take(&mut survey.tablespaces),
+        wal_link: survey.wal_link.take(),
+        mounts: mounts_at_or_below(&data_directory)?,
+        bytes: survey.bytes,
+        markers: std::mem::take(&mut survey.markers),
+        group_access: survey.mode & 0o070 != 0,
+        control_file: survey.control_file.clone(),
+        data_directory,
+    })
+}
+
+fn server(found: &Found, survey: &Survey) -> Server {
+    match &found.process {
+        Some(process) => {
+            Server::Serving { process: process.identity.clone(), unit: unit_of(process.identity.pid), arguments: process.arguments.clone() }
+        }
+        None if survey.control_file.state == ClusterState::ShutDown => Server::Stopped,
+        None => Server::Crashed,
+    }
+}
+
+/// The systemd service in whose control group a process runs, if its name says that it is PostgreSQL's: a
+/// postmaster started by cron runs in cron's, and stopping that would stop cron (pitfalls C2).
+fn unit_of(pid: i32) -> Option<String> {
+    let groups = std::fs::read_to_string(format!("/proc/{pid}/cgroup")).ok()?;
+    let unit = groups.lines().filter_map(|line| line.rsplit('/').next()).find(|name| name.ends_with(".service"))?;
+    unit.starts_with("postgresql").then(|| unit.to_string())
+}
+
+/// Failover managers at work on this host: a recovery under one would be undone or split the cluster.
+fn manager_processes() -> Result<Vec<String>> {
+    const MANAGERS: [&str; 7] = ["patroni", "repmgrd", "stolon-keeper", "pg_autoctl", "pacemakerd", "corosync", "etcd-patroni"];
+    let named = |p: &proc::Process| {
+        let first = p.arguments.iter().take(2).filter_map(|a| Path::new(a).file_name()?.to_str().map(str::to_string));
+        first.into_iter().find(|n| MANAGERS.contains(&n.as_str())).map(|n| format!("{n} (process {})", p.identity.pid))
+    };
+    Ok(proc::processes()?.iter().filter_map(named).collect())
+}
+
+/// Mount points at or below a path, from mountinfo (proc(5)); octal escapes are undone.
+fn mounts_at_or_below(path: &Path) -> Result<Vec<PathBuf>> {
+    let file = "/proc/self/mountinfo";
+    let text = std::fs::read_to_string(file).at("read", file)?;
+    let points = text.lines().filter_map(|line| line.split(' ').nth(4)).map(unescape);
+    Ok(points.filter(|point| point.starts_with(path)).collect())
+}
+
+fn unescape(text: &str) -> PathBuf {
+    use std::os::unix::ffi::OsStringExt;
+    let mut bytes = Vec::new();
+    let mut rest = text.as_bytes();
+    while let Some((first, after)) = rest.split_first() {
+        let octal = (*first == b'\\')
+            .then(|| after.get(..3))
+            .flatten()
+            .and_then(|d| std::str::from_utf8(d).ok())
+            .and_then(|d| u8::from_str_radix(d, 8).ok());
+        match octal {
+            Some(byte) => {
+                bytes.push(byte);
+                rest = after.get(3..).unwrap_or_default();
+            }
+            None => {
+                bytes.push(*first);
+                rest = after;
+            }
+        }
+    }
+    PathBuf::from(std::ffi::OsString::from_vec(bytes))
+}
+
+/// Where an archive command such as `test ! -f /wal/%f && cp %p /wal/%f` puts files.
+fn guess_archive(command: &str) -> Option<PathBuf> {
+    let word = command.split([' ', '"', '\'', '=']).rev().find_map(|word| word.strip_suffix("/%f"))?;
+    (word.starts_with('/') && word.len() > 1).then(|| PathBuf::from(word))
+}
+
+fn other_wal(state: &Path, runs: &[RunFact]) -> Vec<OtherWal> {
+    let mut found = Vec::new();
+    for run in runs.iter().rev() {
+        if let Some(directory) = run.directory.as_ref().filter(|_| !run.open) {
+            found.push(OtherWal { run: run.id.clone(), directory: directory.join("data/pg_wal"), sealed: true });
+        }
+        let kept = RunPaths::new(state, &run.id).kept_wal();
+        if kept.is_dir() {
+            found.push(OtherWal { run: run.id.clone(), directory: kept, sealed: false });
+        }
+    }
+    found
+}
+
+fn space(parent: &Path) -> Result<Space> {
+    let stat = rustix::fs::statvfs(parent).at("measure", parent)?;
+    Ok(Space { at: parent.to_path_buf(), free: free_bytes(parent)?, total: stat.f_blocks.saturating_mul(stat.f_frsize) })
+}
+
+fn capability(config: &Config, owner: &Owner, parent: &Path) -> Capability {
+    let parent_uid = std::fs::symlink_metadata(parent).map_err(|e| e.to_string()).and_then(|m| {
+        if m.uid() == owner.uid && m.mode() & 0o002 == 0 {
+            return Ok(m.uid());
+        }
+        trust::roots_alone(parent).map(|()| 0).map_err(|e| e.to_string())
+    });
+    let exchange = match &parent_uid {
+        Ok(0) => Dir::open(parent).and_then(|dir| switch::probe_exchange(&dir)).map_err(|e| e.to_string()),
+        Ok(_) => owner::call::<()>(owner, None, Task::ProbeExchange { parent: parent.to_path_buf() }).map_err(|e| e.to_string()),
+        Err(why) => Err(why.clone()),
+    };
+    Capability { exchange, namespaces: namespace::probe(), program: reachable(&config.state_directory, owner), parent: parent_uid }
+}
+
+/// Whether the owner will be able to walk to a run's directory and execute there.
+fn reachable(state: &Path, owner: &Owner) -> std::result::Result<(), String> {
+    let sample = RunPaths::new(state, "20000101T000000Z-0000").door().join(".s.PGSQL.5432");
+    if sample.as_os_str().len() > SOCKET_LIMIT {
+        return Err(format!("{} is too long for a socket's path; choose a shorter state_directory", state.display()));
+    }
+    for component in state.ancestors() {
+        let Ok(metadata) = std::fs::metadata(component) else { continue };
+        let bit = if metadata.uid() == owner.uid {
+            0o100
+        } else if owner.groups.contains(&metadata.gid()) {
+            0o010
+        } else {
+            0o001
+        };
+        if metadata.mode() & bit == 0 {
+            return Err(format!("{} cannot walk through {}", owner.name, component.display()));
+        }
+    }
+    let existing = state.ancestors().find(|p| p.is_dir()).unwrap_or(Path::new("/"));
+    let mount = rustix::fs::statvfs(existing).map_err(|e| e.to_string())?;
+    if mount.f_flag.contains(rustix::fs::StatVfsMountFlags::NOEXEC) {
+        return Err(format!("nothing can be executed in {} (mounted noexec)", existing.display()));
+    }
+    Ok(())
+}
+
+/// The host's name.
+pub fn host_name() -> String {
+    nix::unistd::gethostname().ok().and_then(|n| n.into_string().ok()).unwrap_or_else(|| "localhost".into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_archive_is_guessed_from_common_commands() {
+        for (command, expected) in [
+            ("cp %p /wal/%f", Some("/wal")),
+            ("test ! -f /mnt/a/%f && cp %p /mnt/a/%f", Some("/mnt/a")),
+            ("gzip < %p > \"/b/%f\"", Some("/b")),
+            ("pgbackrest archive-push %p", None),
+            ("(disabled)", None),
+            ("", None),
+        ] {
+            assert_eq!(guess_archive(command), expected.map(PathBuf::from), "{command}");
+        }
+    }
+
+    #[test]
+    fn mountinfos_escapes_are_undone() {
+        assert_eq!(unescape("/mnt/a\\040b"), PathBuf::from("/mnt/a b"));
+        assert_eq!(unescape("/mnt/\\9"), PathBuf::from("/mnt/\\9"));
+    }
+}

@@ -1,0 +1,8 @@
+//! The host, read once into plain data. Looks at everything, changes nothing.
+
+pub mod discover;
+pub mod host;
+pub mod postmaster;
+pub mod runs;
+pub mod survey;
+pub mod trust;

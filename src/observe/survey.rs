@@ -1,0 +1,262 @@
+//! What the owner's child sees: the data directory, its configuration, backups and archives.
+//!
+//! Everything is read as the owner. What cannot be read is said in the result, not an error, unless
+//! it is the cluster itself.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::{At, Error, Result};
+use crate::pg::ControlFile;
+use crate::pg::conf::parse_opts;
+use crate::pg::version;
+use crate::plan::facts::{WalKind, WalSource};
+use crate::run::paths::parse_marker;
+use crate::run::switch::{ServerStatus, read_control, server_status};
+use crate::run::tail::{self, ListRequest, WalIdentity};
+use crate::store::catalogue::{CatalogueEntry, Label, catalogue, identify};
+use crate::sys::dir::{Dir, Kind};
+
+/// Tarballs up to this many bytes are always looked through: it takes about a second.
+const SMALL: u64 = 128 << 20;
+
+/// What to look at.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct SurveyRequest {
+    /// Real path of the data directory.
+    pub data_directory: PathBuf,
+    /// Directory of the server's programs.
+    pub programs: PathBuf,
+    /// Configuration file, where it is known not to be in PGDATA.
+    pub config_file: Option<PathBuf>,
+    /// Library path and the like that the server's programs need.
+    pub environment: Vec<Vec<u8>>,
+    /// Backup directories.
+    pub backups: Vec<PathBuf>,
+    /// WAL directories beside pg_wal: name, kind, path to open.
+    pub wal: Vec<(PathBuf, WalKind, PathBuf)>,
+    /// Tarballs whose label does not stand at their beginning are looked through to the end: the named one, or the
+    /// newest that was written before this time (unix seconds).
+    pub identify: Option<Identify>,
+}
+
+/// Which tarball to look through.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Identify {
+    /// The one of this name.
+    pub name: Option<String>,
+    /// Otherwise the newest not written after this time.
+    pub before: Option<i64>,
+}
+
+/// What was seen.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Survey {
+    /// `PG_VERSION`.
+    pub major: u32,
+    /// `postgres --version`.
+    pub version: String,
+    /// pg_control.
+    pub control_file: ControlFile,
+    /// `postmaster.pid`.
+    pub status: ServerStatus,
+    /// Settings by name, as the server would read them now.
+    pub settings: BTreeMap<String, String>,
+    /// Arguments in `postmaster.opts`, without the program.
+    pub options: Vec<String>,
+    /// `standby.signal` or `recovery.signal`.
+    pub signal_files: Vec<String>,
+    /// Files of a failover manager in it.
+    pub manager_files: Vec<String>,
+    /// Tablespace links.
+    pub tablespaces: Vec<(u32, PathBuf)>,
+    /// `pg_wal` is a link to here.
+    pub wal_link: Option<PathBuf>,
+    /// Bytes without pg_wal.
+    pub bytes: u64,
+    /// Runs whose markers stand in it.
+    pub markers: Vec<String>,
+    /// Mode of the directory.
+    pub mode: u32,
+    /// Backups.
+    pub backups: Vec<CatalogueEntry>,
+    /// Backup directories that cannot be read.
+    pub backup_problems: Vec<String>,
+    /// WAL, pg_wal last.
+    pub wal: Vec<WalSource>,
+}
+
+/// Looks at everything.
+pub fn survey(request: &SurveyRequest) -> Result<Survey> {
+    let data = Dir::open(&request.data_directory)?;
+    let major = major(&data)?;
+    let control_file = read_control(&data, None)?;
+    let postgres = Postgres { request, program: request.programs.join("postgres") };
+    let top = data.entries()?;
+    let names: Vec<&str> = top.iter().filter_map(|e| e.name_str()).collect();
+    let present = |list: &[&str]| list.iter().filter(|n| names.contains(*n)).map(|n| n.to_string()).collect::<Vec<_>>();
+    let (mut backups, backup_problems) = backups(&request.backups);
+    for entry in backups.iter_mut().filter(|b| b.compressed_bytes <= SMALL) {
+        *entry = identify(entry);
+    }
+    if let Some(wanted) = &request.identify {
+        identify_one(&mut backups, wanted);
+    }
+    Ok(Survey {
+        major,
+        version: postgres.version()?,
+        status: server_status(&data)?,
+        settings: postgres.settings()?,
+        options: options(&data),
+        signal_files: present(&["standby.signal", "recovery.signal", "recovery.conf"]),
+        manager_files: present(&["patroni.dynamic.json", "stolon-keeper.lock", "pg_auto_failover", "repmgr.conf"]),
+        tablespaces: tablespaces(&data)?,
+        wal_link: wal_link(&data)?,
+        bytes: tree_bytes(&data, 0)?,
+        markers: names.iter().filter_map(|n| parse_marker(n)).map(str::to_string).collect(),
+        mode: data.own_metadata()?.mode,
+        backups,
+        backup_problems,
+        wal: wal(request, major, &control_file)?,
+        control_file,
+    })
+}
+
+fn major(data: &Dir) -> Result<u32> {
+    let text = String::from_utf8_lossy(&data.read_file("PG_VERSION", 64)?).trim().to_string();
+    text.parse().map_err(|_| {
+        Error::failed(format!("{} does not name a major version", data.join("PG_VERSION").display())).cause(format!("{text:?}"))
+    })
+}
+
+struct Postgres<'a> {
+    request: &'a SurveyRequest,
+    program: PathBuf,
+}
+
+impl Postgres<'_> {
+    fn version(&self) -> Result<String> {
+        let output = self.command().arg("--version").output().at("run", &self.program)?;
+        let text = String::from_utf8_lossy(&output.stdout);
+        Ok(text.trim().trim_start_matches("postgres (PostgreSQL) ").split(' ').next().unwrap_or_default().to_string())
+    }
+
+    /// `postgres -C` reads the configuration as a start would, without starting.
+    fn settings(&self) -> Result<BTreeMap<String, String>> {
+        let major = major(&Dir::open(&self.request.data_directory)?)?;
+        let library = version::knows_archive_library(major).then_some("archive_library");
+        version::OBSERVED.iter().copied().chain(library).map(|name| Ok((name.to_string(), self.setting(name)?))).collect()
+    }
+
+    fn setting(&self, name: &str) -> Result<String> {
+        let mut command = self.command();
+        command.arg("-C").arg(name).arg("-D").arg(&self.request.data_directory);
+        if let Some(file) = &self.request.config_file {
+            command.arg("-c").arg(format!("config_file={}", file.display()));
+        }
+        let output = command.output().at("run", &self.program)?;
+        if !output.status.success() {
+            let words = String::from_utf8_lossy(&output.stderr);
+            // The server's own words may quote a line of a file that an include names: only the first line, shortened.
+            let cause: String = words.lines().next().unwrap_or_default().chars().take(200).collect();
+            return Err(Error::failed(format!("read the configuration of {}", self.request.data_directory.display()))
+                .cause(cause)
+                .hint("PostgreSQL itself cannot read it: mend it first."));
+        }
+        Ok(String::from_utf8_lossy(&output.stdout).trim_end_matches('\n').to_string())
+    }
+
+    fn command(&self) -> std::process::Command {
+        use std::os::unix::ffi::OsStrExt;
+        let mut command = std::process::Command::new(&self.program);
+        command.env_clear().env("LC_ALL", "C").env("PATH", "/usr/bin:/bin").current_dir("/").stdin(std::process::Stdio::null());
+        for entry in &self.request.environment {
+            let mut parts = entry.splitn(2, |b| *b == b'=');
+            if let (Some(key), Some(value)) = (parts.next(), parts.next()) {
+                command.env(std::ffi::OsStr::from_bytes(key), std::ffi::OsStr::from_bytes(value));
+            }
+        }
+        command
+    }
+}
+
+fn options(data: &Dir) -> Vec<String> {
+    let read = data.read_file_if_exists("postmaster.opts", 1 << 20).ok().flatten().unwrap_or_default();
+    let mut words = parse_opts(&String::from_utf8_lossy(&read)).unwrap_or_default();
+    if !words.is_empty() {
+        words.remove(0);
+    }
+    words
+}
+
+fn tablespaces(data: &Dir) -> Result<Vec<(u32, PathBuf)>> {
+    let Some(links) = data.metadata_if_exists("pg_tblspc")?.filter(|m| m.kind == Kind::Directory) else { return Ok(vec![]) };
+    let _ = links;
+    let directory = data.open_beneath("pg_tblspc")?;
+    let mut found = Vec::new();
+    for entry in directory.entries()? {
+        let Some(oid) = entry.name_str().and_then(|n| n.parse().ok()) else { continue };
+        if entry.kind() == Kind::Link {
+            found.push((oid, directory.read_link(&entry.name)?));
+        }
+    }
+    Ok(found)
+}
+
+fn wal_link(data: &Dir) -> Result<Option<PathBuf>> {
+    match data.metadata_if_exists("pg_wal")? {
+        Some(m) if m.kind == Kind::Link => data.read_link("pg_wal").map(Some),
+        _ => Ok(None),
+    }
+}
+
+/// Bytes of regular files, pg_wal apart; files that vanish meanwhile do not count.
+fn tree_bytes(directory: &Dir, depth: usize) -> Result<u64> {
+    if depth > 16 {
+        return Ok(0);
+    }
+    let mut bytes = 0;
+    for entry in directory.entries()? {
+        bytes += match entry.kind() {
+            Kind::File => entry.metadata.size,
+            Kind::Directory if depth == 0 && entry.name == "pg_wal" => 0,
+            Kind::Directory => directory.open_beneath(&entry.name).and_then(|d| tree_bytes(&d, depth + 1)).unwrap_or(0),
+            Kind::Link | Kind::Other => 0,
+        };
+    }
+    Ok(bytes)
+}
+
+fn backups(directories: &[PathBuf]) -> (Vec<CatalogueEntry>, Vec<String>) {
+    let (mut found, mut problems) = (Vec::new(), Vec::new());
+    for directory in directories {
+        match catalogue(std::slice::from_ref(directory)) {
+            Ok(entries) => found.extend(entries),
+            Err(error) => problems.push(error.to_string()),
+        }
+    }
+    (found, problems)
+}
+
+/// Looking through a compressed tarball costs reading all of it: only the one that matters.
+fn identify_one(backups: &mut [CatalogueEntry], wanted: &Identify) {
+    let unknown = |b: &&mut CatalogueEntry| b.label == Label::Unknown && b.problems.is_empty();
+    let fits = |b: &&mut CatalogueEntry| match (&wanted.name, wanted.before) {
+        (Some(name), _) => b.name == *name,
+        (None, Some(before)) => b.stop_time_bound.is_some_and(|s| s.seconds <= before),
+        (None, None) => true,
+    };
+    if let Some(entry) = backups.iter_mut().filter(unknown).filter(fits).max_by_key(|b| b.stop_time_bound) {
+        *entry = identify(entry);
+    }
+}
+
+fn wal(request: &SurveyRequest, major: u32, control: &ControlFile) -> Result<Vec<WalSource>> {
+    let identity = WalIdentity { major, system_identifier: control.system_identifier, segment_size: control.segment_size };
+    let live = request.data_directory.join("pg_wal");
+    let live_open = std::fs::canonicalize(&live).unwrap_or_else(|_| live.clone());
+    let directories = request.wal.iter().cloned().chain([(live, WalKind::Live, live_open)]).collect();
+    tail::list(&ListRequest { directories, identity })
+}

@@ -1,0 +1,180 @@
+//! Which backup serves a target: the newest whose end lies before it, on its timeline. Every other one is named
+//! with the reason.
+
+use jiff::Timestamp;
+
+use super::facts::Host;
+use super::planned::Reason;
+use super::recovery::Target;
+use super::restore::Request;
+use super::target::TargetRequest;
+use crate::pg::label::BackupHistory;
+use crate::pg::{Lsn, Timeline};
+use crate::store::catalogue::{CatalogueEntry, Label};
+use crate::store::codec::Compression;
+
+/// A backup that serves.
+#[derive(Debug, Clone)]
+pub struct Choice {
+    /// The backup.
+    pub entry: CatalogueEntry,
+    /// Redo point.
+    pub start: Lsn,
+    /// Its timeline.
+    pub timeline: Timeline,
+    /// Where it becomes consistent, if known.
+    pub end: Option<Lsn>,
+    /// When it had ended, at the latest.
+    pub ended: Option<Timestamp>,
+}
+
+/// The choice, or why there is none.
+#[derive(Debug, Clone, Default)]
+pub struct Chosen {
+    /// The backup.
+    pub chosen: Option<Choice>,
+    /// The others: name and reason.
+    pub passed_over: Vec<(String, String)>,
+    /// Reasons against.
+    pub reasons: Vec<Reason>,
+    /// Other ways.
+    pub alternatives: Vec<String>,
+}
+
+/// Chooses for `target`.
+pub fn choose(host: &Host, request: &Request, target: &Target) -> Chosen {
+    let mut result = Chosen::default();
+    let mut serving: Vec<Choice> = Vec::new();
+    for entry in &host.backups {
+        match judge(host, target, entry) {
+            Ok(choice) => serving.push(choice),
+            Err(why) => result.passed_over.push((entry.name.clone(), why)),
+        }
+    }
+    serving.sort_by_key(|c| (c.start, c.ended, c.entry.path.clone()));
+    match &request.backup {
+        Some(name) => named(host, name, serving, &mut result),
+        None => {
+            result.chosen = serving.pop();
+            result.passed_over.extend(serving.into_iter().map(|c| (c.entry.name, "older than the one chosen".to_string())));
+            if result.chosen.is_none() && request.backups_known {
+                result.reasons.push(none_serves(host, &result));
+            }
+        }
+    }
+    if let Some(choice) = &result.chosen {
+        // A gzip stream carries a checksum of everything packed into it; a plain tar carries none.
+        if !choice.entry.has_manifest && choice.entry.compression == Compression::Plain {
+            let what =
+                format!("backup {} has neither manifest nor checksum: damage within its files would not be found", choice.entry.name);
+            result.reasons.push(Reason::judgement("no-manifest", what, "To use it all the same: --accept no-manifest."));
+        }
+    }
+    result
+}
+
+fn named(host: &Host, name: &str, mut serving: Vec<Choice>, result: &mut Chosen) {
+    if let Some(at) = serving.iter().position(|c| c.entry.name == name) {
+        result.chosen = Some(serving.swap_remove(at));
+        return;
+    }
+    let why = result.passed_over.iter().find(|(n, _)| n == name).map(|(_, why)| why.clone());
+    let names: Vec<&str> = host.backups.iter().map(|b| b.name.as_str()).collect();
+    result.reasons.push(match why {
+        Some(why) => Reason::fact("backup-unusable", format!("backup {name} cannot serve: {why}"), "Choose another one: pitr backups."),
+        None => Reason::fact(
+            "unknown-backup",
+            format!("there is no backup {name}"),
+            if names.is_empty() { "The backup directories hold none.".to_string() } else { format!("There are: {}.", names.join(", ")) },
+        ),
+    });
+}
+
+fn none_serves(host: &Host, result: &Chosen) -> Reason {
+    if host.backups.is_empty() {
+        return Reason::fact("no-backup", "the backup directories hold no backup", "Is the place mounted? Look there: pitr backups.");
+    }
+    let because: Vec<String> = result.passed_over.iter().map(|(name, why)| format!("{name}: {why}")).collect();
+    // When one reason holds for all of them, it is the reason.
+    let too_late = result.passed_over.iter().any(|(_, why)| why.starts_with(ENDS_LATER));
+    let id = if too_late { "target-before-backup" } else { "no-usable-backup" };
+    Reason::fact(
+        id,
+        format!("no backup can serve this target: {}", because.join("; ")),
+        "Choose a later target, or add an older backup: --backups DIR.",
+    )
+}
+
+const ENDS_LATER: &str = "it ended after the target";
+
+fn judge(host: &Host, target: &Target, entry: &CatalogueEntry) -> Result<Choice, String> {
+    let cluster = &host.cluster;
+    if let Some(problem) = entry.problems.first() {
+        return Err(format!("{} [{}]", problem.what, problem.id));
+    }
+    if let Some(other) = entry.system_identifier.filter(|id| *id != cluster.control_file.system_identifier) {
+        return Err(format!("it is of another cluster, system identifier {other}, not {}", cluster.control_file.system_identifier));
+    }
+    if let Some(major) = entry.major.filter(|m| *m != cluster.major) {
+        return Err(format!("it is of PostgreSQL {major}"));
+    }
+    if let Some((oid, path)) = entry.tablespaces.first() {
+        return Err(format!("it has tablespace {oid} at {path}, which is not supported yet"));
+    }
+    let choice = place(host, entry)?;
+    if !target.history.holds(choice.timeline, choice.end.unwrap_or(choice.start)) {
+        return Err(format!("it is of timeline {}, which does not lead to timeline {} at the target", choice.timeline, target.timeline));
+    }
+    before_target(target, &choice)?;
+    Ok(choice)
+}
+
+/// Start, end and time of a backup.
+pub(super) fn place(host: &Host, entry: &CatalogueEntry) -> Result<Choice, String> {
+    let bound = entry.stop_time_bound.and_then(|s| Timestamp::new(s.seconds, i32::try_from(s.nanos).unwrap_or(0)).ok());
+    match (&entry.label, &entry.control) {
+        (Label::Found(label), _) => {
+            let history = backup_history(host, label.start_lsn, label.timeline);
+            let end = entry.end_lsn().or(history.map(|h| h.stop_lsn));
+            // The server's own word on when the backup ended beats the age of a file.
+            let ended = history.and_then(stop_time).or(bound);
+            Ok(Choice { entry: entry.clone(), start: label.start_lsn, timeline: label.timeline, end, ended })
+        }
+        (Label::Absent, Some(control)) => {
+            // A cold copy: consistent where it was shut down.
+            let ended = Timestamp::from_second(control.time).ok();
+            Ok(Choice { entry: entry.clone(), start: control.redo, timeline: control.timeline, end: Some(control.checkpoint), ended })
+        }
+        (Label::Absent, None) => Err("it has neither backup_label nor pg_control".into()),
+        (Label::Unknown, _) => Err(format!("its label is not near its beginning; to have it looked through: --backup {}", entry.name)),
+    }
+}
+
+fn backup_history(host: &Host, start: Lsn, timeline: Timeline) -> Option<&BackupHistory> {
+    host.wal.iter().flat_map(|s| &s.backups).map(|b| &b.history).find(|h| h.start_lsn == start && h.timeline == timeline)
+}
+
+/// `2026-11-21 21:07:33 UTC`, whole seconds cut off; other zones' abbreviations are ambiguous and not believed.
+fn stop_time(history: &BackupHistory) -> Option<Timestamp> {
+    let text = history.stop_time.strip_suffix(" UTC").or_else(|| history.stop_time.strip_suffix(" GMT"))?;
+    let time: Timestamp = format!("{text}Z").parse().ok()?;
+    time.checked_add(jiff::SignedDuration::from_secs(1)).ok()
+}
+
+/// A target before the backup's end is accepted by PostgreSQL without a word and gives the end of the backup
+/// instead (recovery-rules 0.1).
+fn before_target(target: &Target, choice: &Choice) -> Result<(), String> {
+    match &target.request {
+        TargetRequest::ToTime(time) | TargetRequest::BeforeTime(time) => match choice.ended {
+            Some(ended) if ended <= *time => Ok(()),
+            Some(ended) => Err(format!("{ENDS_LATER}, at {}", super::time::render_time(ended))),
+            None => Err("it is not known when it ended".into()),
+        },
+        TargetRequest::ToLsn(lsn) | TargetRequest::BeforeLsn(lsn) => match choice.end {
+            Some(end) if end > *lsn => Err(format!("{ENDS_LATER}, at {end}")),
+            None if choice.start >= *lsn => Err(format!("{ENDS_LATER}: it begins at {}", choice.start)),
+            _ => Ok(()),
+        },
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,36 @@
+//! What will be different afterwards and nobody would be told otherwise.
+
+use super::facts::Host;
+use super::recovery::Consequence;
+use super::restore::Request;
+
+/// The list, by id.
+pub fn list(host: &Host, request: &Request) -> Vec<Consequence> {
+    let configuration = &host.cluster.configuration;
+    let mut all = Vec::new();
+    let mut add = |id: &str, text: String| all.push(Consequence { id: id.into(), text });
+    add("records-not-read", "WAL records were not read: PostgreSQL finds the target during replay".into());
+    add("slots", "replication slots are gone; standbys and logical consumers must be rebuilt".into());
+    add("unlogged", "unlogged tables will be empty".into());
+    add("subscriptions", "enabled subscriptions will be disabled and named: resynchronise before enabling them".into());
+    if request.config_from_backup {
+        add("configuration", "configuration comes from the backup, as it was then".into());
+    } else if configuration.in_data_directory {
+        add("configuration", "configuration files in PGDATA stay as they are today".into());
+    } else {
+        add("configuration", format!("configuration in {} stays as it is today", configuration.config_file.display()));
+    }
+    if !configuration.get("synchronous_standby_names").is_empty() {
+        add(
+            "synchronous",
+            format!(
+                "commits wait for synchronous_standby_names = '{}', whose standbys must be rebuilt",
+                configuration.get("synchronous_standby_names")
+            ),
+        );
+    }
+    if !matches!(configuration.get("archive_mode"), "on" | "always") {
+        add("archive-off", "archive_mode is off: nothing after the recovery can be recovered until a new base backup is taken".into());
+    }
+    all
+}

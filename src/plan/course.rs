@@ -1,0 +1,116 @@
+//! Which steps a `resume`, an `undo` or a `purge` consists of: plans too, computed from the journal alone.
+
+use super::ledger::{Fact, Ledger, Outcome, Purpose};
+use super::recovery::Recovery;
+use super::step::Step;
+use super::target::TargetRequest;
+use crate::error::{Error, Kind, Result};
+
+/// A way on: what for, in which steps, to which end.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Course {
+    /// What for.
+    pub purpose: Purpose,
+    /// In this order.
+    pub steps: Vec<Step>,
+    /// How the run stands then.
+    pub outcome: Outcome,
+}
+
+/// How an interrupted or kept run goes on.
+pub fn resume(id: &str, ledger: &Ledger, recovery: &Recovery) -> Result<Course> {
+    match (ledger.outcome, ledger.section.as_ref().map(|s| s.purpose)) {
+        (Some(Outcome::Switched | Outcome::Undone | Outcome::Removed), _) => {
+            Err(Error::new(Kind::Refused, format!("run {id} is over: {}", ledger.state())).hint("There is nothing to resume."))
+        }
+        (None, Some(Purpose::Undo)) => Ok(undo(ledger, recovery)),
+        (None, Some(Purpose::Purge)) => Ok(purge()),
+        _ => Ok(Course { purpose: Purpose::Restore, steps: remaining(ledger, recovery), outcome: Outcome::Switched }),
+    }
+}
+
+/// Steps of a recovery that are still to do. What the old cluster's running again made void is done again; what
+/// is cheap and was not made final by the promotion is done again too.
+fn remaining(ledger: &Ledger, recovery: &Recovery) -> Vec<Step> {
+    let ran_again = old_ran_again(ledger);
+    let promoted = ledger.promoted();
+    let switched = ledger.switch_begun();
+    // A promoted staging cannot replay what was written since: latest begins again from the backup.
+    let afresh = ran_again && promoted && matches!(recovery.target.request, TargetRequest::ToLatest) && !switched;
+    let again = |step: &Step| match step {
+        Step::StopUnits | Step::HookBeforeStop | Step::Stop | Step::CopyTail => ran_again && !switched,
+        Step::Extract | Step::Promote => afresh,
+        Step::Configure | Step::Replay | Step::Check => (!promoted || afresh) && !switched,
+        Step::Tidy => !switched,
+        _ => false,
+    };
+    recovery.steps.iter().filter(|step| !ledger.done.contains(step) || again(step)).cloned().collect()
+}
+
+/// The old cluster was started, or found running, since it was last stopped.
+fn old_ran_again(ledger: &Ledger) -> bool {
+    ledger.facts.iter().rev().find_map(|fact| match fact {
+        Fact::OldStopped { .. } => Some(false),
+        Fact::OldStarted => Some(true),
+        _ => None,
+    }) == Some(true)
+}
+
+/// Back to the old cluster, from wherever the run stands.
+pub fn undo(ledger: &Ledger, recovery: &Recovery) -> Course {
+    let mut steps = vec![Step::EndPrivate];
+    if ledger.switch_begun() {
+        if !recovery.quiesce.is_empty() {
+            steps.push(Step::StopUnits);
+        }
+        steps.extend([Step::StopRecovered, Step::Unseal]);
+        if may_have_archived(ledger, recovery) {
+            steps.push(Step::MoveOld);
+        }
+        steps.extend([Step::SwitchBack, Step::Seal]);
+    } else if ledger.facts.iter().any(|f| matches!(f, Fact::SwitchedBack)) {
+        // An undo that was interrupted after the exchange back: the recovered cluster stays aside.
+        steps.push(Step::Seal);
+    } else {
+        steps.push(Step::RemoveStaging);
+    }
+    steps.push(Step::StartOld);
+    if !recovery.quiesce.is_empty() {
+        steps.push(Step::StartUnits);
+    }
+    Course { purpose: Purpose::Undo, steps, outcome: Outcome::Undone }
+}
+
+/// Whether anything of the recovered cluster's timeline may be in the archive: readers of `latest` would follow it.
+fn may_have_archived(ledger: &Ledger, recovery: &Recovery) -> bool {
+    ledger.public_start() && matches!(recovery.cluster.configuration.get("archive_mode"), "on" | "always")
+}
+
+/// The old cluster serves again and the work is kept.
+pub fn stand_back(recovery: &Recovery) -> Course {
+    let mut steps = vec![Step::EndPrivate, Step::StartOld];
+    if !recovery.quiesce.is_empty() {
+        steps.push(Step::StartUnits);
+    }
+    if !recovery.hooks.failed.is_empty() {
+        steps.push(Step::HookFailed);
+    }
+    Course { purpose: Purpose::StandBack, steps, outcome: Outcome::Kept }
+}
+
+/// What is left is deleted, but for WAL that exists nowhere else.
+pub fn purge() -> Course {
+    Course { purpose: Purpose::Purge, steps: vec![Step::Unseal, Step::KeepWal, Step::RemoveAside], outcome: Outcome::Removed }
+}
+
+/// Why a run cannot be purged, if so.
+pub fn purge_refusal(id: &str, ledger: &Ledger) -> Option<Error> {
+    let purging = ledger.section.as_ref().is_some_and(|s| s.purpose == Purpose::Purge);
+    if ledger.is_open() && !purging {
+        return Some(
+            Error::new(Kind::Refused, format!("run {id} is open: {}", ledger.state()))
+                .hint(format!("End it first: pitr resume {id}, or pitr undo {id}.")),
+        );
+    }
+    None
+}

@@ -1,0 +1,234 @@
+//! What `observe` found on the host, as plain data: the planner's whole world.
+//!
+//! Equal facts and an equal request give an equal plan. Nothing here is a decision.
+
+use std::path::PathBuf;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::host::Owner;
+use crate::host::ProcessIdentity;
+use crate::pg::control::ControlFile;
+use crate::pg::{SegmentName, Timeline};
+use crate::store::archive::ArchivedBackupHistory;
+use crate::store::catalogue::CatalogueEntry;
+
+/// The host at one moment.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Host {
+    /// Its name.
+    pub name: String,
+    /// Its clock.
+    pub now: Timestamp,
+    /// The cluster in question.
+    pub cluster: Cluster,
+    /// Every thing in the backup directories, usable or not.
+    pub backups: Vec<CatalogueEntry>,
+    /// Every place WAL can come from, in the order in which it is asked.
+    pub wal: Vec<WalSource>,
+    /// Earlier runs of this cluster, oldest first.
+    pub runs: Vec<RunFact>,
+    /// Room on the filesystem of PGDATA's parent.
+    pub space: Space,
+    /// What the host can do.
+    pub capability: Capability,
+}
+
+/// One cluster: a data directory, its service, its owner.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Cluster {
+    /// Name in the configuration or the one `pitr` gave it.
+    pub name: String,
+    /// Real path of the data directory.
+    pub data_directory: PathBuf,
+    /// Inode of the data directory.
+    pub inode: u64,
+    /// Its user.
+    pub owner: Owner,
+    /// Major version (PG_VERSION).
+    pub major: u32,
+    /// Full version text of the binaries (`postgres --version`).
+    pub version: String,
+    /// Where `postgres`, `pg_ctl` live: root's directory.
+    pub programs: PathBuf,
+    /// How it is stopped and started.
+    pub control: Control,
+    /// pg_control.
+    pub control_file: ControlFile,
+    /// What runs on it.
+    pub server: Server,
+    /// Where its configuration is.
+    pub configuration: Configuration,
+    /// Signs of a standby or of a manager that would interfere, in words.
+    pub managed_by: Vec<String>,
+    /// `standby.signal` or `recovery.signal` stands in it.
+    pub standby: bool,
+    /// Tablespaces: OID and the path of the link.
+    pub tablespaces: Vec<(u32, PathBuf)>,
+    /// `pg_wal` is a link to here.
+    pub wal_link: Option<PathBuf>,
+    /// PGDATA itself or anything below it is a mount point.
+    pub mounts: Vec<PathBuf>,
+    /// Bytes below PGDATA, links not followed, without pg_wal.
+    pub bytes: u64,
+    /// Name of the marker files of earlier runs that stand in it.
+    pub markers: Vec<String>,
+    /// Its group may read it (0750).
+    pub group_access: bool,
+}
+
+/// How a cluster is stopped and started.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "by", rename_all = "snake_case")]
+pub enum Control {
+    /// `pg_ctl` as the owner. Options and log are those of the running server.
+    PgCtl {
+        /// Arguments of the postmaster beside `-D`, as `pg_ctl -o` takes them.
+        options: Vec<String>,
+        /// The file its messages went to.
+        log: Option<PathBuf>,
+        /// Its environment, `KEY=VALUE` bytes.
+        environment: Vec<Vec<u8>>,
+    },
+    /// Debian's `pg_ctlcluster VERSION NAME`.
+    PgCtlCluster {
+        /// Major version as Debian writes it.
+        version: String,
+        /// Cluster's name.
+        name: String,
+    },
+}
+
+/// What runs on a data directory.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "state", rename_all = "snake_case")]
+pub enum Server {
+    /// A postmaster runs on it.
+    Serving {
+        /// The postmaster.
+        process: ProcessIdentity,
+        /// A systemd unit whose main process it is, named but not driven yet.
+        unit: Option<String>,
+        /// Started with these arguments.
+        arguments: Vec<String>,
+    },
+    /// Nothing runs and pg_control says a clean end.
+    Stopped,
+    /// Nothing runs and pg_control says it was in production.
+    Crashed,
+}
+
+/// Where the configuration lives.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Configuration {
+    /// The main file.
+    pub config_file: PathBuf,
+    /// Inside PGDATA: comes back with the data unless today's is kept.
+    pub in_data_directory: bool,
+    /// Effective values read by `postgres -C`, by name.
+    pub settings: std::collections::BTreeMap<String, String>,
+}
+
+impl Configuration {
+    /// A setting's value; empty when it is not known to this major.
+    pub fn get(&self, name: &str) -> &str {
+        self.settings.get(name).map_or("", String::as_str)
+    }
+
+    /// A setting as a number.
+    pub fn number(&self, name: &str) -> Option<i64> {
+        self.get(name).parse().ok()
+    }
+}
+
+/// Where WAL comes from.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct WalSource {
+    /// The directory.
+    pub directory: PathBuf,
+    /// What it is.
+    pub kind: WalKind,
+    /// Segments in it whose first page was looked at.
+    pub segments: Vec<SegmentCopy>,
+    /// History files: timeline and text.
+    pub histories: Vec<(Timeline, String)>,
+    /// Backup history files.
+    pub backups: Vec<ArchivedBackupHistory>,
+    /// Names in `archive_status`, for a pg_wal.
+    pub marks: Vec<String>,
+    /// It could not be read.
+    pub problem: Option<String>,
+}
+
+/// What a source of WAL is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum WalKind {
+    /// An archive directory.
+    Archive,
+    /// The cluster's own pg_wal.
+    Live,
+    /// pg_wal of the aside of this run.
+    Aside(String),
+    /// WAL that a purge of this run kept.
+    Kept(String),
+}
+
+/// One file that claims to be a segment.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SegmentCopy {
+    /// Which one.
+    pub name: SegmentName,
+    /// File name in its directory.
+    pub file: String,
+    /// Bytes of the file.
+    pub size: u64,
+    /// Why its first page cannot be what the name says, if so.
+    pub problem: Option<String>,
+    /// `.partial`: kept by a promotion or a receiver, not complete.
+    pub partial: bool,
+}
+
+/// An earlier run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RunFact {
+    /// Its id.
+    pub id: String,
+    /// Still open: `resume` or `undo` has to end it.
+    pub open: bool,
+    /// In words, for `status`.
+    pub state: String,
+    /// The timeline number it promoted to, when a cluster with it was ever at PGDATA.
+    pub number: Option<Timeline>,
+    /// The number its undo moved the old cluster to.
+    pub moved_to: Option<Timeline>,
+    /// Its directory beside PGDATA still stands: the aside or the work of a kept run.
+    pub directory: Option<PathBuf>,
+    /// It was switched and not undone.
+    pub switched: bool,
+}
+
+/// Room on a filesystem, in bytes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Space {
+    /// A directory on it.
+    pub at: PathBuf,
+    /// Free for the owner.
+    pub free: u64,
+    /// In all.
+    pub total: u64,
+}
+
+/// What the host can do, tried, not guessed. An error is its reason in words.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Capability {
+    /// Two directories beside PGDATA can be exchanged in one step.
+    pub exchange: std::result::Result<(), String>,
+    /// Namespaces can be made.
+    pub namespaces: std::result::Result<(), String>,
+    /// The owner can reach and run the copy of this program.
+    pub program: std::result::Result<(), String>,
+    /// PGDATA's parent is fit for a run's directory: whose uid owns it.
+    pub parent: std::result::Result<u32, String>,
+}

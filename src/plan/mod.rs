@@ -1,0 +1,20 @@
+//! Decisions: pure functions from facts to plans. Nothing here touches the host.
+
+pub mod backup;
+pub mod chain;
+pub mod checks;
+pub mod consequence;
+pub mod course;
+pub mod facts;
+pub mod ledger;
+pub mod planned;
+pub mod recovery;
+pub mod restore;
+pub mod sql;
+pub mod step;
+pub mod target;
+pub mod time;
+pub mod wal_facts;
+pub mod window;
+
+pub use target::{TargetRequest, TimelineRequest};

@@ -1,0 +1,166 @@
+//! A decided recovery: what the executor, `resume`, `undo` and `purge` work from. Written into the journal once.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use super::checks::Check;
+use super::facts::{Configuration, Control};
+use super::step::Step;
+use super::target::TargetRequest;
+use crate::config::Hooks;
+use crate::host::Owner;
+use crate::pg::history::History;
+use crate::pg::{Lsn, SegmentName, SegmentSize, Timeline};
+use crate::store::catalogue::CatalogueEntry;
+
+/// What will be done, to what, with what.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Recovery {
+    /// The cluster as it was when the plan was made.
+    pub cluster: ClusterFacts,
+    /// Where it stops.
+    pub target: Target,
+    /// The backup it starts from.
+    pub backup: CatalogueEntry,
+    /// Where the backup becomes consistent, if known before replay.
+    pub backup_end: Option<Lsn>,
+    /// The WAL it needs.
+    pub chain: Chain,
+    /// Archive directories, in order.
+    pub archives: Vec<PathBuf>,
+    /// pg_wal of asides and WAL kept by purges, with the run each belongs to.
+    pub other_wal: Vec<OtherWal>,
+    /// Take the configuration of the backup, not today's.
+    pub config_from_backup: bool,
+    /// Values that the private server needs at least.
+    pub floors: BTreeMap<String, i64>,
+    /// Checks in order.
+    pub checks: Vec<Check>,
+    /// Database for checks.
+    pub database: String,
+    /// Bootstrap role.
+    pub user: String,
+    /// Role for checks, if configured.
+    pub check_user: Option<String>,
+    /// Units to stop, in this order.
+    pub quiesce: Vec<String>,
+    /// Hooks.
+    pub hooks: Hooks,
+    /// Judgements that were accepted.
+    pub accepted: Vec<String>,
+    /// Bytes that must stay free.
+    pub reserve: u64,
+    /// Steps.
+    pub steps: Vec<Step>,
+    /// Digest of the decisions.
+    pub digest: String,
+    /// What a person was told would be different afterwards.
+    pub consequences: Vec<Consequence>,
+}
+
+/// Something that will be different, by id.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Consequence {
+    /// Stable id.
+    pub id: String,
+    /// Words.
+    pub text: String,
+}
+
+/// What later steps need to know of the cluster.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ClusterFacts {
+    /// Name.
+    pub name: String,
+    /// Real path.
+    pub data_directory: PathBuf,
+    /// Its inode before the switch.
+    pub inode: u64,
+    /// Owner.
+    pub owner: Owner,
+    /// Major version.
+    pub major: u32,
+    /// Directory of `postgres` and `pg_ctl`.
+    pub programs: PathBuf,
+    /// How it is stopped and started.
+    pub control: Control,
+    /// System identifier.
+    #[serde(with = "crate::pg::decimal")]
+    pub system_identifier: u64,
+    /// Segment size.
+    pub segment_size: SegmentSize,
+    /// It served when the plan was made.
+    pub serving: bool,
+    /// Its configuration.
+    pub configuration: Configuration,
+    /// The parent directory belongs to the owner, not to root.
+    pub parent_is_owners: bool,
+    /// Its group may read it.
+    pub group_access: bool,
+}
+
+impl ClusterFacts {
+    /// How it is controlled, in words.
+    pub fn control_words(&self) -> String {
+        match &self.control {
+            Control::PgCtl { .. } => "pg_ctl".into(),
+            Control::PgCtlCluster { version, name } => format!("pg_ctlcluster {version} {name}"),
+        }
+    }
+}
+
+/// Where recovery stops.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Target {
+    /// As it was asked.
+    pub request: TargetRequest,
+    /// The timeline whose history is followed.
+    pub timeline: Timeline,
+    /// That history.
+    pub history: History,
+    /// Known LSN of the record at which replay stops.
+    pub lsn: Option<Lsn>,
+    /// That record is kept.
+    pub inclusive: bool,
+}
+
+/// WAL from the backup's redo point on.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Chain {
+    /// First segment.
+    pub first: SegmentName,
+    /// Last segment: the target's, or the last that exists.
+    pub last: SegmentName,
+    /// How many.
+    pub segments: u64,
+    /// How many of them stand only outside the archive.
+    pub outside_archive: u64,
+    /// The last one may grow until the stop: it is looked for again then.
+    pub open: bool,
+}
+
+/// WAL outside the archive and pg_wal.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OtherWal {
+    /// The run it belongs to.
+    pub run: String,
+    /// The directory.
+    pub directory: PathBuf,
+    /// Below a sealed directory: reached by a descriptor from root.
+    pub sealed: bool,
+}
+
+impl Recovery {
+    /// The backup's name for messages.
+    pub fn backup_name(&self) -> &str {
+        &self.backup.name
+    }
+
+    /// The directory of run `id` beside PGDATA.
+    pub fn beside(&self, id: &str) -> PathBuf {
+        let parent = self.cluster.data_directory.parent().unwrap_or(std::path::Path::new("/"));
+        parent.join(format!(".pitr-{id}"))
+    }
+}

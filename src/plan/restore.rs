@@ -1,0 +1,601 @@
+//! The planner of a recovery: from facts and a request to a decision or every reason against it. Pure.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use sha2::{Digest, Sha256};
+
+use super::backup::{self, Choice};
+use super::chain;
+use super::checks::Check;
+use super::consequence;
+use super::facts::{Control, Host, Server};
+use super::planned::{BackupLine, ClusterLine, Estimate, Planned, Reason, SpaceLine, TargetLine, WalLine};
+use super::recovery::{Chain, ClusterFacts, OtherWal, Recovery, Target};
+use super::step::Step;
+use super::target::{TargetRequest, TimelineRequest};
+use super::wal_facts::WalFindings;
+use crate::config::Hooks;
+use crate::pg::history::History;
+use crate::pg::{Lsn, Timeline, version};
+
+/// What is asked, with what the configuration adds.
+#[derive(Debug, Clone)]
+pub struct Request {
+    /// Where to stop.
+    pub target: TargetRequest,
+    /// On which timeline.
+    pub timeline: TimelineRequest,
+    /// `--backup`.
+    pub backup: Option<String>,
+    /// `--accept`.
+    pub accept: Vec<String>,
+    /// `--config-from backup`.
+    pub config_from_backup: bool,
+    /// `--reason`.
+    pub reason: Option<String>,
+    /// A reason is demanded.
+    pub reason_required: bool,
+    /// Checks in order.
+    pub checks: Vec<Check>,
+    /// Database of the checks.
+    pub database: String,
+    /// Bootstrap role.
+    pub user: String,
+    /// Role of the checks.
+    pub check_user: Option<String>,
+    /// Units.
+    pub quiesce: Vec<String>,
+    /// A service manager runs here.
+    pub service_manager: bool,
+    /// Hooks.
+    pub hooks: Hooks,
+    /// Archive directories.
+    pub archives: Vec<PathBuf>,
+    /// WAL of earlier runs.
+    pub other_wal: Vec<OtherWal>,
+    /// Backup directories were given or configured.
+    pub backups_known: bool,
+    /// What reading the chain's records showed, when that was done.
+    pub findings: Option<WalFindings>,
+}
+
+/// Decides.
+pub fn plan(host: &Host, request: &Request) -> Planned {
+    let mut reasons = Vec::new();
+    cluster_reasons(host, request, &mut reasons);
+    let target = decide_target(host, request, &mut reasons);
+    let choice = target.as_ref().map(|t| backup::choose(host, request, t));
+    let mut planned = skeleton(host, request, target.as_ref());
+    if let Some(choice) = &choice {
+        reasons.extend(choice.reasons.iter().cloned());
+        planned.passed_over = choice.passed_over.clone();
+        planned.alternatives = choice.alternatives.clone();
+    }
+    let chosen = choice.as_ref().and_then(|c| c.chosen.as_ref());
+    let built = match (&target, chosen) {
+        (Some(target), Some(chosen)) => build_chain(host, request, target, chosen, &mut reasons),
+        _ => None,
+    };
+    if let Some(chosen) = chosen {
+        planned.backup = Some(backup_line(chosen));
+    }
+    if let (Some(chosen), Some(target)) = (chosen, &target) {
+        let wal_bytes = built.as_ref().map_or(0, |(chain, _)| chain.segments) * host.cluster.control_file.segment_size.bytes();
+        planned.space = space(host, chosen, wal_bytes, &mut reasons);
+        planned.wal = built.as_ref().map(|(chain, gaps)| wal_line(host, target, chain, gaps));
+    }
+    planned.consequences = consequence::list(host, request);
+    let (kept, accepted) = judge(reasons, &request.accept);
+    planned.refusals = kept;
+    if let (true, Some(target), Some(chosen), Some((chain, _))) = (planned.refusals.is_empty(), target, chosen, built) {
+        planned.recovery = Some(recovery(host, request, target, chosen, chain, accepted, &planned));
+    }
+    planned
+}
+
+/// Judgements that were accepted by name do not refuse.
+fn judge(reasons: Vec<Reason>, accept: &[String]) -> (Vec<Reason>, Vec<String>) {
+    let (accepted, kept): (Vec<Reason>, Vec<Reason>) = reasons.into_iter().partition(|r| r.judgement && accept.contains(&r.id));
+    (kept, accepted.into_iter().map(|r| r.id).collect())
+}
+
+fn cluster_reasons(host: &Host, request: &Request, reasons: &mut Vec<Reason>) {
+    let cluster = &host.cluster;
+    let pgdata = cluster.data_directory.display();
+    if let Some(open) = host.runs.iter().rev().find(|r| r.open) {
+        reasons.push(Reason::fact(
+            "open-run",
+            format!("run {} is {}", open.id, open.state),
+            format!("End it first: pitr resume {0}, or pitr undo {0}.", open.id),
+        ));
+    }
+    if !version::is_supported(cluster.major) {
+        let list: Vec<String> = version::SUPPORTED.iter().map(u32::to_string).collect();
+        reasons.push(Reason::fact(
+            "unsupported-major",
+            format!("PostgreSQL {} is not supported yet", cluster.major),
+            format!("Supported: {}.", list.join(", ")),
+        ));
+    }
+    if cluster.standby {
+        reasons.push(Reason::fact(
+            "standby",
+            format!("{pgdata} is a standby or in recovery"),
+            "Recover the primary, then rebuild standbys: a recovered standby would be a second primary.",
+        ));
+    }
+    if !cluster.managed_by.is_empty() {
+        reasons.push(Reason::fact(
+            "failover-manager",
+            format!("a failover manager is in charge: {}", cluster.managed_by.join(", ")),
+            "Pause it and take this member out first; it would fight the recovery.",
+        ));
+    }
+    for mount in &cluster.mounts {
+        reasons.push(Reason::fact(
+            "mount-point",
+            format!("{} is a mount point", mount.display()),
+            "A data directory that is mounted, or has mounts below it, cannot be exchanged yet.",
+        ));
+    }
+    if let Some((oid, path)) = cluster.tablespaces.first() {
+        reasons.push(Reason::fact(
+            "tablespace",
+            format!("tablespace {oid} lies outside PGDATA at {}", path.display()),
+            "Tablespaces are not supported yet.",
+        ));
+    }
+    if let Some(link) = &cluster.wal_link {
+        reasons.push(Reason::fact(
+            "external-pg-wal",
+            format!("pg_wal is a link to {}", link.display()),
+            "pg_wal outside PGDATA is not supported yet.",
+        ));
+    }
+    for library in libraries(cluster.configuration.get("shared_preload_libraries")) {
+        if !version::HARMLESS_LIBRARIES.contains(&library.as_str()) {
+            reasons.push(Reason::fact(
+                "preloaded-library",
+                format!("the preloaded library {library} may act when the private server is promoted"),
+                "Recoveries with it are not supported yet.",
+            ));
+        }
+    }
+    if let Server::Serving { unit: Some(unit), .. } = &cluster.server
+        && matches!(cluster.control, Control::PgCtl { .. })
+    {
+        reasons.push(Reason::judgement("systemd-unit", format!("{unit} runs this cluster and is not driven by pitr yet"), format!("If it does not restart the server by itself: --accept systemd-unit. The cluster is then stopped and started without {unit}.")));
+    }
+    for (id, tried) in
+        [("exchange", &host.capability.exchange), ("namespaces", &host.capability.namespaces), ("program", &host.capability.program)]
+    {
+        if let Err(why) = tried {
+            reasons.push(Reason::fact(&format!("no-{id}"), format!("this host cannot do the recovery: {why}"), capability_hint(id)));
+        }
+    }
+    if let Err(why) = &host.capability.parent {
+        reasons.push(Reason::fact(
+            "parent-directory",
+            format!("the directory above {pgdata} is not safe: {why}"),
+            "It must belong to the cluster's owner, or to root with nobody else able to write it.",
+        ));
+    }
+    if !request.quiesce.is_empty() && !request.service_manager {
+        reasons.push(Reason::fact(
+            "no-service-manager",
+            "units are to be stopped and no systemd runs here",
+            "Remove `quiesce`, or use hooks.",
+        ));
+    }
+    if request.reason_required && request.reason.as_deref().is_none_or(|r| r.trim().is_empty()) {
+        reasons.push(Reason::fact("reason", "the configuration demands a reason", "Add --reason \"…\"."));
+    }
+    if !request.backups_known {
+        reasons.push(Reason::fact(
+            "no-backups-directory",
+            "no directory with backups is known",
+            "Set `backups` in /etc/pitr/pitr.toml, or give --backups DIR.",
+        ));
+    }
+}
+
+fn capability_hint(id: &str) -> &'static str {
+    match id {
+        "exchange" => "The filesystem of PGDATA must be able to exchange two directories in one rename (ext4, xfs, btrfs can).",
+        "namespaces" => "The private server needs mount, network and IPC namespaces: in a container, CAP_SYS_ADMIN.",
+        _ => "Set state_directory to a place that the cluster's owner can walk to and execute in.",
+    }
+}
+
+/// Names in `shared_preload_libraries`, without path and suffix.
+fn libraries(value: &str) -> Vec<String> {
+    let clean = |part: &str| {
+        let name = part.trim().trim_matches('"');
+        let name = name.rsplit('/').next().unwrap_or(name);
+        name.strip_suffix(".so").unwrap_or(name).to_string()
+    };
+    value.split(',').map(clean).filter(|n| !n.is_empty()).collect()
+}
+
+/// The target on its timeline, with that timeline's history.
+fn decide_target(host: &Host, request: &Request, reasons: &mut Vec<Reason>) -> Option<Target> {
+    let sources = &host.wal;
+    let current = host.cluster.control_file.timeline;
+    let timeline = match request.timeline {
+        TimelineRequest::Current => current,
+        TimelineRequest::Number(number) => number,
+        TimelineRequest::Latest => latest_timeline(host).unwrap_or(current),
+    };
+    if let TargetRequest::ToTime(time) | TargetRequest::BeforeTime(time) = &request.target
+        && *time > host.now
+    {
+        reasons.push(Reason::fact(
+            "target-in-future",
+            format!("{} is later than this host's clock", super::time::render_time(*time)),
+            "For everything there is: --to-latest.",
+        ));
+    }
+    if matches!(request.target, TargetRequest::ToLatest) && timeline != current {
+        reasons.push(Reason::fact(
+            "latest-elsewhere",
+            format!("--to-latest on timeline {timeline}, which does not serve"),
+            "Give the LSN where that timeline ends: --to-lsn.",
+        ));
+        return None;
+    }
+    let history = match history(sources, timeline) {
+        Ok(history) => history,
+        Err(why) => {
+            reasons.push(Reason::fact(
+                "no-history",
+                format!("the history of timeline {timeline} is not known: {why}"),
+                "Put its .history file into the archive.",
+            ));
+            return None;
+        }
+    };
+    let (lsn, inclusive) = match &request.target {
+        TargetRequest::ToLsn(lsn) => (Some(*lsn), true),
+        TargetRequest::BeforeLsn(lsn) => (Some(*lsn), false),
+        TargetRequest::BeforeTime(_) | TargetRequest::BeforeXid(_) => (None, false),
+        TargetRequest::ToTime(_)
+        | TargetRequest::ToXid(_)
+        | TargetRequest::ToName(_)
+        | TargetRequest::ToLatest
+        | TargetRequest::ToConsistent => (None, true),
+    };
+    Some(Target { request: request.target.clone(), timeline, history, lsn, inclusive })
+}
+
+fn history(sources: &[super::facts::WalSource], timeline: Timeline) -> Result<History, String> {
+    if timeline == Timeline(1) {
+        return Ok(History::root(timeline));
+    }
+    let texts = chain::histories(sources);
+    let text = texts.get(&timeline).ok_or("there is no such file in archive and pg_wal")?;
+    History::parse(timeline, text.as_bytes()).map_err(|e| e.to_string())
+}
+
+/// The highest timeline that is not the dead branch of an undone run.
+fn latest_timeline(host: &Host) -> Option<Timeline> {
+    let dead: Vec<Timeline> = host.runs.iter().filter(|r| !r.open && !r.switched).filter_map(|r| r.number).collect();
+    let known = chain::histories(&host.wal).into_keys().chain([host.cluster.control_file.timeline]);
+    known.filter(|t| !dead.contains(t)).max()
+}
+
+/// The chain and the names of segments that are missing in it.
+fn build_chain(
+    host: &Host,
+    request: &Request,
+    target: &Target,
+    chosen: &Choice,
+    reasons: &mut Vec<Reason>,
+) -> Option<(Chain, Vec<String>)> {
+    let size = host.cluster.control_file.segment_size;
+    let first = size.number(chosen.start);
+    let consistent = matches!(target.request, TargetRequest::ToConsistent);
+    let until = target
+        .lsn
+        .map(|lsn| size.number(lsn))
+        .or_else(|| chosen.end.filter(|_| consistent).map(|end| size.number(Lsn(end.0.saturating_sub(1)))));
+    archive_reasons(host, request, reasons);
+    let links = chain::follow(&target.history, first, until, &host.wal, size);
+    let mut gaps = Vec::new();
+    if let Some(gap) = &links.end {
+        let name = gap.missing.file_name(size);
+        let damaged = if gap.damaged.is_empty() { String::new() } else { format!(" ({})", gap.damaged.join("; ")) };
+        if gap.hole || until.is_some() || links.segments.is_empty() {
+            gaps.push(name.clone());
+            let reachable = chosen.end.is_none_or(|end| gap.reachable > end) && !links.segments.is_empty();
+            let hint = if reachable {
+                format!(
+                    "WAL is there up to {}: --before-lsn {} reaches that point. Look for {name} in other copies of the archive (--wal DIR).",
+                    gap.reachable, gap.reachable
+                )
+            } else {
+                format!(
+                    "Backup {} cannot be used without it. Look for {name} in other copies of the archive (--wal DIR), or choose another backup.",
+                    chosen.entry.name
+                )
+            };
+            reasons.push(Reason::fact("wal-gap", format!("WAL segment {name} is missing{damaged}"), hint));
+        }
+    }
+    if let Some(findings) = &request.findings {
+        findings.reasons(target, chosen, size, reasons);
+    }
+    let last = *links.segments.last()?;
+    let copies = chain::copies(&host.wal);
+    let outside = links.segments.iter().filter(|n| copies.get(n).is_none_or(|list| list.iter().all(|c| !c.archived))).count();
+    let chain = Chain {
+        first: *links.segments.first()?,
+        last,
+        segments: links.segments.len() as u64,
+        outside_archive: outside as u64,
+        open: until.is_none(),
+    };
+    Some((chain, gaps))
+}
+
+/// An archive that cannot be read, or is empty because nothing is mounted there, proves nothing.
+fn archive_reasons(host: &Host, request: &Request, reasons: &mut Vec<Reason>) {
+    use super::facts::WalKind;
+    if request.archives.is_empty() {
+        reasons.push(Reason::judgement(
+            "no-archive",
+            "no WAL archive is known",
+            "Set `wal_archive` in /etc/pitr/pitr.toml or give --wal DIR. With --accept no-archive only pg_wal is used.",
+        ));
+    }
+    for source in host.wal.iter().filter(|s| s.kind == WalKind::Archive) {
+        let path = source.directory.display();
+        if let Some(problem) = &source.problem {
+            reasons.push(Reason::fact(
+                "archive-unreadable",
+                format!("the WAL archive {path} cannot be read: {problem}"),
+                "It must be readable by the cluster's owner.",
+            ));
+        } else if source.segments.is_empty() && source.histories.is_empty() {
+            reasons.push(Reason::fact(
+                "archive-empty",
+                format!("the WAL archive {path} holds no WAL"),
+                "Is it mounted? An empty directory cannot be told from an archive that is away.",
+            ));
+        }
+    }
+}
+
+fn skeleton(host: &Host, request: &Request, target: Option<&Target>) -> Planned {
+    let cluster = &host.cluster;
+    let state = match &cluster.server {
+        Server::Serving { .. } => "serving",
+        Server::Stopped => "stopped",
+        Server::Crashed => "crashed",
+    };
+    let (flag, value) = request.target.arguments();
+    let argument = value.as_ref().map_or_else(|| flag.to_string(), |v| format!("{flag} {}", super::target::shell_word(v)));
+    Planned {
+        host: host.name.clone(),
+        cluster: ClusterLine {
+            name: cluster.name.clone(),
+            data_directory: cluster.data_directory.display().to_string(),
+            version: cluster.version.clone(),
+            state: state.into(),
+            bytes: cluster.bytes,
+        },
+        target: TargetLine {
+            text: target_words(&request.target),
+            argument,
+            timeline: target.map(|t| t.timeline),
+            lsn: target.and_then(|t| t.lsn),
+            inclusive: target.is_none_or(|t| t.inclusive),
+        },
+        backup: None,
+        passed_over: vec![],
+        wal: None,
+        consequences: vec![],
+        alternatives: vec![],
+        space: SpaceLine { at: host.space.at.display().to_string(), needed: 0, free: host.space.free, reserve: reserve(host) },
+        estimate: None,
+        refusals: vec![],
+        recovery: None,
+    }
+}
+
+fn target_words(request: &TargetRequest) -> String {
+    use super::time::render_time;
+    match request {
+        TargetRequest::ToTime(t) => format!("time {}", render_time(*t)),
+        TargetRequest::BeforeTime(t) => format!("before time {}", render_time(*t)),
+        TargetRequest::ToXid(x) => format!("transaction {x}"),
+        TargetRequest::BeforeXid(x) => format!("before transaction {x}"),
+        TargetRequest::ToLsn(l) => format!("LSN {l}"),
+        TargetRequest::BeforeLsn(l) => format!("before LSN {l}"),
+        TargetRequest::ToName(n) => format!("restore point {n}"),
+        TargetRequest::ToLatest => "latest: everything there is".into(),
+        TargetRequest::ToConsistent => "consistent: the end of the backup".into(),
+    }
+}
+
+fn backup_line(chosen: &Choice) -> BackupLine {
+    BackupLine {
+        name: chosen.entry.name.clone(),
+        path: chosen.entry.path.display().to_string(),
+        start_lsn: Some(chosen.start),
+        end_lsn: chosen.end,
+        time: chosen.ended,
+        bytes: chosen.entry.compressed_bytes,
+        unpacked: chosen.entry.unpacked_bytes,
+        manifest: chosen.entry.has_manifest,
+    }
+}
+
+fn wal_line(host: &Host, target: &Target, chain: &Chain, gaps: &[String]) -> WalLine {
+    let size = host.cluster.control_file.segment_size;
+    WalLine {
+        timeline: target.timeline,
+        segments: chain.segments,
+        first: chain.first.file_name(size),
+        last: chain.last.file_name(size),
+        only_in_pg_wal: chain.outside_archive,
+        gaps: gaps.to_vec(),
+    }
+}
+
+/// Kept free for the cluster itself: 5 % of the filesystem, at most 10 GiB, at least twice `max_wal_size`.
+fn reserve(host: &Host) -> u64 {
+    const MOST: u64 = 10 << 30;
+    let max_wal_size = host.cluster.configuration.number("max_wal_size").and_then(|mib| u64::try_from(mib).ok()).unwrap_or(1024) << 20;
+    (host.space.total / 20).min(MOST).max(max_wal_size.saturating_mul(2))
+}
+
+fn space(host: &Host, chosen: &Choice, wal_bytes: u64, reasons: &mut Vec<Reason>) -> SpaceLine {
+    // A compressed tarball without a manifest does not tell its size: as large as the cluster is now, or
+    // four times what is packed.
+    let unpacked = chosen.entry.unpacked_bytes.unwrap_or_else(|| host.cluster.bytes.max(chosen.entry.compressed_bytes.saturating_mul(4)));
+    let needed = unpacked.saturating_add(wal_bytes);
+    let reserve = reserve(host);
+    if needed.saturating_add(reserve) > host.space.free {
+        let what = format!(
+            "{} has {} MiB free; {} MiB are needed and {} MiB are kept in reserve",
+            host.space.at.display(),
+            host.space.free >> 20,
+            needed >> 20,
+            reserve >> 20
+        );
+        reasons.push(Reason::fact("no-space", what, "Make room on that filesystem; pitr purge shows what earlier runs hold."));
+    }
+    SpaceLine { at: host.space.at.display().to_string(), needed, free: host.space.free, reserve }
+}
+
+fn recovery(
+    host: &Host,
+    request: &Request,
+    target: Target,
+    chosen: &Choice,
+    chain: Chain,
+    accepted: Vec<String>,
+    planned: &Planned,
+) -> Recovery {
+    let cluster = &host.cluster;
+    let mut recovery = Recovery {
+        cluster: ClusterFacts {
+            name: cluster.name.clone(),
+            data_directory: cluster.data_directory.clone(),
+            inode: cluster.inode,
+            owner: cluster.owner.clone(),
+            major: cluster.major,
+            programs: cluster.programs.clone(),
+            control: cluster.control.clone(),
+            system_identifier: cluster.control_file.system_identifier,
+            segment_size: cluster.control_file.segment_size,
+            serving: matches!(cluster.server, Server::Serving { .. }),
+            configuration: cluster.configuration.clone(),
+            parent_is_owners: host.capability.parent == Ok(cluster.owner.uid),
+            group_access: cluster.group_access,
+        },
+        target,
+        backup: chosen.entry.clone(),
+        backup_end: chosen.end,
+        chain,
+        archives: request.archives.clone(),
+        other_wal: request.other_wal.clone(),
+        config_from_backup: request.config_from_backup,
+        floors: floors(host, chosen, request),
+        checks: request.checks.clone(),
+        database: request.database.clone(),
+        user: request.user.clone(),
+        check_user: request.check_user.clone(),
+        quiesce: request.quiesce.clone(),
+        hooks: request.hooks.clone(),
+        accepted,
+        reserve: planned.space.reserve,
+        steps: steps(request),
+        digest: String::new(),
+        consequences: planned.consequences.clone(),
+    };
+    recovery.digest = digest(&recovery);
+    recovery
+}
+
+/// Hot standby needs at least the values of the server that wrote the WAL.
+fn floors(host: &Host, chosen: &Choice, request: &Request) -> BTreeMap<String, i64> {
+    let cluster = &host.cluster;
+    let of = |control: &crate::pg::ControlFile| {
+        [
+            control.max_connections,
+            control.max_worker_processes,
+            control.max_wal_senders,
+            control.max_prepared_xacts,
+            control.max_locks_per_xact,
+        ]
+        .map(i64::from)
+    };
+    let present = of(&cluster.control_file);
+    let backup = chosen.entry.control.as_ref().map_or(present, of);
+    let found = request.findings.as_ref().and_then(|f| f.floors).unwrap_or(present);
+    let mut floors = BTreeMap::new();
+    for (index, name) in version::FLOORS.iter().enumerate() {
+        let at = |values: &[i64; 5]| values.get(index).copied().unwrap_or(0);
+        let configured = cluster.configuration.number(name).unwrap_or(0);
+        floors.insert(name.to_string(), at(&present).max(at(&backup)).max(at(&found)).max(configured));
+    }
+    floors
+}
+
+/// Offline: the backup is unpacked and verified while the cluster still serves, so that a damaged backup costs no
+/// outage; everything after the stop needs the stop.
+fn steps(request: &Request) -> Vec<Step> {
+    let hooks = &request.hooks;
+    let wanted = [
+        (!hooks.before.is_empty(), Step::HookBefore),
+        (true, Step::Extract),
+        (!request.quiesce.is_empty(), Step::StopUnits),
+        (!hooks.before_stop.is_empty(), Step::HookBeforeStop),
+        (true, Step::Stop),
+        (true, Step::CopyTail),
+        (true, Step::Configure),
+        (true, Step::Replay),
+        (true, Step::Check),
+        (true, Step::Promote),
+        (true, Step::Tidy),
+        (true, Step::Switch),
+        (true, Step::Seal),
+        (true, Step::Start),
+        (!hooks.after_start.is_empty(), Step::HookAfterStart),
+        (true, Step::CheckServing),
+        (!request.quiesce.is_empty(), Step::StartUnits),
+        (!hooks.done.is_empty(), Step::HookDone),
+    ];
+    wanted.into_iter().filter(|(yes, _)| *yes).map(|(_, step)| step).collect()
+}
+
+/// Decisions only: not where a segment lies, nor what grows while one reads the plan.
+fn digest(recovery: &Recovery) -> String {
+    let last = if recovery.chain.open { None } else { Some(recovery.chain.last) };
+    let decisions = serde_json::json!({
+        "cluster": [recovery.cluster.name, recovery.cluster.data_directory, recovery.cluster.system_identifier.to_string()],
+        "target": recovery.target,
+        "backup": [recovery.backup.name, recovery.backup.path],
+        "chain": [recovery.chain.first, last],
+        "steps": recovery.steps,
+        "config": [recovery.config_from_backup, recovery.cluster.configuration.in_data_directory],
+        "checks": recovery.checks,
+        "database": [recovery.database, recovery.user, recovery.check_user],
+        "quiesce": recovery.quiesce,
+        "hooks": recovery.hooks,
+        "archives": recovery.archives,
+        "accepted": recovery.accepted,
+    });
+    hex::encode(Sha256::digest(decisions.to_string().as_bytes())).chars().take(16).collect()
+}
+
+/// Seconds from rates of earlier runs on this host; nothing is guessed.
+pub fn estimate(bytes: u64, wal_bytes: u64, rates: Option<(f64, f64)>) -> Option<Estimate> {
+    let (unpack, replay) = rates.filter(|(u, r)| *u > 0.0 && *r > 0.0)?;
+    let seconds = |bytes: u64, rate: f64| (bytes as f64 / rate).ceil();
+    let downtime = seconds(wal_bytes, replay) + 3.0;
+    let total = seconds(bytes, unpack) + downtime;
+    Some(Estimate { total_seconds: total as u64, downtime_seconds: downtime as u64 })
+}

@@ -1,0 +1,24 @@
+//! The only part that prints.
+//!
+//! * [`plan`], [`run`], [`status`], [`backups`] turn values into a page for people and a document for programs.
+//! * [`confirm`] asks before a run; [`narrator`] tells its steps while they happen.
+//! * [`layout`], [`terminal`], [`progress`], [`logging`] are what all of them are printed with.
+
+pub mod backups;
+pub mod confirm;
+pub mod layout;
+pub mod logging;
+pub mod narrator;
+pub mod plan;
+pub mod progress;
+pub mod run;
+pub mod status;
+pub mod terminal;
+
+#[cfg(test)]
+mod fixtures;
+#[cfg(test)]
+mod schema_check;
+
+pub use progress::{Progress, ProgressMode, Unit};
+pub use terminal::Out;

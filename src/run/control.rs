@@ -1,0 +1,195 @@
+//! The public server: stopped with proof, started as it ran before.
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use crate::error::{Error, Kind, Result};
+use crate::observe::postmaster;
+use crate::pg::{ClusterState, ControlFile};
+use crate::plan::facts::Control;
+use crate::run::executor::Run;
+use crate::run::owner::Task;
+use crate::run::sql::{Reply, SqlRequest, Statement};
+use crate::run::switch::ServerStatus;
+use crate::sys::descendant::{Launch, ending, launch, run_program};
+use crate::sys::identity::Leash;
+use crate::sys::proc::ProcessHandle;
+
+/// Debian's cluster control.
+const PG_CTLCLUSTER: &str = "/usr/bin/pg_ctlcluster";
+/// How long a server may take to accept connections; crash recovery of a large one takes its time.
+const START_LIMIT: Duration = Duration::from_secs(24 * 3600);
+
+/// Stops what serves on PGDATA and proves it: the postmaster gone, no process left on the directory, pg_control
+/// read after that. Returns pg_control and whether the cluster had crashed.
+pub fn stop(run: &mut Run) -> Result<(ControlFile, bool)> {
+    let data_directory = run.recovery().cluster.data_directory.clone();
+    if let Some(found) = postmaster::find(&data_directory)? {
+        // Most of a shutdown checkpoint's work, done while the server still serves. Its failure changes nothing.
+        if let Err(error) = query(run, "postgres", "CHECKPOINT") {
+            log::debug!("checkpoint before the stop: {error}");
+        }
+        let handle = ProcessHandle::open(&found.identity)?;
+        run.down_since.get_or_insert_with(Instant::now);
+        match run.recovery().cluster.control.clone() {
+            Control::PgCtl { .. } => {
+                if let Some(handle) = &handle {
+                    // What `pg_ctl stop -m fast` sends, to a process that was compared, not to a number in a file.
+                    handle.signal(rustix::process::Signal::INT)?;
+                }
+            }
+            Control::PgCtlCluster { version, name } => {
+                let (status, words) =
+                    run_program(Path::new(PG_CTLCLUSTER), &[&version, &name, "stop", "-m", "fast"], Duration::from_secs(3600), b"")?;
+                if !status.success() {
+                    log::warn!("pg_ctlcluster stop: {} {words}", ending(status));
+                }
+            }
+        }
+        wait_gone(run, handle.as_ref(), &data_directory)?;
+    }
+    run.down_since.get_or_insert_with(Instant::now);
+    let control: ControlFile =
+        run.owner(Task::ReadControl { data_directory: data_directory.clone(), hidden: Some(run.paths.id.clone()) })?;
+    match control.state {
+        ClusterState::ShutDown => Ok((control, false)),
+        ClusterState::InProduction | ClusterState::InCrashRecovery | ClusterState::ShuttingDown => Ok((control, true)),
+        other => Err(Error::failed(format!("{} is {} after the stop", data_directory.display(), other.name()))),
+    }
+}
+
+fn wait_gone(run: &Run, handle: Option<&ProcessHandle>, data_directory: &Path) -> Result<()> {
+    let begun = Instant::now();
+    let watch = run.watch();
+    loop {
+        let gone = match handle {
+            Some(handle) => handle.wait_gone(Duration::from_millis(200))?,
+            None => true,
+        };
+        if gone && postmaster::processes_on(data_directory)?.is_empty() {
+            return Ok(());
+        }
+        watch.check()?;
+        if begun.elapsed() > Duration::from_secs(3600) {
+            return Err(Error::failed(format!("the server on {} does not stop", data_directory.display()))
+                .hint("Something holds it: look at its log."));
+        }
+        if gone {
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+}
+
+/// Starts the cluster at PGDATA publicly and waits until it accepts connections. One that serves already is left.
+pub fn start(run: &mut Run) -> Result<()> {
+    let cluster = run.recovery().cluster.clone();
+    if postmaster::find(&cluster.data_directory)?.is_none() {
+        match &cluster.control {
+            Control::PgCtl { options, log, environment } => {
+                let fallback = run.paths.root.join("server-public.log");
+                let output = open_log(&fallback)?;
+                let request = Launch {
+                    owner: cluster.owner.clone(),
+                    leash: Leash::Free,
+                    parent: 0,
+                    isolate: None,
+                    program: cluster.programs.join("postgres"),
+                    arguments: if options.is_empty() {
+                        vec!["-D".into(), cluster.data_directory.display().to_string()]
+                    } else {
+                        options.clone()
+                    },
+                    environment: if environment.is_empty() { plain_environment(&cluster.owner) } else { environment.clone() },
+                    directory: "/".into(),
+                    log: log.clone(),
+                };
+                let child = launch(&request, &output, None)?;
+                return wait_ready(run, Some(child), log.as_deref().unwrap_or(&fallback));
+            }
+            Control::PgCtlCluster { version, name } => {
+                let (status, words) = run_program(Path::new(PG_CTLCLUSTER), &[version, name, "start"], START_LIMIT, b"")?;
+                if !status.success() {
+                    log::warn!("pg_ctlcluster start: {} {words}", ending(status));
+                }
+            }
+        }
+    }
+    let log = run.recovery().cluster.data_directory.clone();
+    wait_ready(run, None, &log)
+}
+
+fn wait_ready(run: &mut Run, mut child: Option<std::process::Child>, log: &Path) -> Result<()> {
+    let data_directory = run.recovery().cluster.data_directory.clone();
+    let begun = Instant::now();
+    let failed = |cause: String| {
+        Err(Error::failed(format!("start the server on {}", data_directory.display()))
+            .cause(cause)
+            .hint(format!("Its log: {}", log.display())))
+    };
+    loop {
+        let status: ServerStatus = run.owner(Task::ServerStatus { data_directory: data_directory.clone() })?;
+        let process = postmaster::find(&data_directory)?;
+        if let Some(process) = &process {
+            // A pid file left by an earlier server says "ready" too: it must be this one's.
+            if status.status == "ready" && status.pid == Some(process.identity.pid) {
+                run.down_since
+                    .take()
+                    .map(|since| run.fact(crate::plan::ledger::Fact::Downtime { seconds: since.elapsed().as_secs_f64() }))
+                    .transpose()?;
+                return Ok(());
+            }
+        }
+        if let Some(child) = &mut child {
+            if let Ok(Some(ended)) = child.try_wait() {
+                return failed(ending(ended));
+            }
+        } else if process.is_none() && begun.elapsed() > Duration::from_secs(30) {
+            return failed("no postmaster appeared".into());
+        }
+        if begun.elapsed() > START_LIMIT {
+            return failed("it does not accept connections".into());
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+/// SQL on the serving cluster's own socket as the bootstrap role; it must have the right system identifier.
+pub fn query(run: &mut Run, database: &str, sql: &str) -> Result<Reply> {
+    let user = run.recovery().user.clone();
+    let mut replies =
+        query_as(run, &user, database, vec![Statement::own("SELECT system_identifier FROM pg_control_system()"), Statement::own(sql)])?;
+    let identity = replies.first().and_then(Reply::single).unwrap_or_default().to_string();
+    if identity != run.recovery().cluster.system_identifier.to_string() {
+        return Err(Error::failed(format!("the server that answers has system identifier {identity}")));
+    }
+    replies.pop().ok_or_else(|| Error::failed("no reply"))
+}
+
+/// SQL on the serving cluster's own socket as any role.
+pub fn query_as(run: &mut Run, user: &str, database: &str, statements: Vec<Statement>) -> Result<Vec<Reply>> {
+    let data_directory = run.recovery().cluster.data_directory.clone();
+    let status: ServerStatus = run.owner(Task::ServerStatus { data_directory })?;
+    let (Some(socket), Some(port)) = (status.socket, status.port) else {
+        return Err(Error::failed("the server has no Unix socket"));
+    };
+    run.owner(Task::Sql(SqlRequest { socket, port, user: user.to_string(), database: database.to_string(), statements }))
+}
+
+fn plain_environment(owner: &crate::host::Owner) -> Vec<Vec<u8>> {
+    owner.environment().into_iter().map(|(k, v)| format!("{k}={v}").into_bytes()).collect()
+}
+
+fn open_log(path: &Path) -> Result<std::fs::File> {
+    use crate::error::At;
+    use std::os::unix::fs::OpenOptionsExt;
+    std::fs::File::options().append(true).create(true).mode(0o600).custom_flags(nix::libc::O_NOFOLLOW).open(path).at("open", path)
+}
+
+/// An error after the switch: nothing goes back by itself, the person decides.
+pub fn hands(error: Error, run: &str) -> Error {
+    let hint = error.hint.clone().unwrap_or_default();
+    error.with_kind(Kind::Hands).hint(format!(
+        "{hint}{}The recovered cluster stands at PGDATA. To go on: pitr resume {run}. To go back: pitr undo {run}.",
+        if hint.is_empty() { "" } else { " " }
+    ))
+}

@@ -1,0 +1,296 @@
+//! The executor: one section of steps against the journal.
+//!
+//! For each step: the old cluster is compared with the journal, `begin` is made durable, the step applies its
+//! effects, `done` is made durable, signals are looked at. A step that was begun and not done is applied again:
+//! every step looks at the host first and does only what is left. Nothing else about a crash is special.
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+
+use crate::error::{Error, Kind, Result};
+use crate::plan::ledger::{By, Entry, Event, Fact, Ledger, Outcome, Purpose, Section};
+use crate::plan::recovery::Recovery;
+use crate::plan::step::Step;
+use crate::run::broker::Broker;
+use crate::run::journal::Journal;
+use crate::run::owner::{self, Progress, Task};
+use crate::run::paths::RunPaths;
+use crate::run::private::Private;
+use crate::run::steps;
+use crate::sys::crash;
+use crate::sys::lock::Lock;
+use crate::sys::signals::Signals;
+
+/// Version of the journal's format.
+pub const FORMAT: u32 = 1;
+
+/// Who is told what happens; `report` implements it.
+pub trait Narrator {
+    /// A step begins: its number from 1, how many there are, its description.
+    fn step(&mut self, number: usize, of: usize, text: &str);
+    /// Progress of the step in bytes.
+    fn progress(&mut self, progress: Progress);
+    /// Something a person should know now.
+    fn remark(&mut self, text: &str);
+}
+
+/// A run in this process: its journal open, its lock held.
+pub struct Run<'a> {
+    /// State directory.
+    pub state: PathBuf,
+    /// Paths of the run.
+    pub paths: RunPaths,
+    /// Held by this process and every child.
+    pub lock: Lock,
+    /// Asked to stop?
+    pub signals: Signals,
+    /// Told what happens.
+    pub narrator: &'a mut dyn Narrator,
+    /// Answers `wal-get` while a private server runs.
+    pub broker: Option<Broker>,
+    /// The private server, while there is one.
+    pub server: Option<Private>,
+    /// Judgements accepted on this command line.
+    pub accepted: Vec<String>,
+    /// Start of the time without a server.
+    pub down_since: Option<Instant>,
+    journal: Journal,
+    ledger: Ledger,
+    recovery: Recovery,
+}
+
+impl<'a> Run<'a> {
+    /// Begins a new run: its directory, its lock, the first line of its journal.
+    pub fn begin(state: &Path, id: &str, recovery: Recovery, by: By, signals: Signals, narrator: &'a mut dyn Narrator) -> Result<Run<'a>> {
+        let paths = RunPaths::new(state, id);
+        paths.create(state, &recovery.cluster.owner)?;
+        let lock = Lock::take(&paths.lock())?;
+        let journal = Journal::create(&paths.journal())?;
+        let mut run = Run {
+            state: state.to_path_buf(),
+            paths,
+            lock,
+            signals,
+            narrator,
+            broker: None,
+            server: None,
+            accepted: recovery.accepted.clone(),
+            down_since: None,
+            journal,
+            ledger: Ledger::default(),
+            recovery: recovery.clone(),
+        };
+        let program = env!("CARGO_PKG_VERSION").to_string();
+        run.write(Event::Run { format: FORMAT, program, recovery: Box::new(recovery), by })?;
+        Ok(run)
+    }
+
+    /// Opens an existing run, after everything of an earlier process of it is gone.
+    pub fn open(state: &Path, id: &str, signals: Signals, narrator: &'a mut dyn Narrator) -> Result<Run<'a>> {
+        let paths = RunPaths::new(state, id);
+        end_leftovers(&paths)?;
+        let lock = Lock::take(&paths.lock())?;
+        let (journal, entries) = Journal::open(&paths.journal())?;
+        let ledger = Ledger::fold(&entries);
+        let recovery = ledger.recovery.clone().ok_or_else(|| {
+            Error::failed(format!("run {id} has no plan in its journal")).hint("It did nothing: remove its directory by `pitr purge`.")
+        })?;
+        paths.renew(&recovery.cluster.owner)?;
+        Ok(Run {
+            state: state.to_path_buf(),
+            paths,
+            lock,
+            signals,
+            narrator,
+            broker: None,
+            server: None,
+            accepted: recovery.accepted.clone(),
+            down_since: None,
+            journal,
+            ledger,
+            recovery,
+        })
+    }
+
+    /// The recovery of this run.
+    pub fn recovery(&self) -> &Recovery {
+        &self.recovery
+    }
+
+    /// What the journal tells.
+    pub fn ledger(&self) -> &Ledger {
+        &self.ledger
+    }
+
+    /// Makes an event durable.
+    pub fn write(&mut self, event: Event) -> Result<()> {
+        let entry = Entry { time: Timestamp::now(), event };
+        self.journal.append(&entry)?;
+        self.ledger.take(&entry);
+        Ok(())
+    }
+
+    /// Makes a fact durable.
+    pub fn fact(&mut self, fact: Fact) -> Result<()> {
+        self.write(Event::Fact { fact })?;
+        crash::point("fact")
+    }
+
+    /// Keeps a remark for the report and says it now.
+    pub fn remark(&mut self, text: impl Into<String>) -> Result<()> {
+        let text = text.into();
+        self.narrator.remark(&text);
+        self.write(Event::Fact { fact: Fact::Remark { text } })
+    }
+
+    /// Executes a section from its first step, or the rest of an interrupted one, to `outcome`.
+    pub fn execute(&mut self, purpose: Purpose, steps: Vec<Step>, by: By, outcome: Outcome) -> Result<()> {
+        self.write(Event::Section { purpose, steps: steps.clone(), by })?;
+        let total = steps.len();
+        for (index, step) in steps.into_iter().enumerate() {
+            self.narrator.step(index + 1, total, &step.describe(&self.recovery));
+            if let Err(error) = self.one(index, &step) {
+                self.write(Event::Failed { index, error: error.clone() })?;
+                return Err(error);
+            }
+        }
+        self.end_private();
+        self.write(Event::End { outcome })
+    }
+
+    fn one(&mut self, index: usize, step: &Step) -> Result<()> {
+        let watch = self.ledger.section.as_ref().is_some_and(|s| s.purpose == Purpose::Restore);
+        if watch {
+            self.signals.check()?;
+            steps::compare_old_cluster(self)?;
+        }
+        let begun = Instant::now();
+        self.write(Event::Begin { index, step: step.clone() })?;
+        crash::point(&format!("begun {}", step.name()))?;
+        steps::apply(self, step)?;
+        crash::point(&format!("applied {}", step.name()))?;
+        self.write(Event::Done { index, seconds: begun.elapsed().as_secs_f64() })?;
+        crash::point(&format!("done {}", step.name()))
+    }
+
+    /// Runs a task as the owner while signals and the reserve of disk space are watched.
+    pub fn owner<T: serde::de::DeserializeOwned>(&mut self, task: Task) -> Result<T> {
+        let owner = self.recovery.cluster.owner.clone();
+        let watch = Watch::of(self);
+        let narrator = &mut *self.narrator;
+        owner::call_watched(&owner, Some(&self.lock), task, &mut |progress| {
+            if let Some(progress) = progress {
+                narrator.progress(progress);
+            }
+            watch.check()
+        })
+    }
+
+    /// What [`Run::owner`] watches, for loops of our own.
+    pub fn watch(&self) -> Watch {
+        Watch::of(self)
+    }
+
+    /// Ends a private server that is not needed, and the broker with it.
+    pub fn end_private(&mut self) {
+        if let Some(server) = self.server.take() {
+            server.abandon();
+        }
+        self.broker = None;
+    }
+
+    /// The run's directory beside PGDATA.
+    pub fn beside(&self) -> PathBuf {
+        self.recovery.beside(&self.paths.id)
+    }
+
+    /// Staging, and after the switch the cluster aside.
+    pub fn staging(&self) -> PathBuf {
+        self.beside().join("data")
+    }
+
+    /// Copied WAL.
+    pub fn tail(&self) -> PathBuf {
+        self.beside().join("tail")
+    }
+}
+
+/// What interrupts long work: a signal, or disk space below the reserve.
+#[derive(Debug, Clone)]
+pub struct Watch {
+    signals: Option<Signals>,
+    at: PathBuf,
+    reserve: u64,
+}
+
+impl Watch {
+    fn of(run: &Run<'_>) -> Watch {
+        let restoring = run.ledger.section.as_ref().is_some_and(|s: &Section| s.purpose == Purpose::Restore);
+        let parent = run.recovery.cluster.data_directory.parent().unwrap_or(Path::new("/")).to_path_buf();
+        Watch {
+            signals: restoring.then(|| run.signals.clone()),
+            at: parent,
+            reserve: if restoring && !run.ledger.switch_begun() { run.recovery.reserve } else { 0 },
+        }
+    }
+
+    /// An error when work must stop.
+    pub fn check(&self) -> Result<()> {
+        if let Some(signals) = &self.signals {
+            signals.check()?;
+        }
+        if self.reserve > 0 {
+            let free = free_bytes(&self.at)?;
+            if free < self.reserve {
+                return Err(Error::failed(format!("{} has only {free} bytes left", self.at.display()))
+                    .cause(format!("{} bytes are kept in reserve for the cluster itself", self.reserve))
+                    .hint("Make room, then `pitr resume`; or `pitr undo` to delete what was staged."));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Bytes that an unprivileged user may still write on the filesystem of `path`.
+pub fn free_bytes(path: &Path) -> Result<u64> {
+    use crate::error::At;
+    let stat = rustix::fs::statvfs(path).at("measure", path)?;
+    Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
+}
+
+/// Ends processes of an earlier coordinator that still hold the run's lock: children that a kill -9 left at
+/// work would race a resume (pitfalls F6). They are tied to the coordinator and normally gone already.
+fn end_leftovers(paths: &RunPaths) -> Result<()> {
+    use crate::sys::proc::{self, ProcessHandle};
+    if !paths.lock().exists() {
+        return Ok(());
+    }
+    let (device, inode) = Lock::identity(&paths.lock())?;
+    let end = Instant::now() + Duration::from_secs(60);
+    loop {
+        let boot = proc::boot_id()?;
+        let holders = proc::holders(device, inode)?;
+        if holders.is_empty() {
+            return Ok(());
+        }
+        for pid in holders {
+            let Some(process) = proc::process(pid, &boot) else { continue };
+            if process.uid == 0 && process.arguments.get(1).is_none_or(|verb| !verb.starts_with("__")) {
+                return Err(Error::new(Kind::Locked, format!("run {} is at work in process {pid}", paths.id))
+                    .hint("Wait for it, or stop it by SIGTERM."));
+            }
+            log::info!("ending process {pid}, left over by run {}", paths.id);
+            if let Some(handle) = ProcessHandle::open(&process.identity)? {
+                handle.signal(rustix::process::Signal::KILL)?;
+                handle.wait_gone(Duration::from_secs(5))?;
+            }
+        }
+        if Instant::now() > end {
+            return Err(Error::new(Kind::Hands, format!("processes of run {} do not end", paths.id))
+                .hint(format!("Look for them: fuser {}", paths.lock().display())));
+        }
+        std::thread::sleep(Duration::from_millis(100));
+    }
+}

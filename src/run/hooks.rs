@@ -1,0 +1,75 @@
+//! Hooks and units: what the administrator wants done around a recovery.
+
+use std::path::Path;
+use std::time::Duration;
+
+use crate::config::Argv;
+use crate::error::{Error, Result};
+use crate::plan::ledger::Fact;
+use crate::run::executor::Run;
+use crate::sys::descendant::{ending, run_program};
+
+const SYSTEMCTL: &str = "/usr/bin/systemctl";
+/// A hook that takes longer is ended.
+const HOOK_LIMIT: Duration = Duration::from_secs(600);
+const UNIT_LIMIT: Duration = Duration::from_secs(3600);
+
+/// Runs hooks in order with facts as JSON on standard input. `strict`: the first failure is an error;
+/// otherwise failures are remarks.
+pub fn run_hooks(run: &mut Run, name: &str, hooks: &[Argv], strict: bool) -> Result<()> {
+    let recovery = run.recovery();
+    let facts = serde_json::json!({
+        "schema": 1, "event": name, "run": run.paths.id, "cluster": recovery.cluster.name,
+        "data_directory": recovery.cluster.data_directory, "target": recovery.target.request.to_string(),
+        "backup": recovery.backup_name(), "reason": run.ledger().by.reason,
+    });
+    let input = facts.to_string().into_bytes();
+    for hook in hooks {
+        let Some((program, arguments)) = hook.split_first() else { continue };
+        let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+        let failure = match run_program(Path::new(program), &arguments, HOOK_LIMIT, &input) {
+            Ok((status, _)) if status.success() => continue,
+            Ok((status, words)) => Error::failed(format!("hook '{name}' {program}")).cause(format!("{} {words}", ending(status)).trim()),
+            Err(error) => error,
+        };
+        if strict {
+            return Err(failure);
+        }
+        run.remark(failure.to_string())?;
+    }
+    Ok(())
+}
+
+/// Stops those of `quiesce` that run, in order, and remembers them before the first one is stopped.
+pub fn stop_units(run: &mut Run) -> Result<()> {
+    let known = run.ledger().facts.iter().any(|f| matches!(f, Fact::UnitsStopped { .. }));
+    if !known {
+        let mut running = Vec::new();
+        for unit in run.recovery().quiesce.clone() {
+            let (status, _) = run_program(Path::new(SYSTEMCTL), &["is-active", "--quiet", "--", &unit], UNIT_LIMIT, b"")?;
+            if status.success() {
+                running.push(unit);
+            }
+        }
+        run.fact(Fact::UnitsStopped { units: running })?;
+    }
+    for unit in run.recovery().quiesce.clone() {
+        let (status, words) = run_program(Path::new(SYSTEMCTL), &["stop", "--", &unit], UNIT_LIMIT, b"")?;
+        if !status.success() {
+            return Err(Error::failed(format!("stop {unit}")).cause(format!("{} {words}", ending(status)).trim()));
+        }
+    }
+    Ok(())
+}
+
+/// Starts the units that ran before, in the order in which they were stopped.
+pub fn start_units(run: &mut Run) -> Result<()> {
+    let units = run.ledger().last(|f| if let Fact::UnitsStopped { units } = f { Some(units.clone()) } else { None }).unwrap_or_default();
+    for unit in units {
+        let (status, words) = run_program(Path::new(SYSTEMCTL), &["start", "--", &unit], UNIT_LIMIT, b"")?;
+        if !status.success() {
+            run.remark(format!("{unit} did not start: {} {words}", ending(status)))?;
+        }
+    }
+    Ok(())
+}

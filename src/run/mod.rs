@@ -1,0 +1,31 @@
+//! The run: journaled steps, executed one by one, each settled by looking at the host after a crash.
+//!
+//! * `executor` walks a section of steps against the `journal`; `steps` says what each does.
+//! * `owner` is the unprivileged child that touches everything below PGDATA; `staging`, `configure`, `tail`,
+//!   `tidy`, `switch`, `sql` are what it does.
+//! * `private` launches the server nobody else sees; `broker` and `wal_get` feed it WAL; `replay` watches it.
+//! * `control` stops and starts the public server.
+
+pub mod broker;
+pub mod configure;
+pub mod control;
+pub mod endofwal;
+pub mod executor;
+pub mod hooks;
+pub mod journal;
+pub mod moveold;
+pub mod owner;
+pub mod paths;
+pub mod private;
+pub mod promote;
+pub mod purge;
+pub mod replay;
+pub mod sources;
+pub mod sql;
+pub mod staging;
+pub mod steps;
+pub mod switch;
+pub mod tail;
+pub mod tidy;
+pub mod validate;
+pub mod wal_get;

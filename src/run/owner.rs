@@ -1,0 +1,258 @@
+//! The owner's child: this program again, as the user who owns PGDATA, for one task.
+//!
+//! Everything below PGDATA, its parent where that is the owner's, backups and archives is opened here first.
+//! The child becomes the owner before it looks at its task, has no terminal, no inherited environment, no
+//! capabilities, cannot gain any (no_new_privs), dies with the coordinator and holds the run's lock.
+
+use std::io::{Read, Write};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::error::{Error, Result};
+use crate::observe::survey::{self, SurveyRequest};
+use crate::run::{configure, endofwal, sql, staging, switch, tail, tidy};
+use crate::sys::descendant::{Descendant, Heard, ending};
+use crate::sys::dir::Dir;
+use crate::sys::identity::{Leash, Owner, become_owner};
+use crate::sys::lock::Lock;
+
+/// What the child is asked to do.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(tag = "task", rename_all = "snake_case")]
+pub enum Task {
+    /// Look at cluster, backups and archives.
+    Survey(Box<SurveyRequest>),
+    /// Read `global/pg_control` (or the name it hides under).
+    ReadControl {
+        /// Data directory.
+        data_directory: PathBuf,
+        /// Hidden name of a run, tried when the usual one is absent.
+        hidden: Option<String>,
+    },
+    /// The status line of `postmaster.pid`, empty without one.
+    ServerStatus {
+        /// Data directory.
+        data_directory: PathBuf,
+    },
+    /// Run the copy of this program as the owner does, to see that it can.
+    TryProgram {
+        /// Its path.
+        program: PathBuf,
+    },
+    /// Try an exchange of two directories in a parent that is the owner's.
+    ProbeExchange {
+        /// The parent.
+        parent: PathBuf,
+    },
+    /// Make the run's directory in a parent that is the owner's.
+    MakeRunDirectory {
+        /// Its path.
+        path: PathBuf,
+    },
+    /// Unpack a backup.
+    Extract(Box<staging::ExtractRequest>),
+    /// Take over configuration, write the signal.
+    Configure(Box<configure::ConfigureRequest>),
+    /// Copy WAL.
+    CopyWal(Box<tail::CopyRequest>),
+    /// List WAL directories.
+    ListWal(Box<tail::ListRequest>),
+    /// Read every record of a chain.
+    WalkWal(Box<endofwal::WalkRequest>),
+    /// Offer WAL to the archive.
+    Tidy(Box<tidy::TidyRequest>),
+    /// Mark as archived what the archive has.
+    SettleMarks(Box<tidy::SettleRequest>),
+    /// One effect of the switch.
+    Switch(switch::Effect),
+    /// Where the switch stands.
+    LookAtSwitch(switch::Places),
+    /// Put a file back into a data directory or take one away.
+    RemoveTree {
+        /// Directory that holds it.
+        parent: PathBuf,
+        /// The name.
+        name: String,
+    },
+    /// Remove one file of a directory if it is there.
+    RemoveFile {
+        /// The directory.
+        parent: PathBuf,
+        /// The name, beneath it.
+        name: String,
+    },
+    /// Make an empty file durable in a directory.
+    TouchFile {
+        /// The directory.
+        parent: PathBuf,
+        /// The name, beneath it.
+        name: String,
+    },
+    /// SQL on a server's socket.
+    Sql(sql::SqlRequest),
+}
+
+/// Whom to become, and for what.
+#[derive(Debug, Serialize, Deserialize)]
+struct Request {
+    owner: Owner,
+    parent: i32,
+    task: Task,
+}
+
+/// What the child says.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Message {
+    Progress(Progress),
+    Result(Value),
+    Error(Error),
+}
+
+/// How far a long task got, in bytes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Progress {
+    /// Done.
+    pub done: u64,
+    /// Of.
+    pub total: Option<u64>,
+}
+
+/// Runs `task` as `owner` and returns its result. `during` is called with progress, and about ten times a
+/// second without: its error kills the child and is returned.
+pub fn call_watched<T: DeserializeOwned>(
+    owner: &Owner,
+    lock: Option<&Lock>,
+    task: Task,
+    during: &mut dyn FnMut(Option<Progress>) -> Result<()>,
+) -> Result<T> {
+    let parent = rustix::process::getpid().as_raw_nonzero().get();
+    let request = Request { owner: owner.clone(), parent, task };
+    let bytes = serde_json::to_vec(&request).map_err(|e| Error::failed("describe task").cause(e))?;
+    let mut child = Descendant::spawn("__owner", &bytes, lock)?;
+    let mut outcome: Option<Result<Value>> = None;
+    loop {
+        let (heard, still) = child.listen(Duration::from_millis(100))?;
+        let mut progress = None;
+        match heard {
+            Heard::Line(line) => match serde_json::from_str(&line) {
+                Ok(Message::Progress(p)) => progress = Some(p),
+                Ok(Message::Result(value)) => outcome = Some(Ok(value)),
+                Ok(Message::Error(error)) => outcome = Some(Err(error)),
+                Err(e) => outcome = Some(Err(Error::failed("understand the owner's child").cause(e))),
+            },
+            Heard::Silence => {}
+            Heard::Ended(status, words) => {
+                let silent = || {
+                    let said = words.trim();
+                    let cause = if said.is_empty() { ending(status) } else { format!("{} ({said})", ending(status)) };
+                    Err(Error::failed(format!("the child that works as {} ended without a result", owner.name)).cause(cause))
+                };
+                let value = outcome.unwrap_or_else(silent)?;
+                return serde_json::from_value(value).map_err(|e| Error::failed("understand the owner's child").cause(e));
+            }
+        }
+        let Some(running) = still else { return Err(Error::failed("the owner's child is gone")) };
+        if let Err(stop) = during(progress) {
+            running.kill();
+            return Err(stop);
+        }
+        child = running;
+    }
+}
+
+/// Runs `task` as `owner`, to its end.
+pub fn call<T: DeserializeOwned>(owner: &Owner, lock: Option<&Lock>, task: Task) -> Result<T> {
+    call_watched(owner, lock, task, &mut |_| Ok(()))
+}
+
+/// The hidden verb: reads the request, becomes the owner, performs the task, says its result.
+/// Returns the exit code.
+pub fn entry() -> u8 {
+    match perform_request() {
+        Ok(()) => 0,
+        Err(error) => {
+            say(&Message::Error(error));
+            1
+        }
+    }
+}
+
+fn perform_request() -> Result<()> {
+    let mut bytes = Vec::new();
+    std::io::stdin().read_to_end(&mut bytes).map_err(|e| Error::failed("read task").cause(e))?;
+    let request: Request = serde_json::from_slice(&bytes).map_err(|e| Error::failed("understand task").cause(e))?;
+    become_owner(&request.owner, Leash::Tied(nix::libc::SIGKILL), request.parent)?;
+    let value = perform(request.task)?;
+    say(&Message::Result(value));
+    Ok(())
+}
+
+fn perform(task: Task) -> Result<Value> {
+    match task {
+        Task::Survey(request) => answer(survey::survey(&request)?),
+        Task::ReadControl { data_directory, hidden } => answer(switch::read_control(&open_directory(&data_directory)?, hidden.as_deref())?),
+        Task::ServerStatus { data_directory } => answer(switch::server_status(&open_directory(&data_directory)?)?),
+        Task::TryProgram { program } => answer(staging::try_program(&program)?),
+        Task::ProbeExchange { parent } => answer(switch::probe_exchange(&Dir::open(parent)?)?),
+        Task::MakeRunDirectory { path } => answer(staging::make_run_directory(&path)?),
+        Task::Extract(request) => answer(staging::extract(&request, &mut say_progress)?),
+        Task::Configure(request) => answer(configure::configure(&request)?),
+        Task::CopyWal(request) => answer(tail::copy(&request, &mut say_progress)?),
+        Task::ListWal(request) => answer(tail::list(&request)?),
+        Task::WalkWal(request) => answer(endofwal::walk(&request)?),
+        Task::Tidy(request) => answer(tidy::tidy(&request)?),
+        Task::SettleMarks(request) => answer(tidy::settle_marks(&request)?),
+        Task::Switch(effect) => answer(switch::perform(&effect)?),
+        Task::LookAtSwitch(places) => answer(switch::look(&places)?),
+        Task::RemoveTree { parent, name } => {
+            let parent = Dir::open(parent)?;
+            if parent.metadata_if_exists(&name)?.is_some() {
+                parent.remove_tree(&name)?;
+                parent.sync()?;
+            }
+            answer(())
+        }
+        Task::RemoveFile { parent, name } => {
+            let parent = open_directory(&parent)?;
+            if parent.unlink_if_exists(&name)? {
+                parent.sync()?;
+            }
+            answer(())
+        }
+        Task::TouchFile { parent, name } => answer(open_directory(&parent)?.write_durable(name, b"", 0o600)?),
+        Task::Sql(request) => answer(sql::run(&request)?),
+    }
+}
+
+/// Opens a directory by path, or one that was inherited from root and is named `/proc/self/fd/N`.
+pub fn open_directory(path: &std::path::Path) -> Result<Dir> {
+    use crate::error::At;
+    if path.parent() == Some(std::path::Path::new("/proc/self/fd")) {
+        let flags = rustix::fs::OFlags::RDONLY | rustix::fs::OFlags::DIRECTORY | rustix::fs::OFlags::CLOEXEC;
+        let descriptor = rustix::fs::open(path, flags, rustix::fs::Mode::empty()).at("open inherited directory", path)?;
+        return Dir::from_fd(descriptor, path);
+    }
+    Dir::open(path)
+}
+
+fn answer<T: Serialize>(value: T) -> Result<Value> {
+    serde_json::to_value(value).map_err(|e| Error::failed("describe result").cause(e))
+}
+
+fn say_progress(progress: Progress) -> bool {
+    say(&Message::Progress(progress));
+    true
+}
+
+/// One line to the coordinator. If it cannot be said the coordinator is gone and we die with it.
+fn say(message: &Message) {
+    let Ok(mut line) = serde_json::to_string(message) else { return };
+    line.push('\n');
+    let mut out = std::io::stdout().lock();
+    let _ = out.write_all(line.as_bytes()).and_then(|()| out.flush());
+}

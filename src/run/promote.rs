@@ -1,0 +1,188 @@
+//! Private promotion on a number of our choice (pitfalls A6), and what is done while nobody else can see it.
+
+use crate::error::{Error, Result};
+use crate::pg::history::History;
+use crate::pg::segment::history_name;
+use crate::pg::{Lsn, Timeline};
+use crate::plan::chain;
+use crate::plan::facts::WalKind;
+use crate::plan::ledger::Fact;
+use crate::run::executor::Run;
+use crate::run::owner::Task;
+use crate::run::private::{PORT, Private, Said};
+use crate::run::replay;
+use crate::run::sources::{self, Directories};
+use crate::run::sql::{Reply, SqlRequest, Statement, quote_identifier};
+use crate::run::validate;
+
+/// Promotes the paused server, disables subscriptions, stops it.
+pub fn promote(run: &mut Run) -> Result<()> {
+    replay::ensure_at_target(run)?;
+    if query(run, "postgres", "SELECT pg_is_in_recovery()")?.single() == Some("t") {
+        let number = decide_number(run)?;
+        reserve(run, number);
+        let promoted = query(run, "postgres", "SELECT pg_promote(true, 86400)")?;
+        if promoted.single() != Some("t") {
+            return Err(Error::failed("promote the private server").cause(promoted.error.unwrap_or_else(|| "it refused".into())));
+        }
+    }
+    validate::check_promoted(run)?;
+    finish(run)
+}
+
+/// Starts a staging that cannot pause: it promotes at the target by itself, on our number.
+pub fn replay_and_promote(run: &mut Run) -> Result<()> {
+    let number = decide_number(run)?;
+    replay::start(run, "promote")?;
+    reserve(run, number);
+    let mut words = String::new();
+    loop {
+        for said in replay::tick(run)? {
+            match said {
+                Said::Stopping(text) => words = text,
+                Said::Opened => {
+                    if words.is_empty()
+                        && !matches!(run.recovery().target.request, crate::plan::target::TargetRequest::ToConsistent)
+                        && replay::target_lsn(run).is_none()
+                    {
+                        return Err(Error::failed("the private server opened without a word about the target"));
+                    }
+                    return run.fact(Fact::Reached { lsn: Lsn(0), words });
+                }
+                Said::Fatal(text) => return Err(Error::failed("replay did not reach the target").cause(text)),
+                _ => {}
+            }
+        }
+    }
+}
+
+/// Starts a staging that was promoted before an interruption, without recovery settings.
+pub fn start_promoted(run: &mut Run) -> Result<()> {
+    let staging = run.staging();
+    run.server = Some(Private::start(run, &staging, None)?);
+    wait_open(run)
+}
+
+/// Waits until the private server takes connections outside recovery.
+pub fn wait_open(run: &mut Run) -> Result<()> {
+    loop {
+        for said in replay::tick(run)? {
+            match said {
+                Said::Opened => return Ok(()),
+                Said::Fatal(words) => return Err(Error::failed("the private server does not open").cause(words)),
+                _ => {}
+            }
+        }
+    }
+}
+
+fn finish(run: &mut Run) -> Result<()> {
+    let number = run.ledger().number().ok_or_else(|| Error::failed("no timeline number was chosen"))?;
+    // The first checkpoint after promotion writes the new timeline into pg_control.
+    let checked = query(run, "postgres", "CHECKPOINT")?;
+    if let Some(error) = checked.error {
+        return Err(Error::failed("checkpoint of the private server").cause(error));
+    }
+    let stands = query(run, "postgres", "SELECT timeline_id, pg_is_in_recovery(), next_xid FROM pg_control_checkpoint()")?;
+    let row: Vec<String> = stands.rows.first().map(|r| r.iter().map(|v| v.clone().unwrap_or_default()).collect()).unwrap_or_default();
+    let [timeline, in_recovery, next_xid] = row.as_slice() else {
+        return Err(Error::failed("ask the private server for its timeline").cause(stands.error.unwrap_or_default()));
+    };
+    if *timeline != number.to_string() || in_recovery != "f" {
+        return Err(Error::failed(format!("the private server is on timeline {timeline}, not on {number}")));
+    }
+    let subscriptions = disable_subscriptions(run)?;
+    let next_xid = full_xid(next_xid);
+    if let Some(server) = run.server.take() {
+        server.stop()?;
+    }
+    run.broker = None;
+    let fork = fork_point(run, number)?;
+    run.fact(Fact::Promoted { timeline: number, fork, next_xid, subscriptions })
+}
+
+/// One above every number that a file, a control file or a cluster that was ever public carries. A number that
+/// never left a staging is free again (pitfalls F5).
+pub fn decide_number(run: &mut Run) -> Result<Timeline> {
+    let number = next_number(run)?;
+    run.fact(Fact::Number { timeline: number })?;
+    Ok(number)
+}
+
+/// The number that nobody has.
+pub fn next_number(run: &mut Run) -> Result<Timeline> {
+    let sources = sources::list(run, &sources::everything(run))?;
+    let runs = crate::observe::runs::list(&run.state, run.recovery().cluster.system_identifier, &run.recovery().cluster.data_directory)?;
+    let of_runs =
+        runs.iter().filter(|r| r.id != run.paths.id || run.ledger().public_start()).flat_map(|r| [r.number, r.moved_to]).flatten();
+    let own = [run.recovery().target.timeline];
+    let highest =
+        chain::numbers(&sources).into_iter().chain(of_runs).chain(own).chain(run.ledger().old_control().map(|c| c.timeline)).max();
+    let highest = highest.map_or(1, |t| t.0);
+    highest.checked_add(1).map(Timeline).ok_or_else(|| Error::failed("there is no timeline number left"))
+}
+
+fn reserve(run: &Run, number: Timeline) {
+    if let Some(broker) = &run.broker {
+        broker.reserve(run.recovery().target.timeline.0.saturating_add(1)..number.0);
+    }
+}
+
+/// Enabled subscriptions would go on from the publisher's position and leave a gap (pitfalls A7).
+fn disable_subscriptions(run: &mut Run) -> Result<Vec<String>> {
+    let databases = query(run, "postgres", "SELECT datname FROM pg_database WHERE datallowconn AND NOT datistemplate ORDER BY 1")?;
+    let mut disabled = Vec::new();
+    for database in databases.rows.iter().filter_map(|r| r.first().cloned().flatten()) {
+        let found = query(
+            run,
+            &database,
+            "SELECT subname FROM pg_subscription WHERE subenabled AND subdbid = (SELECT oid FROM pg_database WHERE datname = current_database())",
+        )?;
+        if let Some(error) = found.error {
+            return Err(Error::failed(format!("look for subscriptions in {database}")).cause(error));
+        }
+        for name in found.rows.iter().filter_map(|r| r.first().cloned().flatten()) {
+            let done = query(run, &database, &format!("ALTER SUBSCRIPTION {} DISABLE", quote_identifier(&name)))?;
+            if let Some(error) = done.error {
+                return Err(Error::failed(format!("disable subscription {name} in {database}")).cause(error));
+            }
+            disabled.push(format!("{database}.{name}"));
+        }
+    }
+    Ok(disabled)
+}
+
+/// SQL on the private server as the bootstrap role.
+pub fn query(run: &mut Run, database: &str, sql: &str) -> Result<Reply> {
+    if !run.server.as_ref().is_some_and(Private::is_proved) {
+        return Err(Error::failed("the private server has not shown where it runs"));
+    }
+    let request = SqlRequest {
+        socket: run.paths.door(),
+        port: PORT,
+        user: run.recovery().user.clone(),
+        database: database.to_string(),
+        statements: vec![Statement::own(sql)],
+    };
+    let replies: Vec<Reply> = run.owner(Task::Sql(request))?;
+    replies.into_iter().next().ok_or_else(|| Error::failed("no reply from the private server"))
+}
+
+/// `next_xid` of `pg_control_checkpoint` is `epoch:xid`.
+fn full_xid(text: &str) -> u64 {
+    match text.split_once(':').map(|(e, x)| (e.parse::<u64>(), x.parse::<u64>())) {
+        Some((Ok(epoch), Ok(xid))) => epoch << 32 | xid,
+        _ => 0,
+    }
+}
+
+/// Where the new timeline left its parent, from its own history file.
+fn fork_point(run: &mut Run, number: Timeline) -> Result<Lsn> {
+    let staged = Directories::default().with(&run.staging().join("pg_wal"), WalKind::Kept(run.paths.id.clone()));
+    let sources = sources::list(run, &staged)?;
+    let text =
+        chain::histories(&sources).remove(&number).ok_or_else(|| Error::failed(format!("staging has no {}", history_name(number))))?;
+    let history =
+        History::parse(number, text.as_bytes()).map_err(|cause| Error::failed(format!("read {}", history_name(number))).cause(cause))?;
+    history.ancestors.last().map(|a| a.switch).ok_or_else(|| Error::failed(format!("{} names no parent", history_name(number))))
+}

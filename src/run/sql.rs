@@ -1,0 +1,154 @@
+//! SQL on a server's Unix socket, run by the owner's child: peer authentication sees its user.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use postgres::{Client, Config, NoTls, SimpleQueryMessage};
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, Result};
+
+/// Most rows of one statement that are kept.
+const ROW_LIMIT: usize = 1000;
+
+/// Where to connect and what to run there, in order.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct SqlRequest {
+    /// Directory of the socket.
+    pub socket: PathBuf,
+    /// Port, part of the socket's name.
+    pub port: u16,
+    /// Role.
+    pub user: String,
+    /// Database.
+    pub database: String,
+    /// Statements.
+    pub statements: Vec<Statement>,
+}
+
+/// One statement.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Statement {
+    /// Its text.
+    pub sql: String,
+    /// Run in a read-only transaction of its own under these limits, and refuse more than one command in it;
+    /// otherwise as it is.
+    pub guarded: Option<Limits>,
+}
+
+/// Limits of a guarded statement, in milliseconds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Limits {
+    /// `statement_timeout`.
+    pub statement: u32,
+    /// `lock_timeout`; 0 waits as long as the statement may take.
+    pub lock: u32,
+}
+
+/// `lock_not_available` (manual, "PostgreSQL Error Codes").
+pub const LOCK_NOT_AVAILABLE: &str = "55P03";
+
+impl Statement {
+    /// Our own SQL, run as it is.
+    pub fn own(sql: impl Into<String>) -> Statement {
+        Statement { sql: sql.into(), guarded: None }
+    }
+}
+
+/// Rows as text, or the server's complaint.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reply {
+    /// Values as text; `None` is NULL.
+    pub rows: Vec<Vec<Option<String>>>,
+    /// The complaint.
+    pub error: Option<String>,
+    /// Its SQLSTATE.
+    #[serde(default)]
+    pub code: Option<String>,
+}
+
+impl Reply {
+    /// The single value of a reply of one row and one column.
+    pub fn single(&self) -> Option<&str> {
+        match self.rows.as_slice() {
+            [row] => row.first().and_then(Option::as_deref),
+            _ => None,
+        }
+    }
+}
+
+/// Connects and runs the statements; a failing statement does not stop those after it.
+pub fn run(request: &SqlRequest) -> Result<Vec<Reply>> {
+    let mut client = connect(request)?;
+    Ok(request.statements.iter().map(|statement| one(&mut client, statement).unwrap_or_else(|e| complaint(&e))).collect())
+}
+
+fn connect(request: &SqlRequest) -> Result<Client> {
+    Config::new()
+        .host_path(&request.socket)
+        .port(request.port)
+        .user(&request.user)
+        .dbname(&request.database)
+        .application_name("pitr")
+        .connect_timeout(Duration::from_secs(10))
+        .connect(NoTls)
+        .map_err(|e| {
+            Error::failed(format!(
+                "connect to {} on {} port {} as {}",
+                request.database,
+                request.socket.display(),
+                request.port,
+                request.user
+            ))
+            .cause(words(&e))
+        })
+}
+
+fn one(client: &mut Client, statement: &Statement) -> std::result::Result<Reply, postgres::Error> {
+    let Some(limits) = statement.guarded else { return simple(client, &statement.sql) };
+    client.batch_execute("BEGIN TRANSACTION READ ONLY")?;
+    let guarded = (|| {
+        client.batch_execute(&format!("SET LOCAL statement_timeout = {}; SET LOCAL lock_timeout = {}", limits.statement, limits.lock))?;
+        // Preparing refuses several commands in one string, which would leave the transaction.
+        client.prepare(&statement.sql)?;
+        simple(client, &statement.sql)
+    })();
+    let ended = client.batch_execute("ROLLBACK");
+    let reply = guarded?;
+    ended.map(|()| reply)
+}
+
+fn simple(client: &mut Client, sql: &str) -> std::result::Result<Reply, postgres::Error> {
+    let mut rows = Vec::new();
+    for message in client.simple_query(sql)? {
+        if let SimpleQueryMessage::Row(row) = message
+            && rows.len() < ROW_LIMIT
+        {
+            rows.push((0..row.len()).map(|i| row.try_get(i).ok().flatten().map(str::to_string)).collect());
+        }
+    }
+    Ok(Reply { rows, ..Reply::default() })
+}
+
+fn complaint(error: &postgres::Error) -> Reply {
+    Reply { error: Some(words(error)), code: error.code().map(|c| c.code().to_string()), ..Reply::default() }
+}
+
+/// The server's own message where there is one.
+fn words(error: &postgres::Error) -> String {
+    match error.as_db_error() {
+        Some(db) => format!("{}: {}", db.severity(), db.message()),
+        None => {
+            let mut text = error.to_string();
+            if let Some(source) = std::error::Error::source(error) {
+                text = format!("{text}: {source}");
+            }
+            text
+        }
+    }
+}
+
+/// Quotes an identifier.
+pub fn quote_identifier(name: &str) -> String {
+    format!("\"{}\"", name.replace('"', "\"\""))
+}

@@ -1,0 +1,499 @@
+//! What each step does. Every one looks at the host first and does only what is left, so that a step that was
+//! interrupted is simply applied again.
+
+use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
+
+use crate::error::{At, Error, Kind, Result};
+use crate::observe::postmaster;
+use crate::pg::segment::history_name;
+use crate::pg::{ControlFile, Lsn, SegmentName, Timeline};
+use crate::plan::chain;
+use crate::plan::facts::WalKind;
+use crate::plan::ledger::Fact;
+use crate::plan::step::Step;
+use crate::plan::target::TargetRequest;
+use crate::run::configure::ConfigureRequest;
+use crate::run::executor::Run;
+use crate::run::owner::Task;
+use crate::run::promote;
+use crate::run::replay;
+use crate::run::sources::{self, Directories};
+use crate::run::staging::ExtractRequest;
+use crate::run::switch::{Effect, Places, Stage};
+use crate::run::tail::CopyRequest;
+use crate::run::tidy::{SettleRequest, TidyRequest};
+use crate::run::{control, hooks, moveold, purge, switch, validate};
+use crate::store::extract::{ExtractOptions, Extracted};
+use crate::sys::crash;
+use crate::sys::dir::Dir;
+
+/// Applies one step.
+pub fn apply(run: &mut Run, step: &Step) -> Result<()> {
+    let configured = run.recovery().hooks.clone();
+    match step {
+        Step::HookBefore => hooks::run_hooks(run, "before", &configured.before, true),
+        Step::StopUnits => hooks::stop_units(run),
+        Step::HookBeforeStop => hooks::run_hooks(run, "before_stop", &configured.before_stop, true),
+        Step::Stop => stop(run),
+        Step::CopyTail => copy_tail(run),
+        Step::Extract => extract(run),
+        Step::Configure => configure(run),
+        Step::Replay => replay::ensure_at_target(run),
+        Step::Check => validate::check_private(run),
+        Step::Promote => promote_staging(run),
+        Step::Tidy => tidy(run),
+        Step::Switch => switch_over(run),
+        Step::Seal => seal(run),
+        Step::Start => start(run),
+        Step::HookAfterStart => hooks::run_hooks(run, "after_start", &configured.after_start, false),
+        Step::CheckServing => validate::check_public(run),
+        Step::StartUnits => hooks::start_units(run),
+        Step::HookDone => hooks::run_hooks(run, "done", &configured.done, false),
+        Step::EndPrivate => {
+            run.end_private();
+            Ok(())
+        }
+        Step::StartOld => start_old(run),
+        Step::HookFailed => hooks::run_hooks(run, "failed", &configured.failed, false),
+        Step::StopRecovered => stop_recovered(run),
+        Step::Unseal => unseal(run),
+        Step::MoveOld => moveold::move_old(run),
+        Step::SwitchBack => switch_back(run),
+        Step::RemoveStaging => remove_beside(run),
+        Step::KeepWal => purge::keep_wal(run),
+        Step::RemoveAside => purge::remove_aside(run),
+    }
+}
+
+/// Before every step of a recovery: while the old cluster must be down, it is as the journal left it.
+pub fn compare_old_cluster(run: &mut Run) -> Result<()> {
+    let Some(expected) = run.ledger().old_control() else { return Ok(()) };
+    if !matches!(stage(run)?, Stage::Nothing | Stage::Staged | Stage::Hidden) {
+        return Ok(());
+    }
+    let data_directory = run.recovery().cluster.data_directory.clone();
+    let running = postmaster::find(&data_directory)?.is_some();
+    let found: ControlFile = run.owner(Task::ReadControl { data_directory: data_directory.clone(), hidden: None })?;
+    if found == expected && !running {
+        return Ok(());
+    }
+    let added = found.next_xid.saturating_sub(expected.next_xid);
+    let cause = if running {
+        "it runs again".to_string()
+    } else {
+        format!("its checkpoint moved from {} to {}", expected.checkpoint, found.checkpoint)
+    };
+    Err(Error::new(
+        Kind::Refused,
+        format!("the old cluster on {} ran after it was stopped; {added} transactions or more were added", data_directory.display()),
+    )
+    .cause(cause)
+    .hint(format!(
+        "To discard what was added: pitr resume {0} --accept old-cluster-ran. To keep it and end the recovery: pitr undo {0}.",
+        run.paths.id
+    )))
+}
+
+/// Where the switch stands.
+pub fn stage(run: &mut Run) -> Result<Stage> {
+    let places = places(run);
+    // A sealed aside is root's: what stands in it is known from what stands at PGDATA.
+    run.owner(Task::LookAtSwitch(places))
+}
+
+/// The two directories of this run.
+pub fn places(run: &Run) -> Places {
+    let data_directory = &run.recovery().cluster.data_directory;
+    Places {
+        parent: data_directory.parent().unwrap_or(Path::new("/")).to_path_buf(),
+        name: data_directory.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default(),
+        run_directory: format!(".pitr-{}", run.paths.id),
+        marker: run.paths.marker(),
+        run: run.paths.id.clone(),
+    }
+}
+
+fn stop(run: &mut Run) -> Result<()> {
+    let (control, crashed) = control::stop(run)?;
+    if control.system_identifier != run.recovery().cluster.system_identifier {
+        return Err(Error::failed(format!("{} is another cluster now", run.recovery().cluster.data_directory.display())));
+    }
+    let latest = matches!(run.recovery().target.request, TargetRequest::ToLatest);
+    let checkpoint = control.checkpoint;
+    run.fact(Fact::OldStopped { control: Box::new(control), crashed })?;
+    if latest && !crashed {
+        // The last record of a clean stop is its shutdown checkpoint.
+        run.fact(Fact::Target { lsn: checkpoint })?;
+    }
+    Ok(())
+}
+
+/// Every segment and history of the chain that the archive lacks, while nothing can recycle it.
+fn copy_tail(run: &mut Run) -> Result<()> {
+    make_beside(run)?;
+    let all = sources::archives(run)
+        .with(&run.recovery().cluster.data_directory.join("pg_wal"), WalKind::Live)
+        .with_others(&run.recovery().other_wal.clone());
+    let listed = sources::list(run, &all)?;
+    let recovery = run.recovery();
+    let first = recovery.chain.first.number;
+    let known = chain::copies(&listed);
+    let wanted = known.iter().filter(|(name, _)| name.number >= first).filter_map(|(_, list)| {
+        let elsewhere = list.iter().all(|c| !c.archived);
+        list.first().filter(|_| elsewhere).map(|c| (all.open_path(&c.directory), c.file.clone(), c.size))
+    });
+    let files: Vec<(PathBuf, String, u64)> = wanted.chain(lone_histories(&all, &listed)).collect();
+    let to = run.tail();
+    let _copied: u64 = run.owner(Task::CopyWal(Box::new(CopyRequest { files, to })))?;
+    settle_latest(run)
+}
+
+fn lone_histories<'a>(
+    all: &'a Directories,
+    listed: &'a [crate::plan::facts::WalSource],
+) -> impl Iterator<Item = (PathBuf, String, u64)> + 'a {
+    let archived = |t: &Timeline| listed.iter().any(|s| s.kind == WalKind::Archive && s.histories.iter().any(|(other, _)| other == t));
+    listed.iter().filter(|s| s.kind != WalKind::Archive).flat_map(move |s| {
+        s.histories
+            .iter()
+            .filter(move |(t, _)| !archived(t))
+            .map(|(t, text)| (all.open_path(&s.directory), history_name(*t), text.len() as u64))
+    })
+}
+
+/// Latest of a crashed cluster: the last valid record, found by reading the WAL that was just copied.
+fn settle_latest(run: &mut Run) -> Result<()> {
+    if !matches!(run.recovery().target.request, TargetRequest::ToLatest) || replay::target_lsn(run).is_some() {
+        return Ok(());
+    }
+    let lsn: Lsn = crate::run::endofwal::last_record(run)?;
+    run.fact(Fact::Target { lsn })
+}
+
+/// The run's directory beside PGDATA, by whoever owns the parent.
+fn make_beside(run: &mut Run) -> Result<()> {
+    let path = run.beside();
+    let inode: u64 = if run.recovery().cluster.parent_is_owners {
+        run.owner(Task::MakeRunDirectory { path })?
+    } else {
+        let inode = crate::run::staging::make_run_directory(&path)?;
+        let owner = &run.recovery().cluster.owner;
+        let directory = Dir::open(&path)?;
+        rustix::fs::fchown(directory.as_fd(), Some(rustix::fs::Uid::from_raw(owner.uid)), Some(rustix::fs::Gid::from_raw(owner.gid)))
+            .at("give away", &path)?;
+        inode
+    };
+    let known = run.ledger().facts.contains(&Fact::Staged { inode });
+    if known { Ok(()) } else { run.fact(Fact::Staged { inode }) }
+}
+
+fn extract(run: &mut Run) -> Result<()> {
+    make_beside(run)?;
+    let recovery = run.recovery();
+    let request = ExtractRequest {
+        source: recovery.backup.source.clone(),
+        beside: run.beside(),
+        marker: run.paths.marker(),
+        options: ExtractOptions { group_access: recovery.cluster.group_access, ..ExtractOptions::default() },
+    };
+    let extracted: Extracted = run.owner(Task::Extract(Box::new(request)))?;
+    agree(run, &extracted)?;
+    run.fact(Fact::Extracted { files: extracted.files, bytes: extracted.bytes, verified: extracted.verified })
+}
+
+/// What could not be known before the whole archive was read must agree with the plan.
+fn agree(run: &Run, extracted: &Extracted) -> Result<()> {
+    let recovery = run.recovery();
+    let cluster = &recovery.cluster;
+    let disagree = |what: String| {
+        Err(Error::failed(format!("backup {} does not fit: {what}", recovery.backup_name())).hint("Choose another one: pitr backups."))
+    };
+    if extracted.control.system_identifier != cluster.system_identifier {
+        return disagree(format!(
+            "it is of system identifier {}, the cluster of {}",
+            extracted.control.system_identifier, cluster.system_identifier
+        ));
+    }
+    if extracted.major != cluster.major {
+        return disagree(format!("it is of PostgreSQL {}", extracted.major));
+    }
+    let start = extracted.label.as_ref().map_or(extracted.control.redo, |l| l.start_lsn);
+    let size = cluster.segment_size;
+    if size.number(start) != recovery.chain.first.number {
+        return disagree(format!("it begins at {start}, not in segment {}", recovery.chain.first.file_name(size)));
+    }
+    if let Some((path, target)) = extracted.links.first() {
+        return disagree(format!("it holds a link {path} to {target}; tablespaces and WAL outside PGDATA are not supported yet"));
+    }
+    if extracted.tablespace_map.as_ref().is_some_and(|map| !map.is_empty()) {
+        return disagree("it has tablespaces outside PGDATA; they are not supported yet".into());
+    }
+    Ok(())
+}
+
+/// Staging from the backup once more, ready for another start.
+pub fn extract_again(run: &mut Run) -> Result<()> {
+    run.end_private();
+    extract(run)?;
+    configure(run)
+}
+
+fn configure(run: &mut Run) -> Result<()> {
+    let recovery = run.recovery();
+    let configuration = &recovery.cluster.configuration;
+    let tls = ["ssl_cert_file", "ssl_key_file", "ssl_ca_file", "ssl_crl_file", "ssl_dh_params_file", "hba_file", "ident_file"];
+    let request = ConfigureRequest {
+        from: recovery.cluster.data_directory.clone(),
+        to: run.staging(),
+        take_main: configuration.in_data_directory && !recovery.config_from_backup,
+        take_auto: !recovery.config_from_backup,
+        named: if recovery.config_from_backup {
+            vec![]
+        } else {
+            tls.iter().map(|n| configuration.get(n).to_string()).filter(|v| !v.is_empty()).collect()
+        },
+    };
+    if run.ledger().number().is_some() && is_promoted(run)? {
+        return Ok(());
+    }
+    let _taken: Vec<String> = run.owner(Task::Configure(Box::new(request)))?;
+    Ok(())
+}
+
+/// Staging has left recovery on our number.
+fn is_promoted(run: &mut Run) -> Result<bool> {
+    let Some(number) = run.ledger().number() else { return Ok(false) };
+    let (data_directory, hidden) = (run.staging(), Some(run.paths.id.clone()));
+    let control: ControlFile = run.owner(Task::ReadControl { data_directory, hidden })?;
+    Ok(control.timeline == number && number != run.recovery().target.timeline)
+}
+
+fn promote_staging(run: &mut Run) -> Result<()> {
+    promote::promote(run)
+}
+
+/// Offers the archive every segment of the chain before the fork and every lower history that it lacks; what the
+/// archive has is marked so. Then proves that staging is a complete cluster, shut down, on its number.
+fn tidy(run: &mut Run) -> Result<()> {
+    let (number, fork) = run
+        .ledger()
+        .last(|f| if let Fact::Promoted { timeline, fork, .. } = f { Some((*timeline, *fork)) } else { None })
+        .ok_or_else(|| Error::failed("staging was not promoted"))?;
+    let listed = sources::list(run, &sources::everything(run))?;
+    let recovery = run.recovery();
+    let size = recovery.cluster.segment_size;
+    let archived = chain::copies(&listed.iter().filter(|s| s.kind == WalKind::Archive).cloned().collect::<Vec<_>>());
+    let names = (recovery.chain.first.number..size.number(fork))
+        .map(|n| SegmentName { timeline: recovery.target.history.timeline_of_segment(n, size), number: n });
+    let archiving = matches!(recovery.cluster.configuration.get("archive_mode"), "on" | "always");
+    let segments: Vec<(String, PathBuf)> =
+        names.filter(|n| archiving && !archived.contains_key(n)).map(|n| (n.file_name(size), run.tail())).collect();
+    let histories = if archiving { missing_histories(&listed, number) } else { vec![] };
+    let request = TidyRequest { data_directory: run.staging(), segments, histories };
+    let offered: Vec<String> = run.owner(Task::Tidy(Box::new(request)))?;
+    settle_marks(run, &run.staging())?;
+    run.owner::<()>(Task::RemoveFile { parent: run.staging(), name: "recovery.signal".into() })?;
+    let control = prove_staging(run, number)?;
+    run.fact(Fact::Tidied { control: Box::new(control), offered })
+}
+
+/// Histories below `number` that no archive has, with their texts.
+pub fn missing_histories(listed: &[crate::plan::facts::WalSource], number: Timeline) -> Vec<(String, String)> {
+    let archived: Vec<Timeline> =
+        listed.iter().filter(|s| s.kind == WalKind::Archive).flat_map(|s| s.histories.iter().map(|(t, _)| *t)).collect();
+    chain::histories(listed)
+        .into_iter()
+        .filter(|(t, _)| *t < number && !archived.contains(t))
+        .map(|(t, text)| (history_name(t), text))
+        .collect()
+}
+
+/// Marks `.ready` whose file the archive already holds, byte for byte, become `.done`: an archive command that
+/// refuses to overwrite would stop there for good.
+pub fn settle_marks(run: &mut Run, data_directory: &Path) -> Result<()> {
+    let staged = Directories::default().with(&data_directory.join("pg_wal"), WalKind::Live);
+    let own = sources::list(run, &staged)?;
+    let archives = sources::list(run, &sources::archives(run))?;
+    let size = run.recovery().cluster.segment_size;
+    let ready: Vec<String> = own.iter().flat_map(|s| &s.marks).filter_map(|m| m.strip_suffix(".ready").map(str::to_string)).collect();
+    let copies = chain::copies(&archives);
+    let find = |name: &String| -> Option<(String, PathBuf, String)> {
+        if let Some(copy) = SegmentName::parse(name, size).and_then(|n| copies.get(&n)).and_then(|list| list.first()) {
+            return Some((name.clone(), copy.directory.clone(), copy.file.clone()));
+        }
+        let timeline = crate::pg::segment::parse_history_name(name)?;
+        let holder = archives.iter().find(|s| s.histories.iter().any(|(t, _)| *t == timeline))?;
+        Some((name.clone(), holder.directory.clone(), name.clone()))
+    };
+    let archived: Vec<_> = ready.iter().filter_map(find).collect();
+    if archived.is_empty() {
+        return Ok(());
+    }
+    let request = SettleRequest { data_directory: data_directory.to_path_buf(), archived };
+    let different: Vec<String> = run.owner(Task::SettleMarks(Box::new(request)))?;
+    for name in different {
+        run.remark(format!("the archive holds another {name} than this cluster: its archiver may stop there"))?;
+    }
+    Ok(())
+}
+
+fn prove_staging(run: &mut Run, number: Timeline) -> Result<ControlFile> {
+    let (data_directory, hidden) = (run.staging(), Some(run.paths.id.clone()));
+    let control: ControlFile = run.owner(Task::ReadControl { data_directory, hidden })?;
+    let cluster = &run.recovery().cluster;
+    if control.state != crate::pg::ClusterState::ShutDown
+        || control.timeline != number
+        || control.system_identifier != cluster.system_identifier
+    {
+        return Err(Error::failed(format!("staging is not ready: {} on timeline {}", control.state.name(), control.timeline)));
+    }
+    let top = std::fs::symlink_metadata(run.staging()).at("look at", run.staging())?;
+    use std::os::unix::fs::MetadataExt;
+    let mode = if cluster.group_access { 0o750 } else { 0o700 };
+    if top.uid() != cluster.owner.uid || top.mode() & 0o7777 != mode {
+        return Err(Error::failed(format!("{} has uid {} and mode {:o}", run.staging().display(), top.uid(), top.mode() & 0o7777)));
+    }
+    Ok(control)
+}
+
+/// Old and recovered cluster change places. Whatever was interrupted, the loop goes on from what stands there.
+fn switch_over(run: &mut Run) -> Result<()> {
+    let places = places(run);
+    let run_id = run.paths.id.clone();
+    if stage(run)? == Stage::Staged {
+        if postmaster::find(&run.recovery().cluster.data_directory)?.is_some() {
+            return Err(Error::failed("a server runs on PGDATA"));
+        }
+        run.fact(Fact::Switching)?;
+    }
+    loop {
+        match stage(run)? {
+            Stage::Staged => effect(run, Effect::Hide { data_directory: run.staging(), run: run_id.clone() })?,
+            Stage::Hidden => exchange(run, places.clone())?,
+            Stage::Exchanged => {
+                effect(run, Effect::Reveal { data_directory: run.recovery().cluster.data_directory.clone(), run: run_id.clone() })?
+            }
+            Stage::Switched => return run.fact(Fact::Switched),
+            Stage::Nothing => return Err(Error::failed("there is no staging of this run")),
+        }
+    }
+}
+
+/// The reverse, in reverse order. The recovered cluster stays hidden: nobody starts it by accident.
+pub fn switch_back(run: &mut Run) -> Result<()> {
+    let places = places(run);
+    let run_id = run.paths.id.clone();
+    run.fact(Fact::SwitchingBack)?;
+    loop {
+        match stage(run)? {
+            Stage::Switched => {
+                effect(run, Effect::Hide { data_directory: run.recovery().cluster.data_directory.clone(), run: run_id.clone() })?
+            }
+            Stage::Exchanged => exchange(run, places.clone())?,
+            Stage::Hidden | Stage::Staged | Stage::Nothing => return run.fact(Fact::SwitchedBack),
+        }
+    }
+}
+
+fn effect(run: &mut Run, effect: Effect) -> Result<()> {
+    crash::point("before effect of the switch")?;
+    run.owner::<()>(Task::Switch(effect))?;
+    crash::point("after effect of the switch")
+}
+
+/// The one rename that exchanges, by whoever may change the parent.
+fn exchange(run: &mut Run, places: Places) -> Result<()> {
+    crash::point("before exchange")?;
+    if run.recovery().cluster.parent_is_owners {
+        run.owner::<()>(Task::Switch(Effect::Exchange(places)))?;
+    } else {
+        // The parent and everything above it is root's and nobody else can write it: proved when planning, and here again.
+        crate::observe::trust::roots_alone(&places.parent)?;
+        switch::perform(&Effect::Exchange(places))?;
+    }
+    crash::point("after exchange")
+}
+
+/// What stands aside becomes root's: nobody starts it beside the cluster that serves (pitfalls A3).
+fn seal(run: &mut Run) -> Result<()> {
+    give(run, 0, 0)
+}
+
+fn unseal(run: &mut Run) -> Result<()> {
+    let owner = run.recovery().cluster.owner.clone();
+    give(run, owner.uid, owner.gid)
+}
+
+/// Changes the owner of the run's directory by descriptor, after its inode was compared with the journal's.
+pub fn give(run: &mut Run, uid: u32, gid: u32) -> Result<()> {
+    let path = run.beside();
+    if std::fs::symlink_metadata(&path).is_err_and(|e| e.kind() == std::io::ErrorKind::NotFound) {
+        return Ok(());
+    }
+    let directory = Dir::open(&path)?;
+    let metadata = directory.own_metadata()?;
+    let expected = run.ledger().last(|f| if let Fact::Staged { inode } = f { Some(*inode) } else { None });
+    let owner = run.recovery().cluster.owner.uid;
+    if expected != Some(metadata.inode) || (metadata.uid != owner && metadata.uid != 0) {
+        return Err(Error::new(Kind::Hands, format!("{} is not the directory that this run made", path.display()))
+            .hint("Look at it: somebody replaced it."));
+    }
+    directory.set_mode(0o700)?;
+    rustix::fs::fchown(directory.as_fd(), Some(rustix::fs::Uid::from_raw(uid)), Some(rustix::fs::Gid::from_raw(gid)))
+        .at("change owner of", &path)?;
+    directory.sync()
+}
+
+fn start(run: &mut Run) -> Result<()> {
+    run.fact(Fact::PublicStart)?;
+    control::start(run)
+}
+
+/// The old cluster as it was before the run: one that did not serve is not started.
+fn start_old(run: &mut Run) -> Result<()> {
+    let stopped_by_us = run.ledger().facts.iter().any(|f| matches!(f, Fact::OldStopped { .. }));
+    if !stopped_by_us {
+        return Ok(());
+    }
+    run.fact(Fact::OldStarted)?;
+    if run.recovery().cluster.serving { control::start(run) } else { Ok(()) }
+}
+
+fn stop_recovered(run: &mut Run) -> Result<()> {
+    match stage(run)? {
+        Stage::Switched => control::stop(run).map(|_| ()),
+        _ => Ok(()),
+    }
+}
+
+/// Deletes the run's directory: only ever our own work, the old cluster stands at PGDATA.
+fn remove_beside(run: &mut Run) -> Result<()> {
+    if matches!(stage(run)?, Stage::Switched | Stage::Exchanged) {
+        return Err(
+            Error::new(Kind::Hands, "the recovered cluster stands at PGDATA: what is aside is the old one").hint("Nothing was deleted.")
+        );
+    }
+    delete_beside(run)
+}
+
+/// Deletes the run's directory with everything in it, by descriptor and as the owner.
+pub fn delete_beside(run: &mut Run) -> Result<()> {
+    unseal(run)?;
+    let path = run.beside();
+    let name = path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
+    let parent = path.parent().unwrap_or(Path::new("/")).to_path_buf();
+    if std::fs::symlink_metadata(&path).is_err() {
+        return Ok(());
+    }
+    if run.recovery().cluster.parent_is_owners {
+        return run.owner(Task::RemoveTree { parent, name });
+    }
+    for inner in ["data", "tail", "undo"] {
+        run.owner::<()>(Task::RemoveTree { parent: path.clone(), name: inner.into() })?;
+    }
+    crate::observe::trust::roots_alone(&parent)?;
+    let parent = Dir::open(&parent)?;
+    parent.remove_dir(&name)?;
+    parent.sync()
+}

@@ -1,0 +1,22 @@
+//! Where backups and WAL come from: base backups are found and streamed into staging, archives are listed.
+//!
+//! Runs as the unprivileged owner of PGDATA. Every name and byte in a backup or archive is hostile input all the same: it may cost
+//! an error, never a file outside the directory that was given, unbounded memory, or a panic.
+
+pub mod archive;
+pub mod catalogue;
+pub mod codec;
+pub mod extract;
+pub mod layout;
+mod skim;
+pub mod source;
+mod staging;
+mod stream;
+pub mod tar;
+pub mod verify;
+
+pub use archive::{ArchiveListing, ArchivedSegment, list_archive};
+pub use catalogue::{CatalogueEntry, Label, Problem, catalogue};
+pub use extract::{ExtractOptions, ExtractProgress, Extracted, extract, verify};
+pub use source::{Form, Source, TablespaceTar};
+pub use verify::VerifyProblems;

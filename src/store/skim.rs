@@ -1,0 +1,128 @@
+//! A look at the beginning of a backup archive: enough to tell what it is.
+
+use std::path::{Path, PathBuf};
+
+use super::codec::Compression;
+use super::layout::{clean, root_of};
+use super::staging::tablespace_of;
+use super::stream::ArchiveStream;
+use super::tar::MemberKind;
+use crate::error::{Kind, Result};
+
+/// Bytes unpacked (or, of a plain archive, read) before looking ends. `backup_label` comes first in what the server sends; a
+/// tarball of files may have it anywhere, and then the extraction finds it.
+const FAR_ENOUGH: u64 = 16 << 20;
+
+/// The largest file that is looked into.
+const SMALL: u64 = 4 << 20;
+
+/// What was seen.
+#[derive(Debug, Default)]
+pub(super) struct Skimmed {
+    pub(super) compression: Compression,
+    /// Members read; none: not a tar.
+    pub(super) members: u64,
+    /// The leading directory.
+    pub(super) root: Option<PathBuf>,
+    /// The first member was `backup_label`.
+    pub(super) from_server: bool,
+    pub(super) label: Option<Vec<u8>>,
+    pub(super) tablespace_map: Option<Vec<u8>>,
+    pub(super) control: Option<Vec<u8>>,
+    pub(super) major: Option<u32>,
+    pub(super) incremental: bool,
+    /// Links in `pg_tblspc`.
+    pub(super) links: Vec<(u32, Vec<u8>)>,
+    /// Bytes of the members seen.
+    pub(super) content: u64,
+    /// The whole archive was seen.
+    pub(super) complete: bool,
+    /// Why it could not be read on.
+    pub(super) damage: Option<String>,
+}
+
+/// Looks at an archive. An archive that is broken near its beginning is a result, one that cannot be opened is an error.
+pub(super) fn skim(path: &Path) -> Result<Skimmed> {
+    skim_to(path, FAR_ENOUGH)
+}
+
+/// Looks at the whole archive, until everything worth knowing was seen.
+pub(super) fn skim_whole(path: &Path) -> Result<Skimmed> {
+    skim_to(path, u64::MAX)
+}
+
+fn skim_to(path: &Path, limit: u64) -> Result<Skimmed> {
+    let mut stream = ArchiveStream::skim(path)?;
+    let mut seen = Skimmed { compression: stream.compression(), ..Skimmed::default() };
+    match look(&mut stream, &mut seen, limit) {
+        Ok(()) => Ok(seen),
+        Err(e) if e.kind == Kind::Check => {
+            seen.damage = Some(e.to_string());
+            Ok(seen)
+        }
+        Err(e) => Err(e),
+    }
+}
+
+fn look(stream: &mut ArchiveStream, seen: &mut Skimmed, limit: u64) -> Result<()> {
+    while stream.cost() < limit && !seen.enough() {
+        let Some(member) = stream.next_member()? else {
+            seen.complete = true;
+            return Ok(());
+        };
+        let Ok(path) = clean(&member.path) else { continue };
+        seen.members += 1;
+        if seen.members == 1 {
+            seen.from_server = path == Path::new("backup_label");
+        }
+        if seen.root.is_none() {
+            seen.root = root_of(&path);
+        }
+        let rel = seen.root.as_ref().and_then(|root| path.strip_prefix(root).ok()).unwrap_or(&path);
+        match &member.kind {
+            MemberKind::Link(target) if seen.links.len() < 1000 => seen.links.extend(tablespace_of(rel).map(|oid| (oid, target.clone()))),
+            MemberKind::File => {
+                seen.content = seen.content.saturating_add(member.size);
+                seen.file(stream, rel, member.size)?;
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+impl Skimmed {
+    /// The server sends `backup_label` and `tablespace_map` first. Copied files are in any order, and a plain archive is cheap to
+    /// walk to its end, which shows a truncation.
+    fn enough(&self) -> bool {
+        self.compression != Compression::Plain && self.from_server && self.members > 2 && self.major.is_some()
+    }
+
+    fn file(&mut self, stream: &mut ArchiveStream, rel: &Path, size: u64) -> Result<()> {
+        self.incremental |= rel.file_name().is_some_and(|name| name.to_string_lossy().starts_with("INCREMENTAL."));
+        if size > SMALL {
+            return Ok(());
+        }
+        match rel.to_str() {
+            Some("backup_label") => self.label = Some(content(stream)?),
+            Some("tablespace_map") => self.tablespace_map = Some(content(stream)?),
+            Some("global/pg_control") => self.control = Some(content(stream)?),
+            Some("PG_VERSION") => self.major = super::extract::parse_major(&content(stream)?).ok(),
+            _ => {}
+        }
+        Ok(())
+    }
+}
+
+/// The current member, which is small.
+fn content(stream: &mut ArchiveStream) -> Result<Vec<u8>> {
+    let mut all = Vec::new();
+    let mut buffer = [0; 8192];
+    loop {
+        let n = stream.read(&mut buffer)?;
+        match buffer.get(..n) {
+            Some(bytes) if !bytes.is_empty() => all.extend_from_slice(bytes),
+            _ => return Ok(all),
+        }
+    }
+}

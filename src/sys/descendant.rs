@@ -1,0 +1,264 @@
+//! Children that are this program again under a hidden verb.
+//!
+//! A child gets its request as one JSON document on standard input and answers in JSON lines on standard
+//! output. It is executed from `/proc/self/exe`, so that a package upgrade in the middle changes nothing, with
+//! an empty environment, and inherits exactly the descriptors named here.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::identity::{Leash, Owner};
+use super::lock::Lock;
+use super::namespace::Bind;
+use crate::error::{At, Error, Result};
+
+/// Longest line a child may send; more is a broken child.
+const LINE_LIMIT: u64 = 256 << 20;
+
+/// A running child and what it says.
+#[derive(Debug)]
+pub struct Descendant {
+    child: Child,
+    lines: Receiver<std::io::Result<String>>,
+    complaints: std::thread::JoinHandle<String>,
+}
+
+/// What was heard from a child within a time limit.
+#[derive(Debug)]
+pub enum Heard {
+    /// One line of its standard output.
+    Line(String),
+    /// Nothing yet.
+    Silence,
+    /// It closed its output: its status and the end of its standard error.
+    Ended(ExitStatus, String),
+}
+
+impl Descendant {
+    /// Starts `verb` with `request` on its standard input. The child holds `lock` as long as it lives.
+    pub fn spawn(verb: &str, request: &[u8], lock: Option<&Lock>) -> Result<Descendant> {
+        let held = lock.map(Lock::for_child).transpose()?;
+        let mut child = itself(verb).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().at("start child", verb)?;
+        drop(held);
+        hand_over(&mut child, request)?;
+        let (sender, lines) = channel();
+        if let Some(output) = child.stdout.take() {
+            std::thread::spawn(move || {
+                let mut reader = BufReader::new(output);
+                loop {
+                    let mut line = String::new();
+                    let read = reader.by_ref().take(LINE_LIMIT).read_line(&mut line);
+                    let last = !matches!(read, Ok(n) if n > 0);
+                    if matches!(read, Ok(0)) || sender.send(read.map(|_| line)).is_err() || last {
+                        return;
+                    }
+                }
+            });
+        }
+        let errors = child.stderr.take();
+        let complaints = std::thread::spawn(move || errors.map(tail).unwrap_or_default());
+        Ok(Descendant { child, lines, complaints })
+    }
+
+    /// Waits at most `limit` for a line.
+    pub fn listen(mut self, limit: Duration) -> Result<(Heard, Option<Descendant>)> {
+        match self.lines.recv_timeout(limit) {
+            Ok(Ok(line)) => Ok((Heard::Line(line), Some(self))),
+            Ok(Err(e)) => Err(Error::failed("read from the owner's child").cause(e)),
+            Err(RecvTimeoutError::Timeout) => Ok((Heard::Silence, Some(self))),
+            Err(RecvTimeoutError::Disconnected) => {
+                let status = self.child.wait().at("wait for", "the owner's child")?;
+                let words = self.complaints.join().unwrap_or_default();
+                Ok((Heard::Ended(status, words), None))
+            }
+        }
+    }
+
+    /// Kills the child and waits for its end.
+    pub fn kill(mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// A program to run as the owner, in place of the child that prepares itself for it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Launch {
+    /// Whom to become.
+    pub owner: Owner,
+    /// Tied to the coordinator, or free.
+    pub leash: Leash,
+    /// The coordinator's process id.
+    pub parent: i32,
+    /// Leave the host's namespaces first, with these binds.
+    pub isolate: Option<Vec<Bind>>,
+    /// Absolute path of the program.
+    pub program: PathBuf,
+    /// Its arguments.
+    pub arguments: Vec<String>,
+    /// Its whole environment, as bytes in `KEY=VALUE` form.
+    pub environment: Vec<Vec<u8>>,
+    /// Working directory.
+    pub directory: PathBuf,
+    /// File for both outputs, opened for appending by the owner; without one they go where root decided.
+    pub log: Option<PathBuf>,
+}
+
+/// The hidden verb behind [`launch`]: reads the request, becomes the owner, becomes the program. Returns only
+/// when that failed.
+pub fn launch_entry() -> Error {
+    match launch_request() {
+        Ok(never) => match never {},
+        Err(error) => error,
+    }
+}
+
+fn launch_request() -> Result<std::convert::Infallible> {
+    let mut bytes = Vec::new();
+    std::io::stdin().read_to_end(&mut bytes).at("read", "launch request")?;
+    let request: Launch = serde_json::from_slice(&bytes).map_err(|e| Error::failed("understand launch request").cause(e))?;
+    let nothing = std::fs::File::open("/dev/null").at("open", "/dev/null")?;
+    rustix::stdio::dup2_stdin(&nothing).at("close", "standard input")?;
+    if let Some(binds) = &request.isolate {
+        super::namespace::isolate(binds)?;
+    }
+    super::identity::become_owner(&request.owner, request.leash, request.parent)?;
+    if let Some(log) = &request.log {
+        use std::os::unix::fs::OpenOptionsExt;
+        let file = std::fs::OpenOptions::new()
+            .append(true)
+            .create(true)
+            .mode(0o600)
+            .custom_flags(nix::libc::O_NOFOLLOW)
+            .open(log)
+            .at("open", log)?;
+        rustix::stdio::dup2_stdout(&file).at("redirect to", log)?;
+        rustix::stdio::dup2_stderr(&file).at("redirect to", log)?;
+    }
+    use std::os::unix::ffi::OsStringExt;
+    let environment = request.environment.into_iter().filter_map(|mut entry| {
+        let value = entry.split_off(entry.iter().position(|b| *b == b'=')? + 1);
+        entry.pop();
+        Some((std::ffi::OsString::from_vec(entry), std::ffi::OsString::from_vec(value)))
+    });
+    let error =
+        Command::new(&request.program).args(&request.arguments).env_clear().envs(environment).current_dir(&request.directory).exec();
+    Err(error).at("execute", &request.program)
+}
+
+/// Starts `launch` through a child of ours; both outputs go to `output`. `lock` is held by everything that
+/// descends from it.
+pub fn launch(launch: &Launch, output: &std::fs::File, lock: Option<&Lock>) -> Result<Child> {
+    let request = serde_json::to_vec(launch).map_err(|e| Error::failed("describe launch").cause(e))?;
+    let held = lock.map(Lock::for_child).transpose()?;
+    let copy = |act| output.try_clone().at(act, "the server's log");
+    let mut child = itself("__launch")
+        .stdin(Stdio::piped())
+        .stdout(copy("duplicate")?)
+        .stderr(copy("duplicate")?)
+        .spawn()
+        .at("start", &launch.program)?;
+    drop(held);
+    hand_over(&mut child, &request)?;
+    Ok(child)
+}
+
+/// Runs a program of the host as root or as it is installed to run, to its end, with nothing inherited.
+/// Returns its status and the last part of what it said.
+pub fn run_program(program: &Path, arguments: &[&str], limit: Duration, input: &[u8]) -> Result<(ExitStatus, String)> {
+    let mut child = Command::new(program)
+        .args(arguments)
+        .env_clear()
+        .envs([("PATH", "/usr/sbin:/usr/bin:/sbin:/bin"), ("LC_ALL", "C"), ("HOME", "/")])
+        .current_dir("/")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .at("run", program)?;
+    // A program that does not read its input must not stop us; its broken pipe is its own choice.
+    let _ = hand_over(&mut child, input);
+    let out = child.stdout.take();
+    let errors = child.stderr.take();
+    let (sender, said) = channel();
+    for pipe in
+        [out.map(|p| Box::new(p) as Box<dyn Read + Send>), errors.map(|p| Box::new(p) as Box<dyn Read + Send>)].into_iter().flatten()
+    {
+        let sender = sender.clone();
+        std::thread::spawn(move || sender.send(tail(pipe)));
+    }
+    drop(sender);
+    let end = std::time::Instant::now() + limit;
+    let status = loop {
+        match child.try_wait().at("wait for", program)? {
+            Some(status) => break status,
+            None if std::time::Instant::now() > end => {
+                let _ = child.kill();
+                let _ = child.wait();
+                return Err(Error::failed(format!("run {}", program.display())).cause(format!("no end after {} s", limit.as_secs())));
+            }
+            None => std::thread::sleep(Duration::from_millis(10)),
+        }
+    };
+    // A daemon left behind may keep the pipe open: what it said so far is enough.
+    let mut words = String::new();
+    while let Ok(part) = said.recv_timeout(Duration::from_millis(200)) {
+        words.push_str(&part);
+    }
+    Ok((status, words.trim().to_string()))
+}
+
+/// In words, how a child ended.
+pub fn ending(status: ExitStatus) -> String {
+    match (status.code(), status.signal()) {
+        (Some(code), _) => format!("exit code {code}"),
+        (None, Some(signal)) => format!("killed by signal {signal}"),
+        (None, None) => "unknown end".into(),
+    }
+}
+
+/// A path under which a child reaches the inherited descriptor, even where it could not walk to it.
+pub fn inherited_path(descriptor: &OwnedFd) -> PathBuf {
+    PathBuf::from(format!("/proc/self/fd/{}", descriptor.as_raw_fd()))
+}
+
+/// Duplicates a descriptor without close-on-exec, for one spawn.
+pub fn inheritable(descriptor: BorrowedFd<'_>) -> Result<OwnedFd> {
+    rustix::io::dup(descriptor).map_err(|e| Error::failed("duplicate descriptor").cause(e))
+}
+
+fn itself(verb: &str) -> Command {
+    let mut command = Command::new("/proc/self/exe");
+    command.arg0("pitr").arg(verb).env_clear().current_dir("/");
+    #[cfg(feature = "crash-points")]
+    command.envs(std::env::vars_os().filter(|(k, _)| k.to_string_lossy().starts_with("PITR_CHILD_")));
+    command
+}
+
+fn hand_over(child: &mut Child, request: &[u8]) -> Result<()> {
+    let Some(mut input) = child.stdin.take() else { return Ok(()) };
+    input.write_all(request).at("write to", "child")
+}
+
+/// The last 4 KiB of what a pipe says; the rest is read and dropped so that the writer never blocks.
+fn tail(mut pipe: impl Read) -> String {
+    const KEPT: usize = 4096;
+    let mut kept: Vec<u8> = Vec::new();
+    let mut buffer = [0; 4096];
+    while let Ok(read) = pipe.read(&mut buffer) {
+        if read == 0 {
+            break;
+        }
+        kept.extend(buffer.get(..read).unwrap_or_default());
+        let excess = kept.len().saturating_sub(KEPT);
+        kept.drain(..excess);
+    }
+    String::from_utf8_lossy(&kept).into_owned()
+}

@@ -1,0 +1,683 @@
+//! Files by descriptor: everything below an opened [`Dir`] is reached component by component, without following a link.
+//!
+//! Guarantees: no function leaves the directory it was given (`..`, absolute paths and links are refused, not resolved); no function
+//! blocks on a fifo or reads a device; what is created did not exist before; modes are exact whatever the umask; every error names
+//! the full path. The owner of the directory may change it meanwhile: the worst that follows is an error.
+
+use std::ffi::{OsStr, OsString};
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, RenameFlags, StatxFlags};
+use rustix::io::Errno;
+use serde::{Deserialize, Serialize};
+
+use crate::error::{At, Error, Result};
+
+/// Levels that [`Dir::remove_tree`] descends; each holds a descriptor. PostgreSQL needs five.
+const DEEPEST: usize = 128;
+
+/// An open directory, with the path it was opened by (for messages only; the descriptor is what counts).
+#[derive(Debug)]
+pub struct Dir {
+    fd: OwnedFd,
+    path: PathBuf,
+}
+
+/// What a name stands for; links are never looked through.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Kind {
+    /// A regular file.
+    File,
+    /// A directory.
+    Directory,
+    /// A symbolic link.
+    Link,
+    /// A fifo, socket or device.
+    Other,
+}
+
+pub use crate::host::Stamp;
+
+/// `lstat` of a name.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Metadata {
+    /// What it is.
+    pub kind: Kind,
+    /// Permission bits, including set-id and sticky (`07777`).
+    pub mode: u32,
+    /// Owner.
+    pub uid: u32,
+    /// Group.
+    pub gid: u32,
+    /// Hard links.
+    pub links: u64,
+    /// Size in bytes.
+    pub size: u64,
+    /// Last change of the content.
+    pub modified: Stamp,
+    /// Last change of the inode.
+    pub changed: Stamp,
+    /// Device number of the filesystem; not stable over a reboot.
+    pub device: u64,
+    /// Inode number.
+    pub inode: u64,
+}
+
+/// One name in a directory.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    /// The name, a single component.
+    pub name: OsString,
+    /// What it is.
+    pub metadata: Metadata,
+}
+
+impl Entry {
+    /// What the name stands for.
+    pub fn kind(&self) -> Kind {
+        self.metadata.kind
+    }
+
+    /// The name where it is UTF-8; PostgreSQL's own names always are.
+    pub fn name_str(&self) -> Option<&str> {
+        self.name.to_str()
+    }
+}
+
+// Opening.
+impl Dir {
+    /// Opens the directory at `path`. Components before the last are resolved as usual; the last must not be a link.
+    pub fn open(path: impl AsRef<Path>) -> Result<Dir> {
+        // Components drop a trailing slash, with which the kernel would follow a final link.
+        let path: PathBuf = path.as_ref().components().collect();
+        let fd = rustix::fs::open(&path, OFlags::NOFOLLOW | DIRECTORY, Mode::empty()).map_err(refusal).at("open directory", &path)?;
+        Ok(Dir { fd, path })
+    }
+
+    /// Takes over a descriptor of a directory, such as one that was passed by another process.
+    pub fn from_fd(fd: OwnedFd, path: impl Into<PathBuf>) -> Result<Dir> {
+        let dir = Dir { fd, path: path.into() };
+        match dir.own_metadata()?.kind {
+            Kind::Directory => Ok(dir),
+            _ => Err(io::Error::from(Errno::NOTDIR)).at("use descriptor of", &dir.path),
+        }
+    }
+
+    /// Opens a directory beneath this one; `.` is this one again.
+    pub fn open_beneath(&self, rel: impl AsRef<Path>) -> Result<Dir> {
+        let rel = rel.as_ref();
+        let fd = self.walk(rel, open_directory).at("open directory", self.path.join(rel))?;
+        Ok(Dir { fd, path: self.join(rel) })
+    }
+
+    /// A second descriptor of the same directory.
+    pub fn try_clone(&self) -> Result<Dir> {
+        Ok(Dir { fd: self.fd.try_clone().at("duplicate the descriptor of", &self.path)?, path: self.path.clone() })
+    }
+
+    /// The path the directory was opened by.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The path of something beneath, for messages.
+    pub fn join(&self, rel: impl AsRef<Path>) -> PathBuf {
+        self.path.join(rel).components().collect()
+    }
+}
+
+impl AsFd for Dir {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+// Looking.
+impl Dir {
+    /// Opens a regular file for reading. A fifo, socket or device is refused without blocking.
+    pub fn open_file(&self, rel: impl AsRef<Path>) -> Result<File> {
+        let rel = rel.as_ref();
+        self.open_regular(rel).at("open", self.join(rel))
+    }
+
+    /// The content of a regular file of at most `max_bytes`.
+    pub fn read_file(&self, rel: impl AsRef<Path>, max_bytes: u64) -> Result<Vec<u8>> {
+        let rel = rel.as_ref();
+        self.open_regular(rel).and_then(|file| read_bounded(file, max_bytes)).at("read", self.join(rel))
+    }
+
+    /// Like [`Dir::read_file`]; `None` where the file or a directory above it does not exist.
+    pub fn read_file_if_exists(&self, rel: impl AsRef<Path>, max_bytes: u64) -> Result<Option<Vec<u8>>> {
+        let rel = rel.as_ref();
+        absent_is_none(self.open_regular(rel).and_then(|file| read_bounded(file, max_bytes))).at("read", self.join(rel))
+    }
+
+    /// `lstat` of a name beneath.
+    pub fn metadata(&self, rel: impl AsRef<Path>) -> Result<Metadata> {
+        let rel = rel.as_ref();
+        self.stat(rel).at("examine", self.join(rel))
+    }
+
+    /// Like [`Dir::metadata`]; `None` where the name or a directory above it does not exist.
+    pub fn metadata_if_exists(&self, rel: impl AsRef<Path>) -> Result<Option<Metadata>> {
+        let rel = rel.as_ref();
+        absent_is_none(self.stat(rel)).at("examine", self.join(rel))
+    }
+
+    /// `fstat` of the directory itself.
+    pub fn own_metadata(&self) -> Result<Metadata> {
+        rustix::fs::fstat(&self.fd).map(|stat| Metadata::from(&stat)).at("examine", &self.path)
+    }
+
+    /// Target of a symbolic link, as text; it is never followed.
+    pub fn read_link(&self, rel: impl AsRef<Path>) -> Result<PathBuf> {
+        let rel = rel.as_ref();
+        self.walk(rel, |dir, name| Ok(rustix::fs::readlinkat(dir, name, Vec::new())?))
+            .map(|target| PathBuf::from(OsString::from_vec(target.into_bytes())))
+            .at("read link", self.join(rel))
+    }
+
+    /// Everything in the directory but `.` and `..`, sorted by name as bytes. What vanishes meanwhile is left out.
+    pub fn entries(&self) -> Result<Vec<Entry>> {
+        self.list().at("list", &self.path)
+    }
+
+    fn list(&self) -> io::Result<Vec<Entry>> {
+        let mut entries = Vec::new();
+        for name in names(self.fd.as_fd())? {
+            if let Some(metadata) = absent_is_none(self.stat(Path::new(&name)))? {
+                entries.push(Entry { name, metadata });
+            }
+        }
+        entries.sort_by(|a, b| a.name.cmp(&b.name));
+        Ok(entries)
+    }
+
+    fn stat(&self, rel: &Path) -> io::Result<Metadata> {
+        let stat = self.walk(rel, |dir, name| Ok(rustix::fs::statat(dir, name, AtFlags::SYMLINK_NOFOLLOW)?))?;
+        Ok(Metadata::from(&stat))
+    }
+
+    fn open_regular(&self, rel: &Path) -> io::Result<File> {
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+        let fd = self.walk(rel, |dir, name| rustix::fs::openat(dir, name, flags, Mode::empty()).map_err(refusal))?;
+        let stat = rustix::fs::fstat(&fd)?;
+        match Metadata::from(&stat).kind {
+            Kind::File => Ok(File::from(fd)),
+            _ => Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file")),
+        }
+    }
+}
+
+// Making.
+impl Dir {
+    /// Makes and opens a directory that did not exist.
+    pub fn make_dir(&self, name: impl AsRef<Path>, mode: u32) -> Result<Dir> {
+        let name = name.as_ref();
+        let fd = self
+            .walk(name, |dir, name| {
+                rustix::fs::mkdirat(dir, name, Mode::RWXU)?;
+                let fd = open_directory(dir, name)?;
+                rustix::fs::fchmod(&fd, Mode::from_raw_mode(mode))?;
+                Ok(fd)
+            })
+            .at("make directory", self.join(name))?;
+        Ok(Dir { fd, path: self.join(name) })
+    }
+
+    /// Opens `rel`, making each missing directory on the way with `mode`; those that exist keep theirs.
+    pub fn make_dirs(&self, rel: impl AsRef<Path>, mode: u32) -> Result<Dir> {
+        let rel = rel.as_ref();
+        let made = || -> io::Result<OwnedFd> {
+            let mut fd = self.fd.try_clone()?;
+            for part in components(rel)? {
+                fd = match rustix::fs::mkdirat(&fd, part, Mode::RWXU) {
+                    Ok(()) => {
+                        let made = open_directory(fd.as_fd(), part)?;
+                        rustix::fs::fchmod(&made, Mode::from_raw_mode(mode))?;
+                        made
+                    }
+                    Err(Errno::EXIST) => open_directory(fd.as_fd(), part)?,
+                    Err(e) => return Err(e.into()),
+                };
+            }
+            Ok(fd)
+        };
+        let fd = made().at("make directory", self.join(rel))?;
+        Ok(Dir { fd, path: self.join(rel) })
+    }
+
+    /// Creates a file that did not exist, open for writing (and reading back).
+    pub fn create_file(&self, rel: impl AsRef<Path>, mode: u32) -> Result<File> {
+        let rel = rel.as_ref();
+        self.walk(rel, |dir, name| create(dir, name, mode)).at("create", self.join(rel))
+    }
+
+    /// Creates a symbolic link; `target` is stored as it is.
+    pub fn make_link(&self, target: impl AsRef<Path>, rel: impl AsRef<Path>) -> Result<()> {
+        let rel = rel.as_ref();
+        self.walk(rel, |dir, name| Ok(rustix::fs::symlinkat(target.as_ref(), dir, name)?)).at("create link", self.join(rel))
+    }
+
+    /// Sets the permission bits of the directory itself.
+    pub fn set_mode(&self, mode: u32) -> Result<()> {
+        rustix::fs::fchmod(&self.fd, Mode::from_raw_mode(mode)).at("change the mode of", &self.path)
+    }
+
+    /// Puts `bytes` at `rel` so that after a power cut either the old or the whole new content is there: a new file beside it is
+    /// written and synced, renamed over it, and the directory synced.
+    pub fn write_durable(&self, rel: impl AsRef<Path>, bytes: &[u8], mode: u32) -> Result<()> {
+        let rel = rel.as_ref();
+        self.walk(rel, |dir, name| replace(dir, name, bytes, mode)).at("write", self.join(rel))
+    }
+
+    /// Makes names created, renamed and removed in this directory survive a power cut.
+    pub fn sync(&self) -> Result<()> {
+        rustix::fs::fsync(&self.fd).at("sync", &self.path)
+    }
+
+    /// Writes out everything of the filesystem that holds this directory. Reports write errors only since Linux 5.8.
+    pub fn sync_filesystem(&self) -> Result<()> {
+        rustix::fs::syncfs(&self.fd).at("sync the filesystem of", &self.path)
+    }
+}
+
+// Renaming and removing.
+impl Dir {
+    /// Renames `from` here to `to` in `other`, replacing a file that is there.
+    pub fn rename(&self, from: impl AsRef<Path>, other: &Dir, to: impl AsRef<Path>) -> Result<()> {
+        self.rename_with(from.as_ref(), other, to.as_ref(), RenameFlags::empty(), "rename")
+    }
+
+    /// Renames `from` here to `to` in `other`; fails where that exists.
+    pub fn rename_noreplace(&self, from: impl AsRef<Path>, other: &Dir, to: impl AsRef<Path>) -> Result<()> {
+        self.rename_with(from.as_ref(), other, to.as_ref(), RenameFlags::NOREPLACE, "rename")
+    }
+
+    /// Lets two names change places in one step (`RENAME_EXCHANGE`); both must exist, on one filesystem.
+    pub fn exchange(&self, name: impl AsRef<Path>, other: &Dir, with: impl AsRef<Path>) -> Result<()> {
+        self.rename_with(name.as_ref(), other, with.as_ref(), RenameFlags::EXCHANGE, "exchange")
+    }
+
+    fn rename_with(&self, from: &Path, other: &Dir, to: &Path, flags: RenameFlags, act: &str) -> Result<()> {
+        let renamed = || -> io::Result<()> {
+            let (from, to) = (single(from)?, single(to)?);
+            if flags.is_empty() {
+                // Plain renameat also works where a filesystem does not know renameat2.
+                rustix::fs::renameat(&self.fd, from, &other.fd, to)?;
+            } else {
+                rustix::fs::renameat_with(&self.fd, from, &other.fd, to, flags)?;
+            }
+            Ok(())
+        };
+        let joint = if act == "exchange" { "with" } else { "to" };
+        renamed().at(&format!("{act} {} {joint}", self.join(from).display()), other.join(to))
+    }
+
+    /// Removes a name that is not a directory; of a link, the link.
+    pub fn unlink(&self, name: impl AsRef<Path>) -> Result<()> {
+        let name = name.as_ref();
+        self.walk(name, |dir, name| Ok(rustix::fs::unlinkat(dir, name, AtFlags::empty())?)).at("remove", self.join(name))
+    }
+
+    /// Like [`Dir::unlink`]; says whether there was something to remove.
+    pub fn unlink_if_exists(&self, name: impl AsRef<Path>) -> Result<bool> {
+        let name = name.as_ref();
+        let removed = self.walk(name, |dir, name| Ok(rustix::fs::unlinkat(dir, name, AtFlags::empty())?));
+        absent_is_none(removed).map(|done| done.is_some()).at("remove", self.join(name))
+    }
+
+    /// Removes an empty directory.
+    pub fn remove_dir(&self, name: impl AsRef<Path>) -> Result<()> {
+        let name = name.as_ref();
+        self.walk(name, |dir, name| Ok(rustix::fs::unlinkat(dir, name, AtFlags::REMOVEDIR)?)).at("remove directory", self.join(name))
+    }
+
+    /// Removes a name in this directory with everything beneath it. Links are removed, never followed. A mount point beneath is an
+    /// error and nothing in it is touched: what is mounted there is somebody's data.
+    pub fn remove_tree(&self, name: impl AsRef<Path>) -> Result<()> {
+        let name = name.as_ref();
+        let place = Place::of(self.fd.as_fd()).at("examine", &self.path)?;
+        single(name).at("remove", self.join(name)).and_then(|single| self.remove_below(single, place, DEEPEST))
+    }
+
+    fn remove_below(&self, name: &OsStr, place: Place, depth: usize) -> Result<()> {
+        let path = self.join(name);
+        match self.stat(Path::new(name)).at("examine", &path)?.kind {
+            Kind::Directory => {}
+            _ => return rustix::fs::unlinkat(&self.fd, name, AtFlags::empty()).at("remove", &path),
+        }
+        let fd = open_directory(self.fd.as_fd(), name).at("open directory", &path)?;
+        if Place::of(fd.as_fd()).at("examine", &path)? != place {
+            return Err(Error::failed(format!("remove {}", path.display())).cause("another filesystem is mounted there"));
+        }
+        let Some(deeper) = depth.checked_sub(1) else {
+            return Err(Error::failed(format!("remove {}", path.display())).cause("nested too deeply for a data directory"));
+        };
+        let inner = Dir { fd, path };
+        for child in names(inner.fd.as_fd()).at("list", &inner.path)? {
+            inner.remove_below(&child, place, deeper)?;
+        }
+        rustix::fs::unlinkat(&self.fd, name, AtFlags::REMOVEDIR).at("remove directory", &inner.path)
+    }
+}
+
+// Paths beneath.
+impl Dir {
+    /// Opens the directory that holds `rel` without following a link and lets `act` work on the last component.
+    fn walk<T>(&self, rel: &Path, act: impl FnOnce(BorrowedFd<'_>, &OsStr) -> io::Result<T>) -> io::Result<T> {
+        let mut parts = components(rel)?;
+        let last = parts.pop().unwrap_or(OsStr::new("."));
+        let mut held: Option<OwnedFd> = None;
+        for part in parts {
+            let next = open_directory(held.as_ref().map_or(self.fd.as_fd(), OwnedFd::as_fd), part)?;
+            held = Some(next);
+        }
+        act(held.as_ref().map_or(self.fd.as_fd(), OwnedFd::as_fd), last)
+    }
+}
+
+/// A hostile path by its bytes: relative, no `..`; empty and `.` components say nothing and are dropped.
+fn components(rel: &Path) -> io::Result<Vec<&OsStr>> {
+    let refuse = |why: &str| Err(io::Error::new(io::ErrorKind::InvalidInput, why.to_string()));
+    let bytes = rel.as_os_str().as_bytes();
+    if bytes.first() == Some(&b'/') {
+        return refuse("an absolute path where a relative one is needed");
+    }
+    let parts: Vec<&OsStr> = bytes.split(|b| *b == b'/').filter(|p| !p.is_empty() && *p != b".").map(OsStr::from_bytes).collect();
+    if parts.iter().any(|p| *p == "..") {
+        return refuse("the path contains ..");
+    }
+    Ok(parts)
+}
+
+fn single(name: &Path) -> io::Result<&OsStr> {
+    match components(name)?.as_slice() {
+        [one] if one.len() == name.as_os_str().len() => Ok(one),
+        _ => Err(io::Error::new(io::ErrorKind::InvalidInput, "not a single name")),
+    }
+}
+
+const DIRECTORY: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
+
+fn open_directory(dir: BorrowedFd<'_>, name: &OsStr) -> io::Result<OwnedFd> {
+    rustix::fs::openat(dir, name, OFlags::NOFOLLOW | DIRECTORY, Mode::empty()).map_err(|e| {
+        // With O_DIRECTORY a link is reported as "not a directory"; say what it is.
+        let link = || rustix::fs::statat(dir, name, AtFlags::SYMLINK_NOFOLLOW).is_ok_and(|s| Metadata::from(&s).kind == Kind::Link);
+        if e == Errno::NOTDIR && link() { refusal(Errno::LOOP) } else { refusal(e) }
+    })
+}
+
+/// The kernel's word for "this is a link and you said not to follow it" is misleading.
+fn refusal(e: Errno) -> io::Error {
+    if e == Errno::LOOP { io::Error::new(io::ErrorKind::InvalidInput, "a symbolic link, which is not followed") } else { e.into() }
+}
+
+fn create(dir: BorrowedFd<'_>, name: &OsStr, mode: u32) -> io::Result<File> {
+    let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let fd = rustix::fs::openat(dir, name, flags, Mode::RUSR | Mode::WUSR)?;
+    if mode != 0o600 {
+        rustix::fs::fchmod(&fd, Mode::from_raw_mode(mode))?;
+    }
+    Ok(File::from(fd))
+}
+
+fn replace(dir: BorrowedFd<'_>, name: &OsStr, bytes: &[u8], mode: u32) -> io::Result<()> {
+    // Numbered by process: two writers never share a temporary file.
+    static WRITES: AtomicU64 = AtomicU64::new(0);
+    let temporary = OsString::from(format!(".pitr-new-{}-{}", std::process::id(), WRITES.fetch_add(1, Ordering::Relaxed)));
+    let mut file = match create(dir, &temporary, mode) {
+        Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {
+            // Left by a process of the same number that died.
+            rustix::fs::unlinkat(dir, &temporary, AtFlags::empty())?;
+            create(dir, &temporary, mode)?
+        }
+        created => created?,
+    };
+    let written = file.write_all(bytes).and_then(|()| file.sync_all());
+    let renamed = written.and_then(|()| Ok(rustix::fs::renameat(dir, &temporary, dir, name)?));
+    if let Err(e) = renamed {
+        // The first error is the one to report; a temporary file that stays behind harms nobody.
+        let _ = rustix::fs::unlinkat(dir, &temporary, AtFlags::empty());
+        return Err(e);
+    }
+    Ok(rustix::fs::fsync(dir)?)
+}
+
+fn read_bounded(file: File, max_bytes: u64) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    file.take(max_bytes.saturating_add(1)).read_to_end(&mut bytes)?;
+    match u64::try_from(bytes.len()) {
+        Ok(length) if length <= max_bytes => Ok(bytes),
+        _ => Err(io::Error::new(io::ErrorKind::InvalidData, format!("larger than {max_bytes} bytes"))),
+    }
+}
+
+fn names(dir: BorrowedFd<'_>) -> io::Result<Vec<OsString>> {
+    let mut names = Vec::new();
+    for entry in rustix::fs::Dir::read_from(dir)? {
+        let name = OsStr::from_bytes(entry?.file_name().to_bytes()).to_os_string();
+        if name != "." && name != ".." {
+            names.push(name);
+        }
+    }
+    Ok(names)
+}
+
+fn absent_is_none<T>(result: io::Result<T>) -> io::Result<Option<T>> {
+    match result {
+        Ok(value) => Ok(Some(value)),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(e) => Err(e),
+    }
+}
+
+/// Where a directory is mounted. The device alone does not tell a bind mount of the same filesystem apart; the mount id
+/// (Linux 5.8) does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Place {
+    device: u64,
+    mount: Option<u64>,
+}
+
+impl Place {
+    fn of(fd: BorrowedFd<'_>) -> io::Result<Place> {
+        let device = rustix::fs::fstat(fd)?.st_dev;
+        let mount = rustix::fs::statx(fd, "", AtFlags::EMPTY_PATH, StatxFlags::MNT_ID)
+            .ok()
+            .filter(|s| StatxFlags::from_bits_retain(s.stx_mask).contains(StatxFlags::MNT_ID))
+            .map(|s| s.stx_mnt_id);
+        Ok(Place { device, mount })
+    }
+}
+
+impl From<&rustix::fs::Stat> for Metadata {
+    #[allow(clippy::unnecessary_cast, reason = "the field types differ between architectures")]
+    fn from(stat: &rustix::fs::Stat) -> Metadata {
+        let kind = match FileType::from_raw_mode(stat.st_mode) {
+            FileType::RegularFile => Kind::File,
+            FileType::Directory => Kind::Directory,
+            FileType::Symlink => Kind::Link,
+            _ => Kind::Other,
+        };
+        Metadata {
+            kind,
+            mode: stat.st_mode & 0o7777,
+            uid: stat.st_uid,
+            gid: stat.st_gid,
+            links: stat.st_nlink as u64,
+            size: u64::try_from(stat.st_size).unwrap_or(0),
+            modified: Stamp { seconds: stat.st_mtime as i64, nanos: stat.st_mtime_nsec as u32 },
+            changed: Stamp { seconds: stat.st_ctime as i64, nanos: stat.st_ctime_nsec as u32 },
+            device: stat.st_dev,
+            inode: stat.st_ino,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::{PermissionsExt, symlink};
+    use std::os::unix::net::UnixListener;
+
+    use super::*;
+
+    fn scratch() -> (tempfile::TempDir, Dir) {
+        let held = tempfile::tempdir().unwrap();
+        let dir = Dir::open(held.path()).unwrap();
+        (held, dir)
+    }
+
+    fn cause<T: std::fmt::Debug>(result: Result<T>) -> String {
+        result.unwrap_err().cause.unwrap()
+    }
+
+    #[test]
+    fn a_final_link_is_not_opened_even_with_a_slash_after_it() {
+        let (held, _) = scratch();
+        std::fs::create_dir(held.path().join("real")).unwrap();
+        symlink("real", held.path().join("link")).unwrap();
+        assert!(Dir::open(held.path().join("real/")).is_ok());
+        for path in ["link", "link/", "link/."] {
+            assert!(Dir::open(held.path().join(path)).is_err(), "{path}");
+        }
+    }
+
+    #[test]
+    fn nothing_leaves_the_directory() {
+        let (held, dir) = scratch();
+        let inner = dir.make_dir("inner", 0o700).unwrap();
+        std::fs::write(held.path().join("secret"), "s").unwrap();
+        symlink(held.path(), held.path().join("inner/up")).unwrap();
+        symlink(held.path().join("secret"), held.path().join("inner/file")).unwrap();
+        for rel in ["../secret", "up/secret", "file", "/etc/passwd", "./up/../secret", "up"] {
+            assert!(inner.open_file(rel).is_err(), "{rel}");
+            assert!(inner.read_file(rel, 10).is_err(), "{rel}");
+            assert!(inner.create_file(rel, 0o600).is_err(), "{rel}");
+        }
+        for rel in ["up", "..", "up/inner", "/"] {
+            assert!(inner.open_beneath(rel).is_err(), "{rel}");
+            assert!(inner.make_dirs(rel, 0o700).is_err(), "{rel}");
+        }
+        for rel in ["up/x", "../x", "/var/tmp/x"] {
+            assert!(inner.write_durable(rel, b"x", 0o600).is_err(), "{rel}");
+            assert!(inner.make_dir(rel, 0o700).is_err(), "{rel}");
+            assert!(inner.metadata(rel).is_err(), "{rel}");
+            assert!(inner.unlink(rel).is_err(), "{rel}");
+        }
+        assert!(cause(inner.open_file("file")).contains("symbolic link"));
+        assert!(cause(inner.open_beneath("up")).contains("symbolic link"));
+        assert_eq!(inner.metadata("up").unwrap().kind, Kind::Link);
+        assert_eq!(inner.read_link("up").unwrap(), held.path());
+        assert_eq!(std::fs::read(held.path().join("secret")).unwrap(), b"s");
+    }
+
+    #[test]
+    fn special_files_are_refused_without_blocking() {
+        let (held, dir) = scratch();
+        nix::unistd::mkfifo(&held.path().join("fifo"), nix::sys::stat::Mode::S_IRWXU).unwrap();
+        let _socket = UnixListener::bind(held.path().join("socket")).unwrap();
+        assert!(cause(dir.open_file("fifo")).contains("not a regular file"));
+        assert!(dir.open_file("socket").is_err());
+        assert!(cause(dir.open_file(".")).contains("not a regular file"));
+        let kinds: Vec<_> = dir.entries().unwrap().iter().map(|e| (e.name_str().unwrap().to_string(), e.kind())).collect();
+        assert_eq!(kinds, [("fifo".to_string(), Kind::Other), ("socket".to_string(), Kind::Other)]);
+    }
+
+    #[test]
+    fn created_things_are_new_and_have_the_asked_mode() {
+        let (held, dir) = scratch();
+        let mode = |rel: &str| std::fs::metadata(held.path().join(rel)).unwrap().permissions().mode() & 0o7777;
+        dir.make_dirs("a/b", 0o750).unwrap();
+        dir.make_dirs("a/b/c", 0o700).unwrap();
+        dir.create_file("a/b/f", 0o640).unwrap().write_all(b"1").unwrap();
+        dir.write_durable("a/w", b"old", 0o666).unwrap();
+        dir.write_durable("a/w", b"new", 0o644).unwrap();
+        assert_eq!([mode("a"), mode("a/b"), mode("a/b/c"), mode("a/b/f"), mode("a/w")], [0o750, 0o750, 0o700, 0o640, 0o644]);
+        assert_eq!(dir.read_file("a/w", 3).unwrap(), b"new");
+        assert!(cause(dir.read_file("a/w", 2)).contains("larger than 2 bytes"));
+        assert!(dir.create_file("a/w", 0o600).is_err());
+        assert!(dir.make_dir("a", 0o700).is_err());
+        assert_eq!(dir.open_beneath("a").unwrap().entries().unwrap().len(), 2, "no temporary file stays");
+        assert_eq!(dir.read_file_if_exists("a/none/x", 1).unwrap(), None);
+        assert_eq!(dir.metadata_if_exists("none").unwrap(), None);
+        assert!(!dir.unlink_if_exists("none").unwrap());
+    }
+
+    #[test]
+    fn a_durable_write_replaces_a_link_and_not_its_target() {
+        let (held, dir) = scratch();
+        std::fs::write(held.path().join("target"), "t").unwrap();
+        symlink("target", held.path().join("link")).unwrap();
+        dir.write_durable("link", b"x", 0o600).unwrap();
+        assert_eq!(std::fs::read(held.path().join("target")).unwrap(), b"t");
+        assert_eq!(dir.metadata("link").unwrap().kind, Kind::File);
+    }
+
+    #[test]
+    fn names_change_places() {
+        let (_held, dir) = scratch();
+        let other = dir.make_dir("other", 0o700).unwrap();
+        dir.write_durable("a", b"a", 0o600).unwrap();
+        other.write_durable("b", b"b", 0o600).unwrap();
+        dir.exchange("a", &other, "b").unwrap();
+        assert_eq!((dir.read_file("a", 9).unwrap(), other.read_file("b", 9).unwrap()), (b"b".to_vec(), b"a".to_vec()));
+        let refused = dir.rename_noreplace("a", &other, "b").unwrap_err();
+        assert!(refused.what.contains("/a to ") && refused.what.ends_with("other/b"), "{}", refused.what);
+        dir.rename("a", &other, "b").unwrap();
+        assert_eq!(other.read_file("b", 9).unwrap(), b"b");
+        assert!(dir.rename("other/b", &dir, "c").is_err(), "names only");
+        assert!(dir.exchange("missing", &other, "b").is_err());
+    }
+
+    #[test]
+    fn a_tree_is_removed_without_its_links_targets() {
+        let (held, dir) = scratch();
+        dir.make_dirs("keep", 0o700).unwrap().write_durable("file", b"x", 0o600).unwrap();
+        dir.make_dirs("tree/deep/er", 0o700).unwrap().write_durable("file", b"x", 0o600).unwrap();
+        symlink("../keep", held.path().join("tree/link")).unwrap();
+        symlink("/nonexistent", held.path().join("tree/deep/dangling")).unwrap();
+        nix::unistd::mkfifo(&held.path().join("tree/fifo"), nix::sys::stat::Mode::S_IRWXU).unwrap();
+        for name in [".", "..", "tree/deep", "", "/", "tree/"] {
+            assert!(dir.remove_tree(name).is_err(), "{name}");
+        }
+        dir.remove_tree("tree").unwrap();
+        assert_eq!(dir.metadata_if_exists("tree").unwrap(), None);
+        assert_eq!(dir.read_file("keep/file", 9).unwrap(), b"x");
+        symlink("keep", held.path().join("l")).unwrap();
+        dir.remove_tree("l").unwrap();
+        assert_eq!(dir.read_file("keep/file", 9).unwrap(), b"x");
+    }
+
+    #[test]
+    fn a_tree_is_not_removed_across_a_bind_mount_of_the_same_filesystem() {
+        use nix::mount::{MsFlags, mount};
+        let (held, dir) = scratch();
+        dir.make_dirs("keep", 0o700).unwrap().write_durable("file", b"x", 0o600).unwrap();
+        dir.make_dirs("tree/mounted", 0o700).unwrap();
+        // A namespace of this test's thread alone; only root may make one.
+        if nix::sched::unshare(nix::sched::CloneFlags::CLONE_FS | nix::sched::CloneFlags::CLONE_NEWNS).is_err() {
+            return;
+        }
+        mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_PRIVATE, None::<&str>).unwrap();
+        let at = |rel: &str| held.path().join(rel);
+        mount(Some(&at("keep")), &at("tree/mounted"), None::<&str>, MsFlags::MS_BIND, None::<&str>).unwrap();
+        assert!(cause(Dir::open(held.path()).unwrap().remove_tree("tree")).contains("mounted there"));
+        nix::mount::umount(&at("tree/mounted")).unwrap();
+        assert_eq!(dir.read_file("keep/file", 9).unwrap(), b"x");
+        dir.remove_tree("tree").unwrap();
+    }
+
+    #[test]
+    fn a_tree_deeper_than_any_data_directory_is_refused() {
+        let (_held, dir) = scratch();
+        dir.make_dirs("d/".repeat(DEEPEST + 3), 0o700).unwrap();
+        assert!(cause(dir.remove_tree("d")).contains("nested too deeply"));
+    }
+}

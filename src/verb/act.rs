@@ -1,0 +1,155 @@
+//! What the verbs that act have in common: the cluster's lock, who asked, carrying out a course, its result.
+
+use crate::config::Config;
+use crate::error::{Error, Kind, Result};
+use crate::plan::course::{self, Course};
+use crate::plan::ledger::{By, Fact, Ledger, Outcome, Purpose};
+use crate::plan::recovery::Recovery;
+use crate::report::run::{Mark, ResultOutcome, RunResult};
+use crate::report::terminal::Out;
+use crate::run::control;
+use crate::run::executor::Run;
+use crate::run::paths::prepare_state;
+use crate::run::steps;
+use crate::run::switch::Stage;
+use crate::sys::lock::Lock;
+use crate::verb::Context;
+
+/// One run at a time per cluster: held until the verb ends.
+pub fn lock_cluster(config: &Config, recovery: &Recovery) -> Result<Lock> {
+    let directory = prepare_state(&config.state_directory)?;
+    let name = crc32c::crc32c(recovery.cluster.data_directory.as_os_str().as_encoded_bytes());
+    let path = directory.join(format!("{}-{name:08x}", recovery.cluster.system_identifier));
+    Lock::take(&path).map_err(|e| match e.kind {
+        Kind::Locked => Error::new(Kind::Locked, format!("another run is at work on {}", recovery.cluster.name))
+            .cause(e.what)
+            .hint("Wait for it: pitr status."),
+        _ => e,
+    })
+}
+
+/// Who asked: the login user of this session, also behind sudo.
+pub fn by(context: &Context, reason: Option<String>) -> By {
+    let login =
+        std::fs::read_to_string("/proc/self/loginuid").ok().and_then(|t| t.trim().parse::<u32>().ok()).filter(|uid| *uid != u32::MAX);
+    let sudo = std::env::var("SUDO_UID").ok().and_then(|t| t.parse::<u32>().ok());
+    let uid = login.or(sudo).unwrap_or(0);
+    let name = nix::unistd::User::from_uid(nix::unistd::Uid::from_raw(uid)).ok().flatten().map(|u| u.name);
+    By { user: name.unwrap_or_else(|| uid.to_string()), command: context.command.clone(), reason }
+}
+
+/// Carries out a course; a recovery that fails before the switch puts the old cluster back. Returns how the run stands.
+pub fn carry_out(run: &mut Run, course: Course, by: By) -> (ResultOutcome, Option<Error>) {
+    let purpose = course.purpose;
+    let outcome = course.outcome;
+    match run.execute(purpose, course.steps, by.clone(), outcome) {
+        Ok(()) => (ResultOutcome::from(outcome), None),
+        Err(error) if purpose == Purpose::Restore => fall_back(run, error, by),
+        Err(error) => {
+            run.end_private();
+            let id = run.paths.id.clone();
+            let kept = error.hint.clone().map(|h| format!("{h} ")).unwrap_or_default();
+            (ResultOutcome::Failed, Some(error.with_kind(Kind::Hands).hint(format!("{kept}Then go on: pitr resume {id}."))))
+        }
+    }
+}
+
+/// A failed recovery: before the switch the old cluster serves again, after it a person decides.
+fn fall_back(run: &mut Run, error: Error, by: By) -> (ResultOutcome, Option<Error>) {
+    run.end_private();
+    run.signals.forget();
+    match put_old_back(run, &error, by) {
+        Ok(outcome) => (outcome, Some(explained(run, error, outcome))),
+        Err(trouble) => {
+            let id = run.paths.id.clone();
+            let error = Error::new(Kind::Hands, error.to_string())
+                .cause(trouble)
+                .hint(format!("Look: pitr status. Then: pitr resume {id}, or pitr undo {id}."));
+            (ResultOutcome::Failed, Some(error))
+        }
+    }
+}
+
+fn put_old_back(run: &mut Run, error: &Error, by: By) -> Result<ResultOutcome> {
+    if error.kind == Kind::Refused && run.ledger().old_control().is_some() && !run.ledger().switch_begun() {
+        // The old cluster ran by somebody else's hand: it is left to them, and the run stays open.
+        return Ok(ResultOutcome::Refused);
+    }
+    if run.ledger().switch_begun() {
+        match steps::stage(run)? {
+            Stage::Switched => return Ok(ResultOutcome::Switched),
+            Stage::Exchanged | Stage::Hidden | Stage::Staged => steps::switch_back(run)?,
+            Stage::Nothing => {}
+        }
+    }
+    let recovery = run.recovery().clone();
+    let stopped = run.ledger().facts.iter().any(|f| matches!(f, Fact::OldStopped { .. }));
+    if !stopped && error.kind == Kind::Check {
+        // A damaged backup, found while the cluster serves: nothing of it is worth keeping.
+        let course = course::undo(run.ledger(), &recovery);
+        run.execute(Purpose::Undo, course.steps, by, Outcome::Undone)?;
+        return Ok(ResultOutcome::Refused);
+    }
+    let course = course::stand_back(&recovery);
+    run.execute(course.purpose, course.steps, by, course.outcome)?;
+    Ok(match error.kind {
+        Kind::Interrupted | Kind::Terminated => ResultOutcome::Interrupted,
+        _ => ResultOutcome::Kept,
+    })
+}
+
+fn explained(run: &Run, error: Error, outcome: ResultOutcome) -> Error {
+    let id = &run.paths.id;
+    match outcome {
+        ResultOutcome::Switched => control::hands(error, id),
+        ResultOutcome::Refused if run.ledger().outcome == Some(Outcome::Undone) => {
+            let hint = error.hint.clone().unwrap_or_else(|| "The cluster was not touched. Choose another backup: pitr backups.".into());
+            error.with_kind(Kind::Refused).hint(hint)
+        }
+        ResultOutcome::Refused => error,
+        _ => {
+            let hint = error.hint.clone().map(|h| format!("{h} ")).unwrap_or_default();
+            error.hint(format!(
+                "{hint}The old cluster is as it was; what was built is kept: pitr resume {id}, or pitr undo {id} to delete it."
+            ))
+        }
+    }
+}
+
+/// Prints the result and returns the exit code.
+pub fn finish(context: &Context, id: &str, ledger: &Ledger, mark: Mark, outcome: ResultOutcome, error: Option<Error>) -> Result<u8> {
+    let code = error.as_ref().map_or(0, |e| e.kind.exit_code());
+    let mut result = RunResult::of(id, ledger, mark, outcome);
+    if let Some(error) = &error {
+        result = result.with_error(error.clone());
+    }
+    print_result(context, &result)?;
+    Ok(code)
+}
+
+/// Prints a result: one document, or a page, with the error on standard error.
+pub fn print_result(context: &Context, result: &RunResult) -> Result<()> {
+    if context.json() {
+        print_json(&crate::report::run::json(result))?;
+    } else {
+        print_text(&crate::report::run::text(result, context.width()))?;
+    }
+    if let Some(error) = &result.error {
+        Out::stderr().error(error);
+    }
+    Ok(())
+}
+
+/// One JSON document on standard output.
+pub fn print_json(document: &serde_json::Value) -> Result<()> {
+    let mut out = Out::stdout();
+    out.json(document)?;
+    out.finish()
+}
+
+/// A page on standard output.
+pub fn print_text(text: &str) -> Result<()> {
+    let mut out = Out::stdout();
+    out.line(text.trim_end_matches('\n'));
+    out.finish()
+}

@@ -1,0 +1,45 @@
+//! `backups`: what there is, and what each is good for.
+
+use crate::error::Result;
+use crate::observe::discover;
+use crate::observe::host::{Where, observe};
+use crate::plan::planned::Reason;
+use crate::report::backups::{self, BackupRow};
+use crate::store::codec::Compression;
+use crate::verb::{Context, act};
+
+/// `pitr backups`.
+pub fn run(context: &Context) -> Result<u8> {
+    let found = discover::choose(&context.config, context.global.cluster.as_deref())?;
+    let observed = observe(&context.config, &found, &Where::default())?;
+    let own = observed.host.cluster.control_file.system_identifier;
+    let rows: Vec<BackupRow> = observed
+        .host
+        .backups
+        .iter()
+        .map(|entry| {
+            let foreign = entry.system_identifier.filter(|id| *id != own);
+            let reasons = foreign.map(|id| {
+                Reason::fact("other-cluster", format!("it is of another cluster, system identifier {id}"), "Choose another backup.")
+            });
+            let bare = !entry.has_manifest && entry.compression == Compression::Plain;
+            let manifest = bare.then(|| {
+                Reason::judgement(
+                    "no-manifest",
+                    "neither a manifest nor a checksum vouches for its files",
+                    "To use it all the same: --accept no-manifest.",
+                )
+            });
+            BackupRow { entry: entry.clone(), reasons: reasons.into_iter().chain(manifest).collect() }
+        })
+        .collect();
+    if context.json() {
+        act::print_json(&backups::json(&observed.host.name, &found.name, &rows))?;
+    } else {
+        act::print_text(&backups::text(&rows, context.width()))?;
+    }
+    for problem in observed.backup_problems {
+        log::warn!("{problem}");
+    }
+    Ok(0)
+}

@@ -1,0 +1,93 @@
+//! What a person can ask for, one file a verb. Each observes, plans, asks, runs and reports; none decides.
+
+pub mod act;
+pub mod backups;
+pub mod purge;
+pub mod restore;
+pub mod resume;
+pub mod status;
+pub mod undo;
+
+use std::process::ExitCode;
+
+use crate::cli::{Cli, Output, Verb};
+use crate::config::{self, Config};
+use crate::error::{Error, Result};
+use crate::report::terminal::Out;
+use crate::report::{logging, terminal};
+use crate::run::{owner, wal_get};
+use crate::sys::descendant;
+use crate::sys::signals::Signals;
+
+/// What every verb works with.
+pub struct Context {
+    /// Flags that stand everywhere.
+    pub global: crate::cli::Global,
+    /// The configuration.
+    pub config: Config,
+    /// The command line, for the journal.
+    pub command: Vec<String>,
+}
+
+impl Context {
+    /// Whether one JSON document is wanted.
+    pub fn json(&self) -> bool {
+        self.global.output == Output::Json
+    }
+
+    /// Columns of the terminal.
+    pub fn width(&self) -> usize {
+        terminal::columns()
+    }
+}
+
+/// Runs the program and returns its exit code.
+pub fn main() -> ExitCode {
+    let cli = match crate::cli::parse() {
+        Ok(cli) => cli,
+        Err(code) => return code,
+    };
+    match &cli.verb {
+        // Children of a run: no configuration, no logging beyond their protocol.
+        Verb::Owner => return ExitCode::from(owner::entry()),
+        Verb::Launch => {
+            Out::stderr().error(&descendant::launch_entry());
+            return ExitCode::from(1);
+        }
+        Verb::WalGet(args) => return ExitCode::from(wal_get::main(&args.socket, &args.file, &args.dest)),
+        _ => {}
+    }
+    logging::start(cli.global.verbose, cli.global.quiet);
+    let json = cli.global.output == Output::Json;
+    match dispatch(cli) {
+        Ok(code) => ExitCode::from(code),
+        Err(error) => {
+            let code = error.kind.exit_code();
+            if json {
+                let _ = act::print_json(&crate::report::run::json(&crate::report::run::RunResult::failed(error.clone())));
+            }
+            Out::stderr().error(&error);
+            ExitCode::from(code)
+        }
+    }
+}
+
+fn dispatch(cli: Cli) -> Result<u8> {
+    if !nix::unistd::geteuid().is_root() {
+        return Err(Error::usage("pitr must be run as root").hint("Use sudo."));
+    }
+    let config = config::load(cli.global.config.as_deref())?;
+    let command = std::env::args_os().map(|a| a.to_string_lossy().into_owned()).collect();
+    let context = Context { global: cli.global, config, command };
+    match cli.verb {
+        Verb::Status(args) => status::run(&context, &args),
+        Verb::Backups => backups::run(&context),
+        Verb::Plan(args) => restore::plan_only(&context, &args.target, &args.source),
+        Verb::Restore(args) if args.dry_run => restore::plan_only(&context, &args.target, &args.source),
+        Verb::Restore(args) => restore::run(&context, &args, Signals::catch()?),
+        Verb::Resume(args) => resume::run(&context, &args, Signals::catch()?),
+        Verb::Undo(args) => undo::run(&context, &args, Signals::catch()?),
+        Verb::Purge(args) => purge::run(&context, &args, Signals::catch()?),
+        Verb::WalGet(_) | Verb::Owner | Verb::Launch => Ok(0),
+    }
+}

@@ -1,0 +1,83 @@
+//! `resume`: an interrupted or kept run goes on.
+
+use crate::cli::ReturnArgs;
+use crate::error::{Error, Kind, Result};
+use crate::observe::runs;
+use crate::plan::course;
+use crate::plan::ledger::{Fact, Ledger};
+use crate::plan::recovery::Recovery;
+use crate::report::confirm::Question;
+use crate::report::narrator::StepNarrator;
+use crate::report::run::{Mark, RunResult, section_text};
+use crate::run::executor::Run;
+use crate::run::steps;
+use crate::sys::signals::Signals;
+use crate::verb::{Context, act};
+
+/// `pitr resume [RUN]`.
+pub fn run(context: &Context, args: &ReturnArgs, signals: Signals) -> Result<u8> {
+    let Some((id, ledger, recovery)) = choose(context, args.run.as_deref(), Ledger::is_open)? else {
+        act::print_result(context, &RunResult::nothing("no run is open"))?;
+        return Ok(0);
+    };
+    let course = course::resume(&id, &ledger, &recovery)?;
+    let lines = vec![format!("run {id} is {}", ledger.state())];
+    if !context.json() {
+        act::print_text(&section_text(&format!("Resume {id}"), &course.steps, &recovery, &lines))?;
+    }
+    if args.dry_run {
+        return Ok(0);
+    }
+    let host = crate::observe::host::host_name();
+    Question { host: &host, cluster: &recovery.cluster.name, verb: "resume" }.ask(args.yes, &mut || signals.check())?;
+    let _lock = act::lock_cluster(&context.config, &recovery)?;
+    let by = act::by(context, args.reason.clone());
+    let mut narrator = StepNarrator::new(context.global.quiet, context.global.no_progress);
+    let mut run = Run::open(&context.config.state_directory, &id, signals, &mut narrator)?;
+    let mark = Mark::end_of(run.ledger());
+    run.accepted.extend(args.accept.iter().cloned());
+    let settled = settle(&mut run);
+    // Settling may have changed what is to be done: the course is computed from the journal as it is now.
+    let (outcome, error) = match settled.and_then(|()| course::resume(&id, run.ledger(), &recovery)) {
+        Ok(course) => act::carry_out(&mut run, course, by),
+        Err(error) => (crate::report::run::ResultOutcome::Refused, Some(error)),
+    };
+    let ledger = run.ledger().clone();
+    drop(run);
+    narrator.finish();
+    act::finish(context, &id, &ledger, mark, outcome, error)
+}
+
+/// The old cluster may have run meanwhile: that stops here, unless it was accepted by name.
+fn settle(run: &mut Run) -> Result<()> {
+    match steps::compare_old_cluster(run) {
+        Err(error) if error.kind == Kind::Refused && run.accepted.iter().any(|id| id == "old-cluster-ran") => {
+            log::warn!("{error}");
+            run.remark(format!("{error}; accepted"))?;
+            run.fact(Fact::OldStarted)
+        }
+        other => other,
+    }
+}
+
+/// The run that is meant: the named one, or the newest that `wanted` accepts, of the chosen cluster.
+pub fn choose(context: &Context, name: Option<&str>, wanted: impl Fn(&Ledger) -> bool) -> Result<Option<(String, Ledger, Recovery)>> {
+    let mut newest = None;
+    for known in runs::all(&context.config.state_directory)? {
+        let named = name == Some(known.id.as_str());
+        let ledger = match known.ledger {
+            Ok(ledger) => ledger,
+            Err(why) if named => return Err(Error::new(Kind::Hands, format!("the journal of run {} cannot be read", known.id)).cause(why)),
+            Err(_) => continue,
+        };
+        let Some(recovery) = ledger.recovery.clone() else { continue };
+        let of_cluster = context.global.cluster.as_ref().is_none_or(|c| *c == recovery.cluster.name);
+        if named || (name.is_none() && of_cluster && wanted(&ledger)) {
+            newest = Some((known.id, ledger, recovery));
+        }
+    }
+    match (newest, name) {
+        (None, Some(name)) => Err(Error::usage(format!("there is no run {name}")).hint("pitr status shows the runs.")),
+        (found, _) => Ok(found),
+    }
+}

@@ -1,0 +1,128 @@
+//! `status`: what each cluster is doing, what can be got back, what is open and what to type.
+
+use crate::cli::StatusArgs;
+use crate::error::Result;
+use crate::observe::discover::{self, Found};
+use crate::observe::host::{Observed, Where, host_name, observe};
+use crate::observe::runs;
+use crate::plan::chain;
+use crate::plan::facts::{RunFact, Server, WalKind};
+use crate::plan::window;
+use crate::report::status::{self, Aside, BackupStatus, ClusterStatus, OpenRun, StatusDocument};
+use crate::verb::{Context, act};
+
+/// `pitr status`.
+pub fn run(context: &Context, args: &StatusArgs) -> Result<u8> {
+    loop {
+        let document = document(context)?;
+        if context.json() {
+            act::print_json(&status::json(&document))?;
+        } else {
+            act::print_text(&status::text(&document, context.width()))?;
+        }
+        if !args.watch {
+            return Ok(0);
+        }
+        std::thread::sleep(std::time::Duration::from_secs(2));
+    }
+}
+
+fn document(context: &Context) -> Result<StatusDocument> {
+    let named = context.global.cluster.as_deref();
+    let clusters = discover::clusters(&context.config)?;
+    let wanted = clusters.iter().filter(|f| named.is_none_or(|n| n == f.name));
+    Ok(StatusDocument { host: host_name(), clusters: wanted.map(|found| cluster(context, found)).collect() })
+}
+
+fn cluster(context: &Context, found: &Found) -> ClusterStatus {
+    match observe(&context.config, found, &Where::default()) {
+        Ok(observed) => observed_cluster(found, &observed),
+        Err(error) => {
+            // In the middle of a switch PGDATA refuses to be looked at: what the journals say still helps.
+            let earlier = runs::all(&context.config.state_directory).unwrap_or_default();
+            let of_place = earlier.iter().filter_map(|k| k.ledger.as_ref().ok().map(|l| (k.id.clone(), l)));
+            let mut here = of_place.filter(|(_, l)| l.recovery.as_ref().is_some_and(|r| r.cluster.data_directory == found.data_directory));
+            let open = here.rfind(|(_, l)| l.is_open()).map(|(id, l)| open_run(&id, &l.state()));
+            blank(found, format!("cannot be looked at: {error}"), open)
+        }
+    }
+}
+
+fn blank(found: &Found, state: String, run: Option<OpenRun>) -> ClusterStatus {
+    ClusterStatus {
+        name: found.name.clone(),
+        data_directory: found.data_directory.display().to_string(),
+        state,
+        server: String::new(),
+        backups: vec![],
+        windows: vec![],
+        gaps: vec![],
+        run,
+        asides: vec![],
+        problems: vec![],
+    }
+}
+
+fn observed_cluster(found: &Found, observed: &Observed) -> ClusterStatus {
+    let host = &observed.host;
+    let state = match host.cluster.server {
+        Server::Serving { .. } => "serving",
+        Server::Stopped => "stopped",
+        Server::Crashed => "crashed",
+    };
+    let open = host.runs.iter().rev().find(|r| r.open).map(|r| open_run(&r.id, &r.state));
+    let (windows, gaps) = window::windows(host);
+    let mut problems = observed.backup_problems.clone();
+    if host.backups.is_empty() && problems.is_empty() {
+        problems.push("no backup was found: without one nothing can be recovered".into());
+    }
+    problems.extend(
+        host.wal
+            .iter()
+            .filter(|s| s.kind == WalKind::Archive)
+            .filter_map(|s| s.problem.as_ref().map(|p| format!("archive {}: {p}", s.directory.display()))),
+    );
+    if observed.archives.is_empty() {
+        problems.push("no WAL archive is known".into());
+    } else if observed.guessed {
+        problems.push(format!(
+            "the archive was guessed from archive_command: {}",
+            observed.archives.iter().map(|a| a.display().to_string()).collect::<Vec<_>>().join(", ")
+        ));
+    }
+    problems.extend(waiting(observed));
+    ClusterStatus {
+        server: host.cluster.version.clone(),
+        backups: host
+            .backups
+            .iter()
+            .map(|b| BackupStatus {
+                name: b.name.clone(),
+                usable: b.is_usable(),
+                why: b.problems.first().map(|p| p.what.clone()),
+                time: window::ended(host, b),
+            })
+            .collect(),
+        windows,
+        gaps,
+        asides: host.runs.iter().filter_map(aside).collect(),
+        problems,
+        ..blank(found, state.into(), open)
+    }
+}
+
+/// Segments that still wait for the archiver: a long queue is a failing archive.
+fn waiting(observed: &Observed) -> Option<String> {
+    let ready =
+        observed.host.wal.iter().filter(|s| s.kind == WalKind::Live).flat_map(|s| &s.marks).filter(|m| m.ends_with(".ready")).count();
+    let archived = chain::copies(&observed.host.wal).values().any(|list| list.iter().any(|c| c.archived));
+    (ready > 2).then(|| format!("{ready} files wait to be archived{}", if archived { "" } else { ", and the archive is empty" }))
+}
+
+fn open_run(id: &str, state: &str) -> OpenRun {
+    OpenRun { id: id.to_string(), state: state.to_string(), next: vec![format!("pitr resume {id}"), format!("pitr undo {id}")] }
+}
+
+fn aside(run: &RunFact) -> Option<Aside> {
+    run.directory.as_ref().map(|path| Aside { run: run.id.clone(), path: path.display().to_string(), state: run.state.clone() })
+}

@@ -1,0 +1,82 @@
+//! `undo`: back to the old cluster, before and after success.
+
+use crate::cli::ReturnArgs;
+use crate::error::{Error, Kind, Result};
+use crate::observe::runs;
+use crate::plan::course;
+use crate::plan::ledger::{Fact, Ledger, Outcome};
+use crate::plan::recovery::Recovery;
+use crate::report::confirm::Question;
+use crate::report::narrator::StepNarrator;
+use crate::report::run::{Mark, RunResult, section_text};
+use crate::run::control;
+use crate::run::executor::Run;
+use crate::sys::signals::Signals;
+use crate::verb::resume::choose;
+use crate::verb::{Context, act};
+
+/// `pitr undo [RUN]`.
+pub fn run(context: &Context, args: &ReturnArgs, signals: Signals) -> Result<u8> {
+    let can = |ledger: &Ledger| ledger.is_open() || ledger.outcome == Some(Outcome::Switched);
+    let Some((id, ledger, recovery)) = choose(context, args.run.as_deref(), can)? else {
+        act::print_result(context, &RunResult::nothing("there is nothing to undo"))?;
+        return Ok(0);
+    };
+    if !can(&ledger) {
+        act::print_result(context, &RunResult::nothing(format!("run {id} is {}", ledger.state())))?;
+        return Ok(0);
+    }
+    newest_first(context, &id, &recovery)?;
+    let course = course::undo(&ledger, &recovery);
+    let host = crate::observe::host::host_name();
+    let _lock = act::lock_cluster(&context.config, &recovery)?;
+    let by = act::by(context, args.reason.clone());
+    let mut narrator = StepNarrator::new(context.global.quiet, context.global.no_progress);
+    if args.dry_run {
+        let lines = vec![format!("run {id} is {}", ledger.state())];
+        act::print_text(&section_text(&format!("Undo {id}"), &course.steps, &recovery, &lines))?;
+        return Ok(0);
+    }
+    let mut run = Run::open(&context.config.state_directory, &id, signals.clone(), &mut narrator)?;
+    let mark = Mark::end_of(run.ledger());
+    let written = written_since(&mut run);
+    let lines = vec![format!("run {id} is {}", run.ledger().state()), written.clone()];
+    if !context.json() {
+        act::print_text(&section_text(&format!("Undo {id}"), &course.steps, &recovery, &lines))?;
+    }
+    Question { host: &host, cluster: &recovery.cluster.name, verb: "undo" }.ask(args.yes, &mut || signals.check())?;
+    run.remark(written)?;
+    let (outcome, error) = act::carry_out(&mut run, course, by);
+    let ledger = run.ledger().clone();
+    drop(run);
+    narrator.finish();
+    act::finish(context, &id, &ledger, mark, outcome, error)
+}
+
+/// A later run stands on this one: it has to go back first.
+fn newest_first(context: &Context, id: &str, recovery: &Recovery) -> Result<()> {
+    let cluster = &recovery.cluster;
+    let later = runs::list(&context.config.state_directory, cluster.system_identifier, &cluster.data_directory)?;
+    match later.iter().rev().find(|r| r.id.as_str() > id && (r.open || r.switched)) {
+        Some(run) => Err(Error::new(Kind::Refused, format!("run {} came after {id}", run.id))
+            .hint(format!("Undo the newest first: pitr undo {}.", run.id))),
+        None => Ok(()),
+    }
+}
+
+/// What the recovered cluster's clients wrote and an undo takes away.
+fn written_since(run: &mut Run) -> String {
+    let promoted = run.ledger().last(|f| if let Fact::Promoted { next_xid, .. } = f { Some(*next_xid) } else { None });
+    let (Some(before), true) = (promoted, run.ledger().switch_begun() && run.ledger().public_start()) else {
+        return "nothing was written by clients: the recovered cluster was never public".into();
+    };
+    let asked = control::query(run, "postgres", "SELECT pg_snapshot_xmax(pg_current_snapshot())")
+        .ok()
+        .and_then(|r| r.single().and_then(|t| t.parse::<u64>().ok()));
+    match asked {
+        Some(now) => {
+            format!("about {} transactions were written since the switch; they stay in the cluster aside", now.saturating_sub(before))
+        }
+        None => "what was written since the switch is not known: the recovered cluster does not answer; it stays aside".into(),
+    }
+}

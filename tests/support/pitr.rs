@@ -1,0 +1,229 @@
+//! The built `pitr`, run as root with a configuration and a state directory of its own.
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::Signal;
+use serde_json::Value;
+
+use super::cluster::{Layout, TestCluster};
+use super::process::{self, Holder};
+use super::program::{self, Output, program};
+use super::scratch::Scratch;
+
+/// Longer than any single run of `pitr` in these tests may take.
+const PATIENCE: Duration = Duration::from_secs(600);
+
+/// `pitr` with its configuration file. Change settings with [`Pitr::set`]; every call writes the file anew.
+#[derive(Debug)]
+pub struct Pitr {
+    /// The configuration file.
+    pub config: PathBuf,
+    /// `state_directory`.
+    pub state: PathBuf,
+    /// The cluster's name in the configuration.
+    pub cluster: String,
+    parent: PathBuf,
+    said: PathBuf,
+    settings: toml::Table,
+    env: Vec<(String, String)>,
+}
+
+/// A `pitr` that still runs.
+#[derive(Debug)]
+pub struct Running {
+    child: Child,
+    stdout: PathBuf,
+    stderr: PathBuf,
+}
+
+impl Pitr {
+    /// Configures `pitr` for `cluster`: data directory, control, backups and archive; nothing else.
+    pub fn for_cluster(scratch: &Scratch, cluster: &TestCluster) -> Pitr {
+        let home = cluster.home.strip_prefix(scratch.path()).expect("the cluster stands in this scratch directory");
+        let mut pitr = Pitr {
+            config: scratch.path().join(home).join("etc/pitr.toml"),
+            state: scratch.path().join(home).join("state"),
+            cluster: cluster.name.clone(),
+            parent: cluster.parent().to_path_buf(),
+            said: scratch.dir(home.join("said"), "root", "root", 0o700),
+            settings: toml::Table::new(),
+            env: Vec::new(),
+        };
+        scratch.dir(home.join("etc"), "root", "root", 0o755);
+        pitr.set("data_directory", path(&cluster.data));
+        if cluster.layout == Layout::Plain {
+            pitr.set("control", "pg_ctl");
+        }
+        pitr.set("backups", vec![path(&cluster.backups)]);
+        if let Some(archive) = &cluster.archive {
+            pitr.set("wal_archive", vec![path(archive)]);
+        }
+        pitr
+    }
+
+    /// Sets a key of the cluster in the configuration.
+    pub fn set(&mut self, key: &str, value: impl Into<toml::Value>) {
+        self.settings.insert(key.to_string(), value.into());
+        self.write(&toml::to_string(&self.document()).unwrap());
+    }
+
+    /// Removes a key of the cluster from the configuration.
+    pub fn unset(&mut self, key: &str) {
+        self.settings.remove(key);
+        self.write(&toml::to_string(&self.document()).unwrap());
+    }
+
+    /// Writes the configuration file literally, for tests of bad ones.
+    pub fn write(&self, text: &str) {
+        fs::write(&self.config, text).unwrap();
+    }
+
+    fn document(&self) -> toml::Table {
+        let state = path(&self.state);
+        let clusters = toml::Table::from_iter([(self.cluster.clone(), toml::Value::Table(self.settings.clone()))]);
+        toml::Table::from_iter([("state_directory".to_string(), state.into()), ("cluster".to_string(), toml::Value::Table(clusters))])
+    }
+
+    /// An environment variable for every later run.
+    pub fn env(&mut self, name: &str, value: &str) {
+        self.env.retain(|(known, _)| known != name);
+        self.env.push((name.to_string(), value.to_string()));
+    }
+
+    /// Runs `pitr ARGS` to its end.
+    #[track_caller]
+    pub fn run(&self, args: &[&str]) -> Output {
+        self.spawn(args).wait()
+    }
+
+    /// Runs `pitr ARGS -o json`, which must exit with 0, and reads its document.
+    #[track_caller]
+    pub fn json(&self, args: &[&str]) -> Value {
+        self.json_code(0, args)
+    }
+
+    /// Runs `pitr ARGS -o json`, which must exit with `code`, and reads its document.
+    #[track_caller]
+    pub fn json_code(&self, code: i32, args: &[&str]) -> Value {
+        self.run(&[args, &["-o", "json"]].concat()).expect_code(code).json()
+    }
+
+    /// Starts `pitr ARGS`.
+    pub fn spawn(&self, args: &[&str]) -> Running {
+        self.start(self.command(args))
+    }
+
+    /// Runs `pitr ARGS` (a build with the feature `crash-points`) and counts the effects where it could have been
+    /// killed. It must exit with 0.
+    #[track_caller]
+    pub fn count_crash_points(&self, args: &[&str]) -> u32 {
+        let file = self.said.join("crash-points");
+        let _ = fs::remove_file(&file);
+        let mut command = self.command(args);
+        command.env("PITR_CRASH_COUNT", &file);
+        self.start(command).wait().expect_code(0);
+        let text = fs::read_to_string(&file).expect("the count of crash points: was pitr built with --features crash-points?");
+        text.trim().parse().expect("a number")
+    }
+
+    /// Runs `pitr ARGS` and lets it die by SIGKILL at effect `point`, counted from 1.
+    #[track_caller]
+    pub fn crash_at(&self, point: u32, args: &[&str]) -> Output {
+        let mut command = self.command(args);
+        command.env("PITR_CRASH_AT", point.to_string());
+        self.start(command).wait().expect_code(128 + Signal::SIGKILL as i32)
+    }
+
+    /// Processes that a run left behind: a `pitr`, or anything that stands in or holds a file of the state directory
+    /// or of a `.pitr-*` directory beside PGDATA. The server that serves at PGDATA is none.
+    pub fn leftovers(&self) -> Vec<Holder> {
+        let mut left = process::holders(&self.state);
+        // A wal-get or an owner's child may hold nothing but the files that its output goes to.
+        left.extend(process::holders(&self.said));
+        let hidden = format!("{}/.pitr-", self.parent.display());
+        left.extend(process::holders(&self.parent).into_iter().filter(|holder| holder.holds.contains(&hidden)));
+        left
+    }
+
+    /// Panics unless every process of earlier runs is gone (they get a few seconds to notice).
+    #[track_caller]
+    pub fn assert_nothing_left(&self) {
+        let deadline = Instant::now() + Duration::from_secs(5);
+        while Instant::now() < deadline && !self.leftovers().is_empty() {
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        let left = self.leftovers();
+        assert!(left.is_empty(), "left behind: {left:#?}");
+    }
+
+    fn command(&self, args: &[&str]) -> Command {
+        let mut command = program(env!("CARGO_BIN_EXE_pitr"));
+        command.args(args).arg("--config").arg(&self.config).arg("--no-progress");
+        command.envs(self.env.iter().map(|(name, value)| (name, value)));
+        command
+    }
+
+    /// Output goes to files: a server that inherits a pipe would let the test wait for ever instead of failing.
+    fn start(&self, mut command: Command) -> Running {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let number = COUNT.fetch_add(1, Ordering::Relaxed);
+        let stdout = self.said.join(format!("{number}.out"));
+        let stderr = self.said.join(format!("{number}.err"));
+        command.stdout(File::create(&stdout).unwrap()).stderr(File::create(&stderr).unwrap());
+        let child = command.spawn().unwrap_or_else(|e| panic!("start {command:?}: {e}"));
+        Running { child, stdout, stderr }
+    }
+}
+
+impl Running {
+    /// Its process id.
+    pub fn pid(&self) -> i32 {
+        self.child.id().cast_signed()
+    }
+
+    /// Whether it has ended by itself.
+    pub fn ended(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_some()
+    }
+
+    /// What it has said on stderr so far.
+    pub fn stderr(&self) -> String {
+        fs::read_to_string(&self.stderr).unwrap_or_default()
+    }
+
+    /// Sends a signal.
+    pub fn signal(&self, signal: Signal) {
+        process::send(self.pid(), signal);
+    }
+
+    /// `kill -9`, only of the coordinator: its children must notice by themselves.
+    pub fn kill_9(self) -> Output {
+        self.signal(Signal::SIGKILL);
+        self.wait()
+    }
+
+    /// Waits for its end; kills it and panics when that takes too long.
+    #[track_caller]
+    pub fn wait(mut self) -> Output {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                let stdout = fs::read_to_string(&self.stdout).unwrap();
+                return Output { code: program::code_of(status), stdout, stderr: self.stderr() };
+            }
+            if Instant::now() > deadline {
+                let _ = self.child.kill();
+                panic!("pitr does not end\n--- stderr\n{}", self.stderr());
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+}
+
+fn path(path: &Path) -> String {
+    path.to_str().expect("a UTF-8 path").to_string()
+}
