@@ -157,7 +157,11 @@ impl<'a> Run<'a> {
             }
         }
         self.end_private();
-        self.write(Event::End { outcome })
+        self.write(Event::End { outcome })?;
+        if !self.ledger.is_open() {
+            self.paths.forget_program();
+        }
+        Ok(())
     }
 
     fn one(&mut self, index: usize, step: &Step) -> Result<()> {
