@@ -207,6 +207,8 @@ pub struct RunFact {
     pub directory: Option<PathBuf>,
     /// It was switched and not undone.
     pub switched: bool,
+    /// How fast it unpacked and replayed, bytes a second.
+    pub rates: Option<(u64, u64)>,
 }
 
 /// Room on a filesystem, in bytes.
