@@ -143,6 +143,7 @@ fn cluster(found: &Found, owner: Owner, inode: u64, programs: PathBuf, environme
         mounts: mounts_at_or_below(&data_directory)?,
         bytes: survey.bytes,
         markers: std::mem::take(&mut survey.markers),
+        slots: std::mem::take(&mut survey.slots),
         group_access: survey.mode & 0o070 != 0,
         control_file: survey.control_file.clone(),
         data_directory,

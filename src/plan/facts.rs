@@ -74,6 +74,8 @@ pub struct Cluster {
     pub bytes: u64,
     /// Name of the marker files of earlier runs that stand in it.
     pub markers: Vec<String>,
+    /// Names of its replication slots.
+    pub slots: Vec<String>,
     /// Its group may read it (0750).
     pub group_access: bool,
 }
