@@ -7,6 +7,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 mod bad_input;
+#[cfg(feature = "crash-points")]
+mod crash;
 mod harness;
 mod lint;
 mod restore;

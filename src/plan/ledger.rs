@@ -361,11 +361,12 @@ impl Ledger {
         picked.flatten()
     }
 
-    /// Whether the recovered cluster stands, or may stand, at PGDATA.
+    /// Whether the recovered cluster stands, or may stand, at PGDATA. Where the old one was let go, or was found
+    /// running there, the exchange has not happened, however far the switch had come.
     pub fn switch_begun(&self) -> bool {
         let picked = self.facts.iter().rev().find_map(|fact| match fact {
             Fact::Switching | Fact::Switched | Fact::SwitchingBack => Some(true),
-            Fact::SwitchedBack => Some(false),
+            Fact::SwitchedBack | Fact::OldStarted => Some(false),
             _ => None,
         });
         picked.unwrap_or(false)

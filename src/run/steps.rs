@@ -371,16 +371,19 @@ fn prove_staging(run: &mut Run, number: Timeline) -> Result<ControlFile> {
 fn switch_over(run: &mut Run) -> Result<()> {
     let places = places(run);
     let run_id = run.paths.id.clone();
-    if stage(run)? == Stage::Staged {
-        if postmaster::find(&run.recovery().cluster.data_directory)?.is_some() {
-            return Err(Error::failed("a server runs on PGDATA"));
-        }
+    if matches!(stage(run)?, Stage::Staged | Stage::Hidden) {
         run.fact(Fact::Switching)?;
     }
     loop {
         match stage(run)? {
             Stage::Staged => effect(run, Effect::Hide { data_directory: run.staging(), run: run_id.clone() })?,
-            Stage::Hidden => exchange(run, places.clone())?,
+            Stage::Hidden => {
+                // Somebody may have started the old cluster while an interrupted switch stood here.
+                if postmaster::find(&run.recovery().cluster.data_directory)?.is_some() {
+                    return Err(Error::failed("a server runs on PGDATA"));
+                }
+                exchange(run, places.clone())?;
+            }
             Stage::Exchanged => {
                 effect(run, Effect::Reveal { data_directory: run.recovery().cluster.data_directory.clone(), run: run_id.clone() })?
             }

@@ -13,6 +13,7 @@ pub mod program;
 pub mod psql;
 pub mod scratch;
 pub mod server;
+pub mod stand;
 pub mod story;
 pub mod tree;
 
