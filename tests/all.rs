@@ -15,4 +15,5 @@ mod restore;
 mod store;
 mod store_real;
 mod support;
+mod timelines;
 mod wal;

@@ -1,5 +1,6 @@
 //! The built `pitr`, run as root with a configuration and a state directory of its own.
 
+use std::fmt::Display;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
@@ -135,17 +136,17 @@ impl Pitr {
         names.collect()
     }
 
-    /// Runs `pitr ARGS` and lets it die by SIGKILL at effect `point`, counted from 1.
+    /// Runs `pitr ARGS` and lets it die by SIGKILL at effect `point`, counted from 1, or of that name.
     #[track_caller]
-    pub fn crash_at(&self, point: usize, args: &[&str]) -> Output {
+    pub fn crash_at(&self, point: impl Display, args: &[&str]) -> Output {
         let mut command = self.command(args);
         command.env("PITR_CRASH_AT", point.to_string());
         self.start(command).wait().expect_code(128 + Signal::SIGKILL as i32)
     }
 
-    /// Runs `pitr ARGS` and lets effect `point`, counted from 1, fail.
+    /// Runs `pitr ARGS` and lets effect `point`, counted from 1, or of that name, fail.
     #[track_caller]
-    pub fn fail_at(&self, point: usize, args: &[&str]) -> Output {
+    pub fn fail_at(&self, point: impl Display, args: &[&str]) -> Output {
         let mut command = self.command(args);
         command.env("PITR_FAIL_AT", point.to_string());
         self.start(command).wait()
