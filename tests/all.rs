@@ -11,6 +11,7 @@ mod bad_input;
 mod crash;
 mod harness;
 mod lint;
+mod privileges;
 mod restore;
 mod store;
 mod store_real;

@@ -28,7 +28,8 @@ pub struct Pitr {
     /// The cluster's name in the configuration.
     pub cluster: String,
     parent: PathBuf,
-    said: PathBuf,
+    /// Where everything that it says goes.
+    pub said: PathBuf,
     settings: toml::Table,
     env: Vec<(String, String)>,
 }
@@ -93,6 +94,15 @@ impl Pitr {
     pub fn env(&mut self, name: &str, value: &str) {
         self.env.retain(|(known, _)| known != name);
         self.env.push((name.to_string(), value.to_string()));
+    }
+
+    /// Starts `pitr ARGS` under `strace`, which writes to `output`.
+    pub fn traced(&self, output: &Path, args: &[&str]) -> Running {
+        let inner = self.command(args);
+        let mut command = program("strace");
+        command.args(super::strace::options(output)).arg("--").arg(inner.get_program()).args(inner.get_args());
+        command.envs(self.env.iter().map(|(name, value)| (name, value)));
+        self.start(command)
     }
 
     /// Runs `pitr ARGS` to its end.
