@@ -15,6 +15,7 @@ pub mod scratch;
 pub mod server;
 pub mod stand;
 pub mod story;
+pub mod strace;
 pub mod tree;
 
 pub use by_hand::recover_by_hand;

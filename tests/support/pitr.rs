@@ -1,5 +1,6 @@
 //! The built `pitr`, run as root with a configuration and a state directory of its own.
 
+use std::fmt::Display;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
@@ -27,7 +28,8 @@ pub struct Pitr {
     /// The cluster's name in the configuration.
     pub cluster: String,
     parent: PathBuf,
-    said: PathBuf,
+    /// Where everything that it says goes.
+    pub said: PathBuf,
     settings: toml::Table,
     env: Vec<(String, String)>,
 }
@@ -94,6 +96,15 @@ impl Pitr {
         self.env.push((name.to_string(), value.to_string()));
     }
 
+    /// Starts `pitr ARGS` under `strace`, which writes to `output`.
+    pub fn traced(&self, output: &Path, args: &[&str]) -> Running {
+        let inner = self.command(args);
+        let mut command = program("strace");
+        command.args(super::strace::options(output)).arg("--").arg(inner.get_program()).args(inner.get_args());
+        command.envs(self.env.iter().map(|(name, value)| (name, value)));
+        self.start(command)
+    }
+
     /// Runs `pitr ARGS` to its end.
     #[track_caller]
     pub fn run(&self, args: &[&str]) -> Output {
@@ -135,17 +146,17 @@ impl Pitr {
         names.collect()
     }
 
-    /// Runs `pitr ARGS` and lets it die by SIGKILL at effect `point`, counted from 1.
+    /// Runs `pitr ARGS` and lets it die by SIGKILL at effect `point`, counted from 1, or of that name.
     #[track_caller]
-    pub fn crash_at(&self, point: usize, args: &[&str]) -> Output {
+    pub fn crash_at(&self, point: impl Display, args: &[&str]) -> Output {
         let mut command = self.command(args);
         command.env("PITR_CRASH_AT", point.to_string());
         self.start(command).wait().expect_code(128 + Signal::SIGKILL as i32)
     }
 
-    /// Runs `pitr ARGS` and lets effect `point`, counted from 1, fail.
+    /// Runs `pitr ARGS` and lets effect `point`, counted from 1, or of that name, fail.
     #[track_caller]
-    pub fn fail_at(&self, point: usize, args: &[&str]) -> Output {
+    pub fn fail_at(&self, point: impl Display, args: &[&str]) -> Output {
         let mut command = self.command(args);
         command.env("PITR_FAIL_AT", point.to_string());
         self.start(command).wait()

@@ -87,6 +87,11 @@ impl<'a> Story<'a> {
         Story { cluster }
     }
 
+    /// The story of a cluster where it has begun already.
+    pub fn on(cluster: &'a TestCluster) -> Story<'a> {
+        Story { cluster }
+    }
+
     /// Commits `n` transactions, each with one new row in `audit_events`.
     #[track_caller]
     pub fn work(&self, n: u32) -> Point {
