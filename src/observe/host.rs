@@ -115,7 +115,7 @@ fn cluster(found: &Found, owner: Owner, inode: u64, programs: PathBuf, environme
         Some((version, name)) => Control::PgCtlCluster { version: version.clone(), name: name.clone() },
         None => Control::PgCtl {
             options: found.process.as_ref().map_or_else(|| survey.options.clone(), |p| p.arguments.iter().skip(1).cloned().collect()),
-            log: found.process.as_ref().and_then(|p| proc::file_behind(p.identity.pid, 2)),
+            log: found.process.as_ref().and_then(log_of),
             environment,
         },
     };
@@ -143,10 +143,19 @@ fn cluster(found: &Found, owner: Owner, inode: u64, programs: PathBuf, environme
         mounts: mounts_at_or_below(&data_directory)?,
         bytes: survey.bytes,
         markers: std::mem::take(&mut survey.markers),
+        slots: std::mem::take(&mut survey.slots),
         group_access: survey.mode & 0o070 != 0,
         control_file: survey.control_file.clone(),
         data_directory,
     })
+}
+
+/// The file that a server's messages went to when it was started. Under a log collector the postmaster's own
+/// standard error is a pipe; the collector keeps the original.
+fn log_of(postmaster: &proc::Process) -> Option<PathBuf> {
+    let children = proc::processes().unwrap_or_default();
+    let family = children.iter().filter(|p| p.parent == postmaster.identity.pid).map(|p| p.identity.pid);
+    std::iter::once(postmaster.identity.pid).chain(family).find_map(|pid| proc::file_behind(pid, 2))
 }
 
 fn server(found: &Found, survey: &Survey) -> Server {

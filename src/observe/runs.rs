@@ -61,5 +61,6 @@ fn fact(id: &str, ledger: &Ledger) -> RunFact {
         }),
         directory,
         switched: ledger.outcome == Some(crate::plan::ledger::Outcome::Switched),
+        rates: ledger.rates(),
     }
 }

@@ -78,6 +78,8 @@ pub struct Survey {
     pub bytes: u64,
     /// Runs whose markers stand in it.
     pub markers: Vec<String>,
+    /// Names of replication slots.
+    pub slots: Vec<String>,
     /// Mode of the directory.
     pub mode: u32,
     /// Backups.
@@ -116,6 +118,7 @@ pub fn survey(request: &SurveyRequest) -> Result<Survey> {
         wal_link: wal_link(&data)?,
         bytes: tree_bytes(&data, 0)?,
         markers: names.iter().filter_map(|n| parse_marker(n)).map(str::to_string).collect(),
+        slots: slots(&data).unwrap_or_default(),
         mode: data.own_metadata()?.mode,
         backups,
         backup_problems,
@@ -203,6 +206,11 @@ fn tablespaces(data: &Dir) -> Result<Vec<(u32, PathBuf)>> {
         }
     }
     Ok(found)
+}
+
+fn slots(data: &Dir) -> Result<Vec<String>> {
+    let entries = data.open_beneath("pg_replslot")?.entries()?;
+    Ok(entries.iter().filter(|e| e.kind() == Kind::Directory).filter_map(|e| e.name_str().map(str::to_string)).collect())
 }
 
 fn wal_link(data: &Dir) -> Result<Option<PathBuf>> {

@@ -74,6 +74,8 @@ pub struct Cluster {
     pub bytes: u64,
     /// Name of the marker files of earlier runs that stand in it.
     pub markers: Vec<String>,
+    /// Names of its replication slots.
+    pub slots: Vec<String>,
     /// Its group may read it (0750).
     pub group_access: bool,
 }
@@ -207,6 +209,8 @@ pub struct RunFact {
     pub directory: Option<PathBuf>,
     /// It was switched and not undone.
     pub switched: bool,
+    /// How fast it unpacked and replayed, bytes a second.
+    pub rates: Option<(u64, u64)>,
 }
 
 /// Room on a filesystem, in bytes.

@@ -263,6 +263,8 @@ pub struct CheckResult {
 /// The state of a run, folded from its journal.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Ledger {
+    /// Format version of the journal.
+    pub format: u32,
     /// The recovery.
     pub recovery: Option<Recovery>,
     /// Who began it.
@@ -309,7 +311,8 @@ impl Ledger {
     /// Adds one entry.
     pub fn take(&mut self, entry: &Entry) {
         match &entry.event {
-            Event::Run { recovery, by, .. } => {
+            Event::Run { recovery, by, format, .. } => {
+                self.format = *format;
                 self.recovery = Some((**recovery).clone());
                 self.by = by.clone();
                 self.begun = Some(entry.time);
@@ -397,6 +400,15 @@ impl Ledger {
             None | Some(Outcome::Kept) => true,
             Some(Outcome::Switched | Outcome::Undone | Outcome::Removed) => false,
         }
+    }
+
+    /// How fast this run unpacked and replayed, bytes a second, if it did both.
+    pub fn rates(&self) -> Option<(u64, u64)> {
+        let took = |wanted: Step| self.seconds.iter().rev().find(|(step, _)| *step == wanted).map(|(_, s)| s.max(0.01));
+        let unpacked = self.last(|f| if let Fact::Extracted { bytes, .. } = f { Some(*bytes) } else { None })?;
+        let chain = self.recovery.as_ref().map(|r| r.chain.segments.saturating_mul(r.cluster.segment_size.bytes()))?;
+        let rate = |bytes: u64, seconds: f64| ((bytes as f64 / seconds) as u64).max(1);
+        Some((rate(unpacked, took(Step::Extract)?), rate(chain, took(Step::Replay)?)))
     }
 
     /// The state in a person's words.

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use crate::host::Owner;
 use crate::pg::history::History;
 use crate::pg::{Lsn, SegmentName, SegmentSize, Timeline};
 use crate::plan::facts::{Configuration, Control};
@@ -12,7 +13,6 @@ use crate::plan::target::TargetRequest;
 use crate::store::catalogue::{CatalogueEntry, Label};
 use crate::store::codec::Compression;
 use crate::store::source::{Form, Source};
-use crate::sys::identity::Owner;
 
 /// A tarball of 695 MiB that nothing speaks against.
 pub fn entry() -> CatalogueEntry {
@@ -29,7 +29,7 @@ pub fn entry() -> CatalogueEntry {
         major: Some(15),
         wal_ranges: Vec::new(),
         control: None,
-        stop_time_bound: Some(crate::sys::dir::Stamp { seconds: 1_795_294_994, nanos: 0 }),
+        stop_time_bound: Some(crate::host::Stamp { seconds: 1_795_294_994, nanos: 0 }),
         compressed_bytes: 695 << 20,
         unpacked_bytes: None,
         tablespaces: Vec::new(),

@@ -94,6 +94,10 @@ impl<'a> Run<'a> {
         let lock = Lock::take(&paths.lock())?;
         let (journal, entries) = Journal::open(&paths.journal())?;
         let ledger = Ledger::fold(&entries);
+        if ledger.format > FORMAT {
+            return Err(Error::failed(format!("the journal of run {id} has format {}, this program knows {FORMAT}", ledger.format))
+                .hint("Use the version of pitr that began the run, or a newer one."));
+        }
         let recovery = ledger.recovery.clone().ok_or_else(|| {
             Error::failed(format!("run {id} has no plan in its journal")).hint("It did nothing: remove its directory by `pitr purge`.")
         })?;
@@ -157,7 +161,11 @@ impl<'a> Run<'a> {
             }
         }
         self.end_private();
-        self.write(Event::End { outcome })
+        self.write(Event::End { outcome })?;
+        if !self.ledger.is_open() {
+            self.paths.forget_program();
+        }
+        Ok(())
     }
 
     fn one(&mut self, index: usize, step: &Step) -> Result<()> {

@@ -107,6 +107,13 @@ impl RunPaths {
         std::os::unix::fs::lchown(path, Some(owner.uid), Some(owner.gid)).at("give away", path)
     }
 
+    /// Removes the program's copy of a run that is over; a run that goes on makes it anew.
+    pub fn forget_program(&self) {
+        if let Err(error) = std::fs::remove_file(self.program()) {
+            log::debug!("remove {}: {error}", self.program().display());
+        }
+    }
+
     /// The program runs from here even while a package upgrade replaces the installed one.
     fn copy_program(&self) -> Result<()> {
         let path = self.program();

@@ -176,11 +176,9 @@ impl Private {
 
     fn signal(&self, signal: rustix::process::Signal) -> Result<()> {
         // Not waited for yet: the id is still this child's.
-        match rustix::process::Pid::from_child(&self.child) {
-            pid => match rustix::process::kill_process(pid, signal) {
-                Ok(()) | Err(rustix::io::Errno::SRCH) => Ok(()),
-                Err(e) => Err(Error::failed("signal the private server").cause(e)),
-            },
+        match rustix::process::kill_process(rustix::process::Pid::from_child(&self.child), signal) {
+            Ok(()) | Err(rustix::io::Errno::SRCH) => Ok(()),
+            Err(e) => Err(Error::failed("signal the private server").cause(e)),
         }
     }
 }

@@ -27,6 +27,7 @@ use crate::run::{control, hooks, moveold, purge, switch, validate};
 use crate::store::extract::{ExtractOptions, Extracted};
 use crate::sys::crash;
 use crate::sys::dir::Dir;
+use crate::sys::label;
 
 /// Applies one step.
 pub fn apply(run: &mut Run, step: &Step) -> Result<()> {
@@ -89,6 +90,7 @@ pub fn compare_old_cluster(run: &mut Run) -> Result<()> {
         format!("the old cluster on {} ran after it was stopped; {added} transactions or more were added", data_directory.display()),
     )
     .cause(cause)
+    .id("old-cluster-ran")
     .hint(format!(
         "To discard what was added: pitr resume {0} --accept old-cluster-ran. To keep it and end the recovery: pitr undo {0}.",
         run.paths.id
@@ -184,7 +186,8 @@ fn make_beside(run: &mut Run) -> Result<()> {
             .at("give away", &path)?;
         inode
     };
-    let known = run.ledger().facts.iter().any(|f| *f == Fact::Staged { inode });
+    label::copy(&Dir::open(&run.recovery().cluster.data_directory)?, &Dir::open(run.beside())?)?;
+    let known = run.ledger().facts.contains(&Fact::Staged { inode });
     if known { Ok(()) } else { run.fact(Fact::Staged { inode }) }
 }
 
@@ -353,6 +356,13 @@ fn prove_staging(run: &mut Run, number: Timeline) -> Result<ControlFile> {
     let mode = if cluster.group_access { 0o750 } else { 0o700 };
     if top.uid() != cluster.owner.uid || top.mode() & 0o7777 != mode {
         return Err(Error::failed(format!("{} has uid {} and mode {:o}", run.staging().display(), top.uid(), top.mode() & 0o7777)));
+    }
+    if label::kind(&Dir::open(run.staging())?)? != label::kind(&Dir::open(&cluster.data_directory)?)? {
+        return Err(Error::failed(format!(
+            "{} has another SELinux type than {}",
+            run.staging().display(),
+            cluster.data_directory.display()
+        )));
     }
     Ok(control)
 }

@@ -82,10 +82,12 @@ pub fn settle_marks(request: &SettleRequest) -> Result<Vec<String>> {
 fn bring(wal: &Dir, name: &str, from: &Dir) -> Result<()> {
     let mut source = from.open_file(name)?;
     let size = source.metadata().at("look at", from.join(name))?.len();
-    if let Some(there) = wal.metadata_if_exists(name)? {
-        if there.kind == Kind::File && there.size == size && same_content(wal, name, from, name)? {
-            return Ok(());
-        }
+    if let Some(there) = wal.metadata_if_exists(name)?
+        && there.kind == Kind::File
+        && there.size == size
+        && same_content(wal, name, from, name)?
+    {
+        return Ok(());
     }
     let fresh = format!("{name}.pitr");
     wal.unlink_if_exists(&fresh)?;

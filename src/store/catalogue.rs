@@ -351,11 +351,11 @@ fn file_backup(dir: &Dir, entry: &Entry) -> Option<CatalogueEntry> {
     Some(backup)
 }
 
-/// The same tarball, looked through to its end: its label can be anywhere in what a cron job packs. Other forms,
-/// and tarballs whose label is known, come back as they are.
+/// The same tarball, looked through to its end: its label can be anywhere in what a cron job packs, and a stream
+/// that was cut or changed shows only at its end. Other forms come back as they are.
 pub fn identify(entry: &CatalogueEntry) -> CatalogueEntry {
     let Form::Tarball { file, .. } = &entry.source.form else { return entry.clone() };
-    if entry.label != Label::Unknown || !entry.problems.is_empty() {
+    if !entry.problems.is_empty() {
         return entry.clone();
     }
     let mut again = CatalogueEntry::new(entry.source.clone());

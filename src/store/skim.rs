@@ -48,7 +48,7 @@ pub(super) fn skim(path: &Path) -> Result<Skimmed> {
     skim_to(path, FAR_ENOUGH)
 }
 
-/// Looks at the whole archive, until everything worth knowing was seen.
+/// Looks at the whole archive: its label wherever it stands, and whether it can be read to its end.
 pub(super) fn skim_whole(path: &Path) -> Result<Skimmed> {
     skim_to(path, u64::MAX)
 }
@@ -69,7 +69,7 @@ fn skim_to(path: &Path, limit: u64) -> Result<Skimmed> {
 }
 
 fn look(stream: &mut ArchiveStream, seen: &mut Skimmed, limit: u64) -> Result<()> {
-    while stream.cost() < limit && !seen.enough() {
+    while stream.cost() < limit && (limit == u64::MAX || !seen.enough()) {
         let Some(member) = stream.next_member()? else {
             seen.complete = true;
             return Ok(());

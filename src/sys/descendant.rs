@@ -55,8 +55,8 @@ impl Descendant {
                 loop {
                     let mut line = String::new();
                     let read = reader.by_ref().take(LINE_LIMIT).read_line(&mut line);
-                    let more = matches!(read, Ok(n) if n > 0);
-                    if !more && read.is_ok() || sender.send(read.map(|_| line)).is_err() || !more {
+                    let last = !matches!(read, Ok(n) if n > 0);
+                    if matches!(read, Ok(0)) || sender.send(read.map(|_| line)).is_err() || last {
                         return;
                     }
                 }

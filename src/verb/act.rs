@@ -4,6 +4,7 @@ use crate::config::Config;
 use crate::error::{Error, Kind, Result};
 use crate::plan::course::{self, Course};
 use crate::plan::ledger::{By, Fact, Ledger, Outcome, Purpose};
+use crate::plan::planned::Reason;
 use crate::plan::recovery::Recovery;
 use crate::report::run::{Mark, ResultOutcome, RunResult};
 use crate::report::terminal::Out;
@@ -94,7 +95,7 @@ fn put_old_back(run: &mut Run, error: &Error, by: By) -> Result<ResultOutcome> {
     run.execute(course.purpose, course.steps, by, course.outcome)?;
     Ok(match error.kind {
         Kind::Interrupted | Kind::Terminated => ResultOutcome::Interrupted,
-        _ => ResultOutcome::Kept,
+        _ => ResultOutcome::Failed,
     })
 }
 
@@ -104,7 +105,7 @@ fn explained(run: &Run, error: Error, outcome: ResultOutcome) -> Error {
         ResultOutcome::Switched => control::hands(error, id),
         ResultOutcome::Refused if run.ledger().outcome == Some(Outcome::Undone) => {
             let hint = error.hint.clone().unwrap_or_else(|| "The cluster was not touched. Choose another backup: pitr backups.".into());
-            error.with_kind(Kind::Refused).hint(hint)
+            error.with_kind(Kind::Refused).id("backup-damaged").hint(hint)
         }
         ResultOutcome::Refused => error,
         _ => {
@@ -121,6 +122,9 @@ pub fn finish(context: &Context, id: &str, ledger: &Ledger, mark: Mark, outcome:
     let code = error.as_ref().map_or(0, |e| e.kind.exit_code());
     let mut result = RunResult::of(id, ledger, mark, outcome);
     if let Some(error) = &error {
+        if let Some(id) = &error.id {
+            result.refusals.push(Reason::fact(id, error.to_string(), error.hint.clone().unwrap_or_default()));
+        }
         result = result.with_error(error.clone());
     }
     print_result(context, &result)?;
