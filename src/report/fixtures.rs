@@ -22,6 +22,7 @@ pub fn entry() -> CatalogueEntry {
         path: file.into(),
         source: Source { name: "base-20261121.tar.gz".into(), form: Form::Tarball { file: file.into(), from_server: false } },
         compression: Compression::Gzip,
+        checksummed: true,
         label: Label::Unknown,
         has_manifest: false,
         system_identifier: None,
