@@ -130,14 +130,16 @@ impl Private {
         self.proved
     }
 
-    /// PostgreSQL changes into its data directory before anything else: that is where it runs.
+    /// PostgreSQL changes into its data directory before anything else: that is where it runs. Only while it looks for
+    /// its own program it stands in that one's directory for a moment (`resolve_symlinks`, src/common/exec.c).
     fn prove_place(&mut self) -> Result<()> {
         if self.proved {
             return Ok(());
         }
         let pid = i32::try_from(self.child.id()).unwrap_or(0);
         let Some(process) = proc::process(pid, "") else { return Ok(()) };
-        if process.exe.file_name() != Some("postgres".as_ref()) || process.cwd == Path::new("/") {
+        let starting = process.cwd == Path::new("/") || Some(process.cwd.as_path()) == process.exe.parent();
+        if process.exe.file_name() != Some("postgres".as_ref()) || starting {
             return Ok(());
         }
         if process.cwd != self.data_directory {
