@@ -131,6 +131,8 @@ pub enum Fact {
         /// Their names.
         units: Vec<String>,
     },
+    /// The old cluster is about to be told to stop.
+    Stopping,
     /// The old cluster is down and this is its pg_control.
     OldStopped {
         /// pg_control after the stop.
@@ -145,6 +147,8 @@ pub enum Fact {
         /// Its inode.
         inode: u64,
     },
+    /// Staging is about to be made anew: what was there is void.
+    Extracting,
     /// The backup lies verified in staging.
     Extracted {
         /// Files.
@@ -230,6 +234,8 @@ pub enum Fact {
         /// Timeline.
         timeline: Timeline,
     },
+    /// The cluster aside is about to be deleted: nothing can be undone from here on.
+    Removing,
     /// WAL kept by a purge.
     WalKept {
         /// Segment files.
@@ -326,7 +332,14 @@ impl Ledger {
                     section.open = true;
                 }
             }
-            Event::Fact { fact } => self.facts.push(fact.clone()),
+            Event::Fact { fact } => {
+                match fact {
+                    Fact::Extracting => self.done.retain(|step| *step != Step::Extract),
+                    Fact::Extracted { .. } if !self.done.contains(&Step::Extract) => self.done.push(Step::Extract),
+                    _ => {}
+                }
+                self.facts.push(fact.clone());
+            }
             Event::Done { index, seconds } => self.finish(*index, *seconds),
             Event::Failed { error, .. } => self.failure = Some(error.clone()),
             Event::End { outcome } => self.outcome = Some(*outcome),
@@ -381,12 +394,51 @@ impl Ledger {
     pub fn promoted(&self) -> bool {
         let picked = self.facts.iter().rev().find_map(|fact| match fact {
             Fact::Promoted { .. } => Some(true),
-            Fact::Extracted { .. } => Some(false),
+            Fact::Extracting | Fact::Extracted { .. } => Some(false),
             _ => None,
         });
         picked.unwrap_or(false)
     }
 
+    /// A promotion was begun on this staging and did not come to its end.
+    pub fn promotion_begun(&self) -> bool {
+        let picked = self.facts.iter().rev().find_map(|fact| match fact {
+            Fact::Number { .. } => Some(true),
+            Fact::Promoted { .. } | Fact::Extracting | Fact::Extracted { .. } => Some(false),
+            _ => None,
+        });
+        picked.unwrap_or(false)
+    }
+
+    /// The target's LSN as it was found after the newest stop; an earlier stop's is void.
+    pub fn found_target(&self) -> Option<Lsn> {
+        let picked = self.facts.iter().rev().find_map(|fact| match fact {
+            Fact::Target { lsn } => Some(Some(*lsn)),
+            Fact::OldStopped { .. } => Some(None),
+            _ => None,
+        });
+        picked.flatten()
+    }
+
+    /// The recovered cluster was put at PGDATA and not taken back.
+    pub fn exchanged(&self) -> bool {
+        let picked = self.facts.iter().rev().find_map(|fact| match fact {
+            Fact::Switched => Some(true),
+            Fact::SwitchedBack => Some(false),
+            _ => None,
+        });
+        picked.unwrap_or(false)
+    }
+
+    /// Deleting the cluster aside was begun.
+    pub fn removing(&self) -> bool {
+        self.facts.contains(&Fact::Removing)
+    }
+
+    /// The old cluster was told to stop, whether or not it is known to have done so.
+    pub fn stop_begun(&self) -> bool {
+        self.facts.iter().any(|f| matches!(f, Fact::Stopping | Fact::OldStopped { .. }))
+    }
     /// The timeline number of the recovered cluster.
     pub fn number(&self) -> Option<Timeline> {
         self.last(|f| match f {

@@ -104,6 +104,13 @@ fn judge(reasons: Vec<Reason>, accept: &[String]) -> (Vec<Reason>, Vec<String>) 
 fn cluster_reasons(host: &Host, request: &Request, reasons: &mut Vec<Reason>) {
     let cluster = &host.cluster;
     let pgdata = cluster.data_directory.display();
+    for damaged in &host.damaged_runs {
+        reasons.push(Reason::fact(
+            "journal-damaged",
+            format!("the journal of run {damaged}"),
+            "What that run did is not known: look at its directory and at PGDATA before anything else.",
+        ));
+    }
     if let Some(open) = host.runs.iter().rev().find(|r| r.open) {
         reasons.push(Reason::fact(
             "open-run",
@@ -280,7 +287,9 @@ fn history(sources: &[super::facts::WalSource], timeline: Timeline) -> Result<Hi
 
 /// The highest timeline that is not the dead branch of an undone run.
 fn latest_timeline(host: &Host) -> Option<Timeline> {
-    let dead: Vec<Timeline> = host.runs.iter().filter(|r| !r.open && !r.switched).filter_map(|r| r.number).collect();
+    let serving = history(&host.wal, host.cluster.control_file.timeline).ok();
+    let lives = |t: Timeline| serving.as_ref().is_some_and(|h| h.end_of(t).is_some());
+    let dead: Vec<Timeline> = host.runs.iter().filter(|r| !r.stands).filter_map(|r| r.number).filter(|t| !lives(*t)).collect();
     let known = chain::histories(&host.wal).into_keys().chain([host.cluster.control_file.timeline]);
     known.filter(|t| !dead.contains(t)).max()
 }
@@ -490,6 +499,7 @@ fn recovery(
             programs: cluster.programs.clone(),
             control: cluster.control.clone(),
             system_identifier: cluster.control_file.system_identifier,
+            timeline: cluster.control_file.timeline,
             segment_size: cluster.control_file.segment_size,
             serving: matches!(cluster.server, Server::Serving { .. }),
             configuration: cluster.configuration.clone(),

@@ -50,6 +50,7 @@ pub fn recovery() -> Recovery {
             programs: "/usr/lib/postgresql/15/bin".into(),
             control: Control::PgCtlCluster { version: "15".into(), name: "main".into() },
             system_identifier: 7_300_000_000_000_000_000,
+            timeline: crate::pg::Timeline(1),
             segment_size: SegmentSize::new(16 << 20).unwrap(),
             serving: true,
             group_access: false,
