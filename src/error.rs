@@ -52,6 +52,9 @@ pub struct Error {
     /// The next command or action.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hint: Option<String>,
+    /// Stable id of a refusal.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub id: Option<String>,
 }
 
 /// Result of everything that can fail in front of a person.
@@ -60,7 +63,7 @@ pub type Result<T> = std::result::Result<T, Error>;
 impl Error {
     /// An error of `kind` with only its first line.
     pub fn new(kind: Kind, what: impl Into<String>) -> Error {
-        Error { kind, what: what.into(), cause: None, hint: None }
+        Error { kind, what: what.into(), cause: None, hint: None, id: None }
     }
 
     /// [`Kind::Failed`].
@@ -84,6 +87,13 @@ impl Error {
     #[must_use]
     pub fn hint(mut self, hint: impl Into<String>) -> Error {
         self.hint = Some(hint.into());
+        self
+    }
+
+    /// Sets the stable id of a refusal.
+    #[must_use]
+    pub fn id(mut self, id: &str) -> Error {
+        self.id = Some(id.into());
         self
     }
 

@@ -3,4 +3,6 @@
 mod cluster;
 mod damage;
 mod fixtures;
+mod forge;
+mod memory;
 mod oracle;

@@ -72,6 +72,7 @@ pub fn observe(config: &Config, found: &Found, places: &Where) -> Result<Observe
     let mut request = SurveyRequest {
         data_directory: data_directory.clone(),
         programs: programs.clone(),
+        arguments: found.process.as_ref().map(|p| p.arguments.iter().skip(1).cloned().collect()).unwrap_or_default(),
         config_file,
         environment: library,
         backups,
@@ -96,6 +97,7 @@ pub fn observe(config: &Config, found: &Found, places: &Where) -> Result<Observe
         space: space(&parent)?,
         capability: capability(config, &owner, &parent),
         runs: earlier,
+        damaged_runs: runs::damaged(&config.state_directory)?,
         backups: std::mem::take(&mut survey.backups),
         wal: std::mem::take(&mut survey.wal),
         cluster: cluster(found, owner, inode, programs, environment, &mut survey)?,
@@ -115,7 +117,7 @@ fn cluster(found: &Found, owner: Owner, inode: u64, programs: PathBuf, environme
         Some((version, name)) => Control::PgCtlCluster { version: version.clone(), name: name.clone() },
         None => Control::PgCtl {
             options: found.process.as_ref().map_or_else(|| survey.options.clone(), |p| p.arguments.iter().skip(1).cloned().collect()),
-            log: found.process.as_ref().and_then(|p| proc::file_behind(p.identity.pid, 2)),
+            log: found.process.as_ref().and_then(log_of),
             environment,
         },
     };
@@ -143,10 +145,19 @@ fn cluster(found: &Found, owner: Owner, inode: u64, programs: PathBuf, environme
         mounts: mounts_at_or_below(&data_directory)?,
         bytes: survey.bytes,
         markers: std::mem::take(&mut survey.markers),
+        slots: std::mem::take(&mut survey.slots),
         group_access: survey.mode & 0o070 != 0,
         control_file: survey.control_file.clone(),
         data_directory,
     })
+}
+
+/// The file that a server's messages went to when it was started. Under a log collector the postmaster's own
+/// standard error is a pipe; the collector keeps the original.
+fn log_of(postmaster: &proc::Process) -> Option<PathBuf> {
+    let children = proc::processes().unwrap_or_default();
+    let family = children.iter().filter(|p| p.parent == postmaster.identity.pid).map(|p| p.identity.pid);
+    std::iter::once(postmaster.identity.pid).chain(family).find_map(|pid| proc::file_behind(pid, 2))
 }
 
 fn server(found: &Found, survey: &Survey) -> Server {
@@ -238,6 +249,10 @@ fn capability(config: &Config, owner: &Owner, parent: &Path) -> Capability {
     let parent_uid = std::fs::symlink_metadata(parent).map_err(|e| e.to_string()).and_then(|m| {
         if m.uid() == owner.uid && m.mode() & 0o002 == 0 {
             return Ok(m.uid());
+        }
+        let group = owner.groups.contains(&m.gid());
+        if m.mode() & if group { 0o050 } else { 0o005 } != if group { 0o050 } else { 0o005 } {
+            return Err(format!("{} cannot list {}", owner.name, parent.display()));
         }
         trust::roots_alone(parent).map(|()| 0).map_err(|e| e.to_string())
     });

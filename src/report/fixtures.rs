@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use crate::host::Owner;
 use crate::pg::history::History;
 use crate::pg::{Lsn, SegmentName, SegmentSize, Timeline};
 use crate::plan::facts::{Configuration, Control};
@@ -12,7 +13,6 @@ use crate::plan::target::TargetRequest;
 use crate::store::catalogue::{CatalogueEntry, Label};
 use crate::store::codec::Compression;
 use crate::store::source::{Form, Source};
-use crate::sys::identity::Owner;
 
 /// A tarball of 695 MiB that nothing speaks against.
 pub fn entry() -> CatalogueEntry {
@@ -22,13 +22,14 @@ pub fn entry() -> CatalogueEntry {
         path: file.into(),
         source: Source { name: "base-20261121.tar.gz".into(), form: Form::Tarball { file: file.into(), from_server: false } },
         compression: Compression::Gzip,
+        checksummed: true,
         label: Label::Unknown,
         has_manifest: false,
         system_identifier: None,
         major: Some(15),
         wal_ranges: Vec::new(),
         control: None,
-        stop_time_bound: Some(crate::sys::dir::Stamp { seconds: 1_795_294_994, nanos: 0 }),
+        stop_time_bound: Some(crate::host::Stamp { seconds: 1_795_294_994, nanos: 0 }),
         compressed_bytes: 695 << 20,
         unpacked_bytes: None,
         tablespaces: Vec::new(),
@@ -49,6 +50,7 @@ pub fn recovery() -> Recovery {
             programs: "/usr/lib/postgresql/15/bin".into(),
             control: Control::PgCtlCluster { version: "15".into(), name: "main".into() },
             system_identifier: 7_300_000_000_000_000_000,
+            timeline: crate::pg::Timeline(1),
             segment_size: SegmentSize::new(16 << 20).unwrap(),
             serving: true,
             group_access: false,

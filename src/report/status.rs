@@ -169,6 +169,7 @@ fn cluster_json(cluster: &ClusterStatus) -> Value {
 mod tests {
     use super::super::schema_check;
     use super::*;
+    use crate::pg::Timeline;
 
     fn status() -> StatusDocument {
         let cluster = ClusterStatus {

@@ -121,10 +121,10 @@ impl Broker {
                 if Arc::strong_count(&answering) == 1 {
                     return;
                 }
-                if peer_is(&stream, uid) {
-                    if let Err(e) = converse(&stream, &answering) {
-                        log::warn!("wal-get: {e}");
-                    }
+                if peer_is(&stream, uid)
+                    && let Err(e) = converse(&stream, &answering)
+                {
+                    log::warn!("wal-get: {e}");
                 }
             }
         });

@@ -9,8 +9,9 @@ use crate::plan::chain;
 use crate::run::executor::Run;
 use crate::run::owner::{self, Task, open_directory};
 use crate::run::sources;
+use crate::wal::page::Major;
 use crate::wal::storage::Storage;
-use crate::wal::{Rmgr, SegmentSource, Walk};
+use crate::wal::{Identity, Rmgr, SegmentSource, Walk};
 use serde::{Deserialize, Serialize};
 use std::io::Read;
 
@@ -78,7 +79,7 @@ pub fn walk(request: &WalkRequest) -> Result<Walked> {
         source,
         request.identity.segment_size,
         request.history.clone(),
-        Some(request.identity.system_identifier),
+        Some(Identity { system_identifier: request.identity.system_identifier, major: Major(request.identity.major) }),
         number,
     );
     let mut tablespaces = Vec::new();
@@ -86,10 +87,10 @@ pub fn walk(request: &WalkRequest) -> Result<Walked> {
     while let Some(record) = walk.next()? {
         last_record = Some(record.lsn);
         // A record of this kind that does not parse was checked by its CRC: it is of a future format.
-        if record.header.rmgr == Rmgr::TABLESPACE {
-            if let Ok(Storage::TablespaceCreated { tablespace, location }) = Storage::parse(&record) {
-                tablespaces.push((tablespace, location));
-            }
+        if record.header.rmgr == Rmgr::TABLESPACE
+            && let Ok(Storage::TablespaceCreated { tablespace, location }) = Storage::parse(&record)
+        {
+            tablespaces.push((tablespace, location));
         }
     }
     Ok(Walked { last_record, end: walk.end(), tablespaces })

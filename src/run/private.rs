@@ -178,11 +178,9 @@ impl Private {
 
     fn signal(&self, signal: rustix::process::Signal) -> Result<()> {
         // Not waited for yet: the id is still this child's.
-        match rustix::process::Pid::from_child(&self.child) {
-            pid => match rustix::process::kill_process(pid, signal) {
-                Ok(()) | Err(rustix::io::Errno::SRCH) => Ok(()),
-                Err(e) => Err(Error::failed("signal the private server").cause(e)),
-            },
+        match rustix::process::kill_process(rustix::process::Pid::from_child(&self.child), signal) {
+            Ok(()) | Err(rustix::io::Errno::SRCH) => Ok(()),
+            Err(e) => Err(Error::failed("signal the private server").cause(e)),
         }
     }
 }
@@ -213,7 +211,29 @@ fn arguments(run: &Run, data_directory: &Path, settings: Option<&RecoverySetting
         list.push((name.clone(), floor.to_string()));
     }
     list.extend(recovery_settings(run, settings)?);
-    Ok(list.into_iter().flat_map(|(name, value)| ["-c".to_string(), format!("{name}={value}")]).collect())
+    // Settings that the server was started with beat every file; ours come after them and win.
+    let own = match &cluster.control {
+        crate::plan::facts::Control::PgCtl { options, .. } => without_directory(options),
+        crate::plan::facts::Control::PgCtlCluster { .. } => Vec::new(),
+    };
+    let ours = list.into_iter().flat_map(|(name, value)| ["-c".to_string(), format!("{name}={value}")]);
+    Ok(own.into_iter().chain(ours).collect())
+}
+
+/// Server arguments without `-D` and its value.
+pub fn without_directory(options: &[String]) -> Vec<String> {
+    let mut words = options.iter();
+    let mut kept = Vec::new();
+    while let Some(word) = words.next() {
+        match word.as_str() {
+            "-D" => {
+                words.next();
+            }
+            _ if word.starts_with("-D") => {}
+            _ => kept.push(word.clone()),
+        }
+    }
+    kept
 }
 
 /// At most one target may be non-empty at any moment while the list is applied in order: empties first.

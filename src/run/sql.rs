@@ -121,10 +121,10 @@ fn one(client: &mut Client, statement: &Statement) -> std::result::Result<Reply,
 fn simple(client: &mut Client, sql: &str) -> std::result::Result<Reply, postgres::Error> {
     let mut rows = Vec::new();
     for message in client.simple_query(sql)? {
-        if let SimpleQueryMessage::Row(row) = message {
-            if rows.len() < ROW_LIMIT {
-                rows.push((0..row.len()).map(|i| row.try_get(i).ok().flatten().map(str::to_string)).collect());
-            }
+        if let SimpleQueryMessage::Row(row) = message
+            && rows.len() < ROW_LIMIT
+        {
+            rows.push((0..row.len()).map(|i| row.try_get(i).ok().flatten().map(str::to_string)).collect());
         }
     }
     Ok(Reply { rows, ..Reply::default() })

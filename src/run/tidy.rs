@@ -79,13 +79,23 @@ pub fn settle_marks(request: &SettleRequest) -> Result<Vec<String>> {
     Ok(different)
 }
 
+/// Names of files whose archived copy has other bytes or cannot be read to its end.
+pub fn different(pairs: &[(PathBuf, String, PathBuf, String)]) -> Vec<String> {
+    let same = |(directory, name, archive, file): &&(PathBuf, String, PathBuf, String)| {
+        open_directory(directory).and_then(|own| same_content(&own, name, &open_directory(archive)?, file)).unwrap_or(false)
+    };
+    pairs.iter().filter(|pair| !same(pair)).map(|(_, name, _, _)| name.clone()).collect()
+}
+
 fn bring(wal: &Dir, name: &str, from: &Dir) -> Result<()> {
     let mut source = from.open_file(name)?;
     let size = source.metadata().at("look at", from.join(name))?.len();
-    if let Some(there) = wal.metadata_if_exists(name)? {
-        if there.kind == Kind::File && there.size == size && same_content(wal, name, from, name)? {
-            return Ok(());
-        }
+    if let Some(there) = wal.metadata_if_exists(name)?
+        && there.kind == Kind::File
+        && there.size == size
+        && same_content(wal, name, from, name)?
+    {
+        return Ok(());
     }
     let fresh = format!("{name}.pitr");
     wal.unlink_if_exists(&fresh)?;

@@ -20,6 +20,8 @@ const SMALL: u64 = 4 << 20;
 #[derive(Debug, Default)]
 pub(super) struct Skimmed {
     pub(super) compression: Compression,
+    /// A checksum covers what was looked at.
+    pub(super) covered: bool,
     /// Members read; none: not a tar.
     pub(super) members: u64,
     /// The leading directory.
@@ -46,7 +48,7 @@ pub(super) fn skim(path: &Path) -> Result<Skimmed> {
     skim_to(path, FAR_ENOUGH)
 }
 
-/// Looks at the whole archive, until everything worth knowing was seen.
+/// Looks at the whole archive: its label wherever it stands, and whether it can be read to its end.
 pub(super) fn skim_whole(path: &Path) -> Result<Skimmed> {
     skim_to(path, u64::MAX)
 }
@@ -54,7 +56,9 @@ pub(super) fn skim_whole(path: &Path) -> Result<Skimmed> {
 fn skim_to(path: &Path, limit: u64) -> Result<Skimmed> {
     let mut stream = ArchiveStream::skim(path)?;
     let mut seen = Skimmed { compression: stream.compression(), ..Skimmed::default() };
-    match look(&mut stream, &mut seen, limit) {
+    let looked = look(&mut stream, &mut seen, limit);
+    seen.covered = stream.is_covered();
+    match looked {
         Ok(()) => Ok(seen),
         Err(e) if e.kind == Kind::Check => {
             seen.damage = Some(e.to_string());
@@ -65,7 +69,7 @@ fn skim_to(path: &Path, limit: u64) -> Result<Skimmed> {
 }
 
 fn look(stream: &mut ArchiveStream, seen: &mut Skimmed, limit: u64) -> Result<()> {
-    while stream.cost() < limit && !seen.enough() {
+    while stream.cost() < limit && (limit == u64::MAX || !seen.enough()) {
         let Some(member) = stream.next_member()? else {
             seen.complete = true;
             return Ok(());

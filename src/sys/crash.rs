@@ -22,10 +22,10 @@ pub fn point(name: &str) -> Result<()> {
     static REACHED: AtomicU64 = AtomicU64::new(0);
 
     let number = REACHED.fetch_add(1, Ordering::SeqCst) + 1;
-    if let Some(file) = std::env::var_os("PITR_CRASH_COUNT") {
-        if let Ok(mut file) = std::fs::OpenOptions::new().create(true).append(true).open(file) {
-            let _ = writeln!(file, "{number} {name}");
-        }
+    if let Some(file) = std::env::var_os("PITR_CRASH_COUNT")
+        && let Ok(mut file) = std::fs::OpenOptions::new().create(true).append(true).open(file)
+    {
+        let _ = writeln!(file, "{number} {name}");
     }
     let wanted = |variable: &str| std::env::var(variable).is_ok_and(|wish| wish == number.to_string() || wish == name);
     if wanted("PITR_CRASH_AT") {

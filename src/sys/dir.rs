@@ -42,14 +42,7 @@ pub enum Kind {
     Other,
 }
 
-/// A file time as the filesystem keeps it: seconds since 1970 and nanoseconds.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
-pub struct Stamp {
-    /// Seconds since 1970-01-01 00:00:00 UTC.
-    pub seconds: i64,
-    /// Nanoseconds, below 1,000,000,000.
-    pub nanos: u32,
-}
+pub use crate::host::Stamp;
 
 /// `lstat` of a name.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

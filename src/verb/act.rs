@@ -3,7 +3,8 @@
 use crate::config::Config;
 use crate::error::{Error, Kind, Result};
 use crate::plan::course::{self, Course};
-use crate::plan::ledger::{By, Fact, Ledger, Outcome, Purpose};
+use crate::plan::ledger::{By, Ledger, Outcome, Purpose};
+use crate::plan::planned::Reason;
 use crate::plan::recovery::Recovery;
 use crate::report::run::{Mark, ResultOutcome, RunResult};
 use crate::report::terminal::Out;
@@ -47,10 +48,24 @@ pub fn carry_out(run: &mut Run, course: Course, by: By) -> (ResultOutcome, Optio
         Err(error) if purpose == Purpose::Restore => fall_back(run, error, by),
         Err(error) => {
             run.end_private();
+            if purpose == Purpose::Undo {
+                serve_recovered_again(run);
+            }
             let id = run.paths.id.clone();
             let kept = error.hint.clone().map(|h| format!("{h} ")).unwrap_or_default();
             (ResultOutcome::Failed, Some(error.with_kind(Kind::Hands).hint(format!("{kept}Then go on: pitr resume {id}."))))
         }
+    }
+}
+
+/// An undo that failed while the recovered cluster still stood at PGDATA: better that one serves than none.
+fn serve_recovered_again(run: &mut Run) {
+    let served = steps::stage(run).and_then(|stage| match stage {
+        Stage::Switched => steps::give(run, 0, 0).and_then(|()| control::start(run)),
+        _ => Ok(()),
+    });
+    if let Err(error) = served {
+        log::error!("the recovered cluster does not start again: {error}");
     }
 }
 
@@ -78,15 +93,13 @@ fn put_old_back(run: &mut Run, error: &Error, by: By) -> Result<ResultOutcome> {
     if run.ledger().switch_begun() {
         match steps::stage(run)? {
             Stage::Switched => return Ok(ResultOutcome::Switched),
-            Stage::Exchanged | Stage::Hidden | Stage::Staged => steps::switch_back(run)?,
-            Stage::Nothing => {}
+            Stage::Exchanged | Stage::Hidden | Stage::Staged | Stage::Nothing | Stage::Foreign | Stage::Sealed => steps::switch_back(run)?,
         }
     }
     let recovery = run.recovery().clone();
-    let stopped = run.ledger().facts.iter().any(|f| matches!(f, Fact::OldStopped { .. }));
-    if !stopped && error.kind == Kind::Check {
+    if !run.ledger().stop_begun() && error.kind == Kind::Check {
         // A damaged backup, found while the cluster serves: nothing of it is worth keeping.
-        let course = course::undo(run.ledger(), &recovery);
+        let course = course::undo(run.ledger(), &recovery, false);
         run.execute(Purpose::Undo, course.steps, by, Outcome::Undone)?;
         return Ok(ResultOutcome::Refused);
     }
@@ -94,7 +107,7 @@ fn put_old_back(run: &mut Run, error: &Error, by: By) -> Result<ResultOutcome> {
     run.execute(course.purpose, course.steps, by, course.outcome)?;
     Ok(match error.kind {
         Kind::Interrupted | Kind::Terminated => ResultOutcome::Interrupted,
-        _ => ResultOutcome::Kept,
+        _ => ResultOutcome::Failed,
     })
 }
 
@@ -104,7 +117,7 @@ fn explained(run: &Run, error: Error, outcome: ResultOutcome) -> Error {
         ResultOutcome::Switched => control::hands(error, id),
         ResultOutcome::Refused if run.ledger().outcome == Some(Outcome::Undone) => {
             let hint = error.hint.clone().unwrap_or_else(|| "The cluster was not touched. Choose another backup: pitr backups.".into());
-            error.with_kind(Kind::Refused).hint(hint)
+            error.with_kind(Kind::Refused).id("backup-damaged").hint(hint)
         }
         ResultOutcome::Refused => error,
         _ => {
@@ -121,6 +134,9 @@ pub fn finish(context: &Context, id: &str, ledger: &Ledger, mark: Mark, outcome:
     let code = error.as_ref().map_or(0, |e| e.kind.exit_code());
     let mut result = RunResult::of(id, ledger, mark, outcome);
     if let Some(error) = &error {
+        if let Some(id) = &error.id {
+            result.refusals.push(Reason::fact(id, error.to_string(), error.hint.clone().unwrap_or_default()));
+        }
         result = result.with_error(error.clone());
     }
     print_result(context, &result)?;

@@ -41,8 +41,8 @@ fn cluster(context: &Context, found: &Found) -> ClusterStatus {
             // In the middle of a switch PGDATA refuses to be looked at: what the journals say still helps.
             let earlier = runs::all(&context.config.state_directory).unwrap_or_default();
             let of_place = earlier.iter().filter_map(|k| k.ledger.as_ref().ok().map(|l| (k.id.clone(), l)));
-            let here = of_place.filter(|(_, l)| l.recovery.as_ref().is_some_and(|r| r.cluster.data_directory == found.data_directory));
-            let open = here.filter(|(_, l)| l.is_open()).last().map(|(id, l)| open_run(&id, &l.state()));
+            let mut here = of_place.filter(|(_, l)| l.recovery.as_ref().is_some_and(|r| r.cluster.data_directory == found.data_directory));
+            let open = here.rfind(|(_, l)| l.is_open()).map(|(id, l)| open_run(&id, &l.state()));
             blank(found, format!("cannot be looked at: {error}"), open)
         }
     }
@@ -90,6 +90,7 @@ fn observed_cluster(found: &Found, observed: &Observed) -> ClusterStatus {
             observed.archives.iter().map(|a| a.display().to_string()).collect::<Vec<_>>().join(", ")
         ));
     }
+    problems.extend(host.damaged_runs.iter().map(|damaged| format!("the journal of run {damaged}")));
     problems.extend(waiting(observed));
     ClusterStatus {
         server: host.cluster.version.clone(),
@@ -105,7 +106,7 @@ fn observed_cluster(found: &Found, observed: &Observed) -> ClusterStatus {
             .collect(),
         windows,
         gaps,
-        asides: host.runs.iter().filter_map(|r| aside(r)).collect(),
+        asides: host.runs.iter().filter_map(aside).collect(),
         problems,
         ..blank(found, state.into(), open)
     }
@@ -120,7 +121,13 @@ fn waiting(observed: &Observed) -> Option<String> {
 }
 
 fn open_run(id: &str, state: &str) -> OpenRun {
-    OpenRun { id: id.to_string(), state: state.to_string(), next: vec![format!("pitr resume {id}"), format!("pitr undo {id}")] }
+    // What is being deleted cannot come back.
+    let next = if state.contains("purge") {
+        vec![format!("pitr purge {id}")]
+    } else {
+        vec![format!("pitr resume {id}"), format!("pitr undo {id}")]
+    };
+    OpenRun { id: id.to_string(), state: state.to_string(), next }
 }
 
 fn aside(run: &RunFact) -> Option<Aside> {

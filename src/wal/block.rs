@@ -8,7 +8,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::bytes::{u16, u32};
+use super::bytes::{chunk, u16, u32};
 use super::page::Major;
 
 const BLOCK_SIZE: u32 = 8192;
@@ -132,8 +132,8 @@ pub struct Block {
 /// Where the parts of a body lie; all sums were checked against the body's length.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Layout {
-    /// The first block reference, for a heap record the page that is changed.
-    pub first: Option<Block>,
+    /// Relation and fork of the first block reference, for a heap record of the page that is changed.
+    pub first: Option<(RelationFile, Fork)>,
     /// Number of block references.
     pub blocks: u8,
     /// Bytes of page images.
@@ -143,9 +143,9 @@ pub struct Layout {
     /// Top-level transaction of the record's subtransaction (14 and later, wal_level logical).
     pub toplevel_xid: Option<u32>,
     /// Where images and block data begin.
-    payload: usize,
+    payload: u32,
     /// Where the main data begins; it ends with the body.
-    main: usize,
+    main: u32,
 }
 
 impl Layout {
@@ -153,58 +153,52 @@ impl Layout {
     pub fn parse(body: &[u8], major: Major) -> Option<Layout> {
         let mut layout = Layout::default();
         let mut headers = Headers { body, major, at: 0, relation: None, next_id: 0 };
-        let mut main_length = 0;
-        let mut payload = 0;
+        let (mut payload, mut main_length) = (0, 0);
         // The main data's header is the last one, and absent when there is none.
         while headers.at + payload < body.len() {
-            match headers.next()? {
-                Part::Block(block) => {
-                    let image = block.image.map_or(0, |image| usize::from(image.length));
-                    payload += image + usize::from(block.data_length);
-                    layout.image_bytes += image as u32;
-                    layout.blocks += 1;
-                    layout.first.get_or_insert(block);
-                }
-                Part::Origin(origin) => layout.origin = Some(origin),
-                Part::ToplevelXid(xid) => layout.toplevel_xid = Some(xid),
-                Part::Main(length) => {
-                    main_length = length;
-                    break;
-                }
+            let id = headers.byte()?;
+            if id <= MAX_BLOCK_ID {
+                let (image, data) = headers.pass_block(id, &mut layout.first)?;
+                layout.blocks += 1;
+                layout.image_bytes += image;
+                payload += image as usize + data;
+                continue;
+            }
+            match id {
+                SHORT_DATA => main_length = usize::from(headers.byte()?),
+                LONG_DATA => main_length = headers.u32()? as usize,
+                ORIGIN => layout.origin = Some(headers.u16()?),
+                TOPLEVEL_XID if major >= Major(14) => layout.toplevel_xid = Some(headers.u32()?),
+                _ => return None,
+            }
+            if id >= LONG_DATA {
+                break;
             }
         }
-        layout.payload = headers.at;
-        layout.main = headers.at + payload;
-        (layout.main.checked_add(main_length)? == body.len()).then_some(layout)
+        layout.payload = u32::try_from(headers.at).ok()?;
+        layout.main = u32::try_from(headers.at + payload).ok()?;
+        (headers.at + payload + main_length == body.len()).then_some(layout)
     }
 
     /// The main data.
     pub fn main<'a>(&self, body: &'a [u8]) -> &'a [u8] {
-        body.get(self.main..).unwrap_or_default()
+        body.get(self.main as usize..).unwrap_or_default()
     }
 
     /// The block references in order, each with its image bytes and its data.
     pub fn blocks<'a>(&self, body: &'a [u8], major: Major) -> impl Iterator<Item = (Block, &'a [u8], &'a [u8])> {
         let mut headers = Headers { body, major, at: 0, relation: None, next_id: 0 };
-        let mut at = self.payload;
-        (0..self.blocks).map_while(move |_| match headers.next()? {
-            Part::Block(block) => {
-                let image_end = at + block.image.map_or(0, |image| usize::from(image.length));
-                let data_end = image_end + usize::from(block.data_length);
-                let parts = (block, body.get(at..image_end)?, body.get(image_end..data_end)?);
-                at = data_end;
-                Some(parts)
-            }
-            _ => None,
+        let mut at = self.payload as usize;
+        (0..self.blocks).map_while(move |_| {
+            let id = headers.byte()?;
+            let block = headers.block(id)?;
+            let image_end = at + block.image.map_or(0, |image| usize::from(image.length));
+            let data_end = image_end + usize::from(block.data_length);
+            let parts = (block, body.get(at..image_end)?, body.get(image_end..data_end)?);
+            at = data_end;
+            Some(parts)
         })
     }
-}
-
-enum Part {
-    Block(Block),
-    Origin(u16),
-    ToplevelXid(u32),
-    Main(usize),
 }
 
 /// Reads the headers at the body's beginning; none of them is aligned.
@@ -217,16 +211,27 @@ struct Headers<'a> {
 }
 
 impl Headers<'_> {
-    fn next(&mut self) -> Option<Part> {
-        let id = self.byte()?;
-        Some(match id {
-            0..=MAX_BLOCK_ID => Part::Block(self.block(id)?),
-            SHORT_DATA => Part::Main(usize::from(self.byte()?)),
-            LONG_DATA => Part::Main(self.u32()? as usize),
-            ORIGIN => Part::Origin(self.u16()?),
-            TOPLEVEL_XID if self.major >= Major(14) => Part::ToplevelXid(self.u32()?),
-            _ => return None,
-        })
+    /// Checks a block header and goes behind it: bytes of its image and of its data. Every record comes here, so that
+    /// only what is asked of each is read.
+    fn pass_block(&mut self, id: u8, first: &mut Option<(RelationFile, Fork)>) -> Option<(u32, usize)> {
+        let [flags, low, high] = *chunk::<3>(self.body, self.at)?;
+        self.at += 3;
+        let data = usize::from(u16::from_le_bytes([low, high]));
+        if id < self.next_id || (flags & HAS_DATA != 0) != (data != 0) || flags & 0x0F > 3 {
+            return None;
+        }
+        self.next_id = id + 1;
+        let image = if flags & HAS_IMAGE != 0 { u32::from(self.image()?.length) } else { 0 };
+        match first {
+            None => {
+                let relation = RelationFile::parse(self.body, self.at).filter(|_| flags & SAME_RELATION == 0)?;
+                *first = Some((relation, Fork::of(u32::from(flags & 0x0F))?));
+                self.at += 16;
+            }
+            // The relation of an earlier block, or one that is read when it is asked for.
+            Some(_) => self.at += if flags & SAME_RELATION != 0 { 4 } else { 16 },
+        }
+        Some((image, data))
     }
 
     fn block(&mut self, id: u8) -> Option<Block> {

@@ -4,9 +4,8 @@
 
 use super::assembly::{Assembly, check_header};
 use super::effects::{Collector, Effects};
-use super::page::Major;
 use super::record::{HEADER, Record};
-use super::scan::layout_of;
+use super::scan::{Identity, layout_of};
 use super::summary::{SegmentSummary, Tail};
 use super::{EndOfWal, Reason};
 use crate::pg::{History, Lsn, SegmentName, SegmentSize};
@@ -16,11 +15,10 @@ use crate::pg::{History, Lsn, SegmentName, SegmentSize};
 pub struct Chain {
     size: SegmentSize,
     history: History,
-    system_identifier: Option<u64>,
+    identity: Option<Identity>,
     /// The segment that must come next, once one came.
     next: Option<u64>,
     carried: Option<Assembly>,
-    major: Option<Major>,
     first: Option<Lsn>,
     last: Option<(Lsn, Lsn)>,
     end: Option<EndOfWal>,
@@ -44,8 +42,8 @@ impl Joined {
 
 impl Chain {
     /// A chain along `history`. Its first segment may begin with the end of a record, which is not judged.
-    pub fn new(size: SegmentSize, history: History, system_identifier: Option<u64>) -> Chain {
-        Chain { size, history, system_identifier, next: None, carried: None, major: None, first: None, last: None, end: None }
+    pub fn new(size: SegmentSize, history: History, identity: Option<Identity>) -> Chain {
+        Chain { size, history, identity, next: None, carried: None, first: None, last: None, end: None }
     }
 
     /// The name of segment `number` on this chain.
@@ -101,7 +99,12 @@ impl Chain {
         let begin = self.size.start(summary.name.number);
         self.identify(&summary).map_err(|reason| (begin, reason))?;
         self.check_timelines(&summary)?;
-        let carried = self.carry_on(&summary).map_err(|reason| (begin, reason))?;
+        let carried = self.carry_on(&summary).map_err(|reason| match (&summary.tail, summary.first) {
+            // Why the record that should replace the carried one is not there.
+            (Tail::Ended(end), None) if summary.head.overwrites => (end.at, end.reason),
+            (_, Some(first)) if reason == Reason::Overwrite => (first.lsn, reason),
+            _ => (begin, reason),
+        })?;
         self.next = Some(summary.name.number.saturating_add(1));
         let (spanning, switched) = match carried {
             Carried::Nothing => (None, false),
@@ -150,10 +153,12 @@ impl Chain {
         if summary.size != self.size {
             return Err(Reason::SegmentSize);
         }
-        if *self.system_identifier.get_or_insert(summary.system_identifier) != summary.system_identifier {
+        let found = Identity { system_identifier: summary.system_identifier, major: summary.major };
+        let identity = *self.identity.get_or_insert(found);
+        if found.system_identifier != identity.system_identifier {
             return Err(Reason::SystemIdentifier);
         }
-        if *self.major.get_or_insert(summary.major) != summary.major {
+        if found.major != identity.major {
             return Err(Reason::OtherMajor);
         }
         Ok(())

@@ -82,7 +82,7 @@ impl Heap {
             _ => return Ok(None),
         };
         match record.layout.first {
-            Some(block) if block.fork == Fork::Main => Ok(Some(Heap::Rows(block.relation, rows))),
+            Some((relation, Fork::Main)) => Ok(Some(Heap::Rows(relation, rows))),
             _ => Err(unfit()),
         }
     }

@@ -17,7 +17,8 @@
 //! PostgreSQL's format leaves these unprotected; a change in them is not noticed, and changes nothing that
 //! is read: the zero bytes between a record's end and the next 8-byte boundary; bytes 20..24 of every page
 //! header; the flag `XLP_BKP_REMOVABLE` of `xlp_info`; what follows an `XLOG_SWITCH` record in its segment;
-//! everything after the end of WAL.
+//! everything after the end of WAL. Of the first record of a read, `xl_prev` is only known to point backwards, and
+//! without a [`Identity`] the first segment's system identifier and major are believed.
 
 pub mod assembly;
 pub mod block;
@@ -32,6 +33,7 @@ pub mod record;
 pub mod resolve;
 pub mod scan;
 pub mod standby;
+pub mod start;
 pub mod storage;
 pub mod summary;
 pub mod transaction;
@@ -41,5 +43,6 @@ pub mod xlog;
 pub use block::{Block, Fork, Layout, RelationFile};
 pub use end::{EndOfWal, Reason};
 pub use record::{Header, Record, Rmgr};
+pub use start::Identity;
 pub use transaction::PgTime;
 pub use walk::{SegmentSource, Walk};

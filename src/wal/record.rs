@@ -15,7 +15,7 @@ pub const HEADER: usize = 24;
 pub const MAX_LENGTH: u32 = 0x3FFF_FFFF;
 
 /// Resource manager id (access/rmgrlist.h); 128..=255 belong to extensions.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Rmgr(pub u8);
 
@@ -87,7 +87,7 @@ impl fmt::Display for Rmgr {
 }
 
 /// A record's 24-byte header.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Header {
     /// Bytes of the whole record, this header included, page headers and padding not.
     pub total_length: u32,

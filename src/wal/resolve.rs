@@ -11,7 +11,7 @@ use super::block::RelationFile;
 use super::heap::Rows;
 use super::ledger::{Entry, Transaction};
 use super::transaction::PgTime;
-use crate::pg::Lsn;
+use crate::pg::{History, Lsn, Timeline};
 
 /// An end of a transaction, as recovery compares it with a target.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -192,5 +192,49 @@ impl Range {
         for (relation, rows) in &t.rows {
             self.relations.entry(*relation).or_default().add(*rows);
         }
+    }
+}
+
+/// Compares the switches that a history promises with those that the WAL records.
+///
+/// The first record of a timeline is a shutdown checkpoint or END_OF_RECOVERY at the switch point; it names the timeline
+/// and the one it leaves (xlogrecovery.c, `checkTimeLineSwitch`). Page headers do not show a wrong branch before the next page.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Switches {
+    /// Switch point, the timeline it begins, the one it leaves; ascending.
+    expected: Vec<(Lsn, Timeline, Timeline)>,
+    found: Vec<(Lsn, Timeline, Timeline)>,
+}
+
+impl Switches {
+    /// Those of `history` in WAL that is read from `from` on.
+    pub fn new(history: &History, from: Lsn) -> Switches {
+        let points = history.ancestors.iter().map(|ancestor| ancestor.switch).filter(|switch| *switch > from);
+        let sides = |at: Lsn| (at, history.timeline_at(at), history.timeline_at(Lsn(at.0.saturating_sub(1))));
+        let mut expected: Vec<_> = points.map(sides).filter(|(_, begins, leaves)| begins != leaves).collect();
+        expected.sort_unstable();
+        expected.dedup();
+        Switches { expected, found: Vec::new() }
+    }
+
+    /// Takes the next entry.
+    pub fn entry(&mut self, entry: &Entry) {
+        if let Entry::Timeline { lsn, timeline, previous } = entry {
+            self.found.push((*lsn, *timeline, *previous));
+        }
+    }
+
+    /// The first place up to `to` where history and WAL differ: a switch that is not recorded there, or one that is
+    /// recorded and not in the history.
+    pub fn difference(&self, to: Lsn) -> Option<Lsn> {
+        let mut found = self.found.iter();
+        for (switch, begins, leaves) in self.expected.iter().filter(|(switch, ..)| *switch < to) {
+            // A record at a page boundary starts behind the page's header.
+            let at_switch = |lsn: Lsn| lsn >= *switch && lsn.0 - switch.0 <= 40;
+            if !found.next().is_some_and(|(lsn, timeline, previous)| at_switch(*lsn) && timeline == begins && previous == leaves) {
+                return Some(*switch);
+            }
+        }
+        found.next().map(|(lsn, ..)| *lsn).filter(|lsn| *lsn < to)
     }
 }

@@ -7,77 +7,31 @@
 
 use std::ops::Range;
 
-use serde::{Deserialize, Serialize};
-
 use super::assembly::{Assembly, check_header};
 use super::block::Layout;
 use super::bytes::{u32, u64};
 use super::page::{Major, Page};
 use super::record::{self, HEADER, Header, MAX_LENGTH, Record, Rmgr};
+use super::start::first_page;
 use super::summary::PageRun;
 use super::{EndOfWal, Reason};
-use crate::pg::{History, Lsn, SegmentName, SegmentSize, Timeline};
+use crate::pg::{Lsn, SegmentName, SegmentSize, Timeline};
 
 pub use super::assembly::KEPT;
-
-/// Where and with what knowledge a segment is entered.
-#[derive(Debug)]
-pub enum Start {
-    /// At its first byte, knowing nothing of the segment before.
-    Unknown,
-    /// At a record's start inside it (or at a page boundary before one).
-    At(Lsn),
-    /// After the segment before, whose last record began at `prev` and whose last bytes may be half a record.
-    Following {
-        /// Start of the last complete record.
-        prev: Option<Lsn>,
-        /// The record that runs into this segment.
-        carried: Option<Assembly>,
-    },
-}
-
-/// What the caller knows about the WAL; each field is checked on every page where it is given.
-#[derive(Debug, Clone, Default)]
-pub struct Checks {
-    /// The cluster's identifier.
-    pub system_identifier: Option<u64>,
-    /// The history of the timeline that is read.
-    pub history: Option<History>,
-}
-
-/// The end of a record that began in an earlier segment.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Head {
-    /// `xlp_rem_len` of the segment's first page: bytes still missing at its start; 0 if none.
-    pub remaining: u32,
-    /// Where the segment's own records begin, if the record ends here.
-    pub end: Lsn,
-    /// The bytes found; fewer than `remaining` when the record continues past this segment.
-    #[serde(with = "super::bytes::as_hex")]
-    pub bytes: Vec<u8>,
-    /// The segment begins with the record that replaces a broken one, which was at this place.
-    pub replaces: Option<Lsn>,
-}
-
-impl Head {
-    /// The record continues in the next segment too.
-    pub fn is_open(&self) -> bool {
-        self.bytes.len() < self.remaining as usize
-    }
-}
+pub use super::start::{Checks, Head, Identity, Start};
 
 /// What [`Scan::advance`] found.
 #[derive(Debug)]
 pub enum Advance {
-    /// A good record; [`Scan::record`] gives its bytes.
-    Record(Span),
+    /// A good record: see [`Scan::record`].
+    Record,
     /// Nothing more in this segment; [`Scan::finish`] says how it ended.
     Done,
 }
 
 /// Place of a record that was found good.
-#[derive(Debug, Clone)]
-pub struct Span {
+#[derive(Debug, Default)]
+struct Span {
     lsn: Lsn,
     end: Lsn,
     header: Header,
@@ -120,6 +74,8 @@ pub struct Scan {
     at_start: bool,
     head: Head,
     runs: Vec<PageRun>,
+    /// The record found last.
+    span: Span,
     stop: Option<Stop>,
 }
 
@@ -169,6 +125,7 @@ impl Scan {
             at_start: true,
             head: Head::default(),
             runs: Vec::new(),
+            span: Span::default(),
             stop: None,
         };
         scan.page(bytes, 0).map_err(|reason| fail(begin, reason))?;
@@ -196,6 +153,7 @@ impl Scan {
     fn take_head(&mut self, bytes: &[u8]) -> Result<(), (Lsn, Reason)> {
         if self.first.overwrites {
             self.broken = Some(Broken::Before);
+            self.head.overwrites = true;
             self.pos = self.first.header;
             return Ok(());
         }
@@ -247,7 +205,7 @@ impl Scan {
             return Advance::Done;
         }
         match self.next_span(bytes) {
-            Ok(span) => Advance::Record(span),
+            Ok(()) => Advance::Record,
             Err(stop) => {
                 self.stop = Some(stop);
                 Advance::Done
@@ -255,8 +213,9 @@ impl Scan {
         }
     }
 
-    /// The record of a span this scan just returned, with the bytes it was found in.
-    pub fn record<'s>(&'s self, bytes: &'s [u8], span: &Span) -> Record<'s> {
+    /// The record that [`Scan::advance`] just found, with the bytes it was found in.
+    pub fn record<'s>(&'s self, bytes: &'s [u8]) -> Record<'s> {
+        let span = &self.span;
         let body = match &span.body {
             Some(range) => bytes.get(range.clone()),
             None => self.assembly.kept().get(HEADER..),
@@ -271,14 +230,13 @@ impl Scan {
         }
     }
 
-    fn next_span(&mut self, bytes: &[u8]) -> Result<Span, Stop> {
-        if self.assembling
-            && let Some(span) = self.assemble(bytes)?
-        {
-            return Ok(span);
+    fn next_span(&mut self, bytes: &[u8]) -> Result<(), Stop> {
+        if self.assembling && self.assemble(bytes)? {
+            return Ok(());
         }
         if self.pos >= self.size {
-            return Err(Stop::Complete);
+            // After XLOG_SWITCH the rest is unused, but a file without it was cut.
+            return Err(if bytes.len() < self.size { self.ended(bytes.len(), Reason::ShortSegment) } else { Stop::Complete });
         }
         if self.pos & (self.block - 1) == 0 {
             let header = self.page(bytes, self.pos).map_err(|reason| self.ended(self.pos, reason))?;
@@ -304,10 +262,7 @@ impl Scan {
             self.check_assembled_header(pos)?;
             self.assembling = true;
             self.pos = pos + rest;
-            return match self.assemble(bytes)? {
-                Some(span) => Ok(span),
-                None => self.next_span(bytes),
-            };
+            return if self.assemble(bytes)? { Ok(()) } else { self.next_span(bytes) };
         }
         let record = bytes.get(pos..pos + total as usize).ok_or_else(|| self.ended(pos, Reason::ShortSegment))?;
         let header = Header::parse(record).ok_or_else(|| self.ended(pos, Reason::Length))?;
@@ -318,11 +273,12 @@ impl Scan {
         }
         let end = align(pos + total as usize);
         let layout = self.accept(lsn, end, header, body)?;
-        Ok(Span { lsn, end: self.lsn_at(end), header, layout, body: Some(pos + HEADER..pos + total as usize) })
+        self.span = Span { lsn, end: self.lsn_at(end), header, layout, body: Some(pos + HEADER..pos + total as usize) };
+        Ok(())
     }
 
-    /// Goes on with a record that spans pages. `None`: it is broken, and the page at hand replaces it.
-    fn assemble(&mut self, bytes: &[u8]) -> Result<Option<Span>, Stop> {
+    /// Goes on with a record that spans pages. `false`: it is broken, and the page at hand replaces it.
+    fn assemble(&mut self, bytes: &[u8]) -> Result<bool, Stop> {
         loop {
             let page = self.pos;
             if page >= self.size {
@@ -337,7 +293,7 @@ impl Scan {
                 self.assembling = false;
                 self.broken = Some(Broken::At(self.assembly.lsn()));
                 self.pos = page + header.header;
-                return Ok(None);
+                return Ok(false);
             }
             let missing = self.assembly.missing();
             if !header.continues() || header.remaining as usize != missing {
@@ -359,7 +315,8 @@ impl Scan {
             let assembly = std::mem::take(&mut self.assembly);
             let accepted = self.accept(lsn, end, header, assembly.kept().get(HEADER..).unwrap_or_default());
             self.assembly = assembly;
-            return Ok(Some(Span { lsn, end: self.lsn_at(end), header, layout: accepted?, body: None }));
+            self.span = Span { lsn, end: self.lsn_at(end), header, layout: accepted?, body: None };
+            return Ok(true);
         }
     }
 
@@ -378,6 +335,7 @@ impl Scan {
         if replaces || self.broken.is_some() {
             self.check_replacement(replaces, body).map_err(|reason| self.ended_at(lsn, reason))?;
         }
+        self.broken = None;
         self.at_start = false;
         self.pos = end;
         if header.is_switch() && end < self.size {
@@ -393,7 +351,7 @@ impl Scan {
     fn check_replacement(&mut self, replaces: bool, body: &[u8]) -> Result<(), Reason> {
         // One short main-data header (255, length 16), then the LSN.
         let named = u64(body, 2).map(Lsn).filter(|_| replaces && body.first() == Some(&255));
-        match (self.broken.take(), named) {
+        match (self.broken, named) {
             (Some(Broken::At(broken)), Some(named)) if broken == named => Ok(()),
             (Some(Broken::Before), Some(named)) => {
                 self.head.replaces = Some(named);
@@ -417,8 +375,13 @@ impl Scan {
         if header.address != address {
             return Err(Reason::PageAddress);
         }
-        if at == 0 && self.checks.system_identifier.is_some_and(|id| header.long.is_none_or(|long| long.system_identifier != id)) {
-            return Err(Reason::SystemIdentifier);
+        if let (Some(identity), Some(long)) = (self.checks.identity, header.long) {
+            if long.system_identifier != identity.system_identifier {
+                return Err(Reason::SystemIdentifier);
+            }
+            if header.major != identity.major {
+                return Err(Reason::OtherMajor);
+            }
         }
         let expected = self.checks.history.as_ref().map(|history| history.timeline_at(address));
         let before = self.runs.last().map_or(Timeline(0), |run| run.timeline);
@@ -442,7 +405,12 @@ impl Scan {
     }
 
     fn ended_at(&self, at: Lsn, reason: Reason) -> Stop {
-        let lsn = if self.assembling { self.assembly.lsn() } else { at };
+        // What was begun and cannot be had whole is where WAL ends, not the place where that showed.
+        let lsn = match self.broken {
+            _ if self.assembling => self.assembly.lsn(),
+            Some(Broken::At(lsn)) => lsn,
+            _ => at,
+        };
         Stop::Ended(EndOfWal {
             lsn,
             at,
@@ -450,6 +418,11 @@ impl Scan {
             last_record: self.last.map(|l| l.0).or(self.prev),
             last_record_end: self.last.map(|l| l.1),
         })
+    }
+
+    /// The cluster that the segment says it is of.
+    pub fn identity(&self) -> Identity {
+        Identity { system_identifier: self.first.long.map_or(0, |long| long.system_identifier), major: self.first.major }
     }
 
     /// The first page's header.
@@ -486,23 +459,6 @@ impl Scan {
         };
         (outcome, self.head)
     }
-}
-
-/// Parses the first page's header and compares the sizes it gives.
-fn first_page(bytes: &[u8], size: SegmentSize) -> Result<Page, Reason> {
-    if bytes.len() as u64 > size.bytes() {
-        return Err(Reason::SegmentSize);
-    }
-    let header = Page::parse(bytes)?;
-    let long = header.long.ok_or(Reason::PageHeader)?;
-    if long.segment_size != size {
-        return Err(Reason::SegmentSize);
-    }
-    // XLOG_BLCKSZ is one of 1 to 64 kB (configure --with-wal-blocksize).
-    if !long.block_size.is_power_of_two() || !(1024..=65536).contains(&long.block_size) {
-        return Err(Reason::PageHeader);
-    }
-    Ok(header)
 }
 
 /// The parts of a checked record; those of one that was not kept whole are not looked for.

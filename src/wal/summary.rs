@@ -5,11 +5,11 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::EndOfWal;
 use super::assembly::Assembly;
 use super::effects::{Collector, Effects};
 use super::page::Major;
 use super::scan::{Advance, Checks, Head, Outcome, Scan, Start};
-use super::{EndOfWal, Reason};
 use crate::pg::{Lsn, SegmentName, SegmentSize, Timeline};
 
 /// A segment in brief.
@@ -85,23 +85,19 @@ pub fn summarise(
     let mut scan = Scan::open(bytes, name, size, checks, start)?;
     let mut collector = Collector::default();
     let mut first = None;
-    while let Advance::Record(span) = scan.advance(bytes) {
-        let record = scan.record(bytes, &span);
+    while let Advance::Record = scan.advance(bytes) {
+        let record = scan.record(bytes);
         first.get_or_insert(FirstRecord { lsn: record.lsn, prev: record.header.prev });
         collector.record(&record);
     }
-    let page = *scan.first_page();
-    let Some(long) = page.long else {
-        let lsn = size.start(name.number);
-        return Err(EndOfWal { lsn, at: lsn, reason: Reason::PageHeader, last_record: None, last_record_end: None });
-    };
+    let identity = scan.identity();
     let (timelines, last) = (scan.timelines().to_vec(), scan.last());
     let (outcome, head) = scan.finish();
     Ok(SegmentSummary {
         name,
         size,
-        major: page.major,
-        system_identifier: long.system_identifier,
+        major: identity.major,
+        system_identifier: identity.system_identifier,
         timelines,
         head,
         first,

@@ -3,7 +3,7 @@
 //! The walk reads the newest timeline's file of each segment, as recovery does where that file is there, and
 //! never falls back to an ancestor's: that would replay past the fork unseen.
 
-use super::scan::{Advance, Checks, Outcome, Scan, Start};
+use super::scan::{Advance, Checks, Identity, Outcome, Scan, Start};
 use super::{EndOfWal, Reason, Record};
 use crate::error::Result;
 use crate::pg::{History, Lsn, SegmentName, SegmentSize};
@@ -26,7 +26,7 @@ pub struct Walk<S: SegmentSource> {
     source: S,
     size: SegmentSize,
     history: History,
-    system_identifier: Option<u64>,
+    identity: Option<Identity>,
     current: Option<(Scan, S::Bytes)>,
     /// The segment to open next, and how.
     next: (u64, Start),
@@ -37,15 +37,15 @@ pub struct Walk<S: SegmentSource> {
 
 impl<S: SegmentSource> Walk<S> {
     /// A read from the record that starts at `from` (or after the page header that is there).
-    /// `system_identifier` is demanded of every segment; without it, the first segment's is.
-    pub fn new(source: S, size: SegmentSize, history: History, system_identifier: Option<u64>, from: Lsn) -> Walk<S> {
+    /// `identity` is demanded of every segment; without it, the first segment's is.
+    pub fn new(source: S, size: SegmentSize, history: History, identity: Option<Identity>, from: Lsn) -> Walk<S> {
         let next = (size.number(from), Start::At(from));
-        Walk { source, size, history, system_identifier, current: None, next, last: None, end: None }
+        Walk { source, size, history, identity, current: None, next, last: None, end: None }
     }
 
     /// A read from the first record that starts in segment `number` or, where a record leads past it, later.
-    pub fn from_segment(source: S, size: SegmentSize, history: History, system_identifier: Option<u64>, number: u64) -> Walk<S> {
-        let walk = Walk::new(source, size, history, system_identifier, size.start(number));
+    pub fn from_segment(source: S, size: SegmentSize, history: History, identity: Option<Identity>, number: u64) -> Walk<S> {
+        let walk = Walk::new(source, size, history, identity, size.start(number));
         Walk { next: (number, Start::Unknown), ..walk }
     }
 
@@ -55,20 +55,20 @@ impl<S: SegmentSource> Walk<S> {
     /// Those of the source.
     #[allow(clippy::should_implement_trait)] // a record borrows the walk
     pub fn next(&mut self) -> Result<Option<Record<'_>>> {
-        let span = loop {
+        loop {
             if self.end.is_some() || (self.current.is_none() && !self.open()?) {
                 return Ok(None);
             }
             let Some((scan, bytes)) = &mut self.current else { return Ok(None) };
             match scan.advance(bytes.as_ref()) {
-                Advance::Record(span) => {
+                Advance::Record => {
                     self.last = scan.last();
-                    break span;
+                    break;
                 }
                 Advance::Done => self.leave(),
             }
-        };
-        Ok(self.current.as_ref().map(|(scan, bytes)| scan.record(bytes.as_ref(), &span)))
+        }
+        Ok(self.current.as_ref().map(|(scan, bytes)| scan.record(bytes.as_ref())))
     }
 
     /// Where and why the read ended, once [`Walk::next`] returned `None`.
@@ -96,10 +96,10 @@ impl<S: SegmentSource> Walk<S> {
             self.end_with(EndOfWal { lsn, at: begin, reason: Reason::MissingSegment, last_record: None, last_record_end: None });
             return Ok(false);
         };
-        let checks = Checks { system_identifier: self.system_identifier, history: Some(self.history.clone()) };
+        let checks = Checks { identity: self.identity, history: Some(self.history.clone()) };
         match Scan::open(bytes.as_ref(), name, self.size, checks, start) {
             Ok(scan) => {
-                self.system_identifier = scan.first_page().long.map(|long| long.system_identifier);
+                self.identity = Some(scan.identity());
                 self.current = Some((scan, bytes));
                 Ok(true)
             }

@@ -8,9 +8,11 @@ use pitr::error::{At, Result};
 use pitr::pg::segment::history_name;
 use pitr::pg::{History, Lsn, SegmentName, SegmentSize, Timeline};
 use pitr::wal::chain::Chain;
+use pitr::wal::effects::What;
 use pitr::wal::ledger::{Entry, Ledger};
 use pitr::wal::scan::Checks;
 use pitr::wal::summary::summarise;
+use pitr::wal::xlog::Xlog;
 use pitr::wal::{EndOfWal, PgTime, Reason, RelationFile, Rmgr, SegmentSource, Walk, resolve};
 
 use super::cluster::{Cluster, TABLES, workload};
@@ -53,6 +55,25 @@ pub struct Dump {
 }
 
 impl Dump {
+    /// From the dumps of each timeline of a history, a line of dashes after each.
+    pub fn of_history(text: &str, history: &History) -> Dump {
+        let mut all = Dump::default();
+        let ends = history.ancestors.iter().map(|a| a.switch).chain([Lsn(u64::MAX)]);
+        let mut begin = Lsn(0);
+        for (part, end) in text.split("--\n").zip(ends) {
+            let mut dump = Dump::default();
+            part.lines().for_each(|line| dump.line(line));
+            all.extend(&dump, begin, end);
+            begin = end;
+        }
+        all
+    }
+
+    fn extend(&mut self, other: &Dump, begin: Lsn, end: Lsn) {
+        self.records.extend(other.records.range(begin..end).map(|(lsn, brief)| (*lsn, brief.clone())));
+        self.ends.extend(other.ends.range(begin..end).map(|(lsn, end)| (*lsn, *end)));
+    }
+
     fn read(major: u32, directory: &Path, first: &str, last: &str) -> Dump {
         let program = format!("/usr/lib/postgresql/{major}/bin/pg_waldump");
         let output = Command::new(program).arg("-p").arg(directory).args([first, last]).env("TZ", "UTC").output().unwrap();
@@ -72,10 +93,10 @@ impl Dump {
             rmgr: rmgr.to_owned(),
             length: lengths.split_once('/').unwrap().1.trim().parse().unwrap(),
             xid: between(", tx:", ", lsn").unwrap().parse().unwrap(),
-            prev: between("prev ", ", desc").unwrap().parse().unwrap(),
+            prev: between("prev ", ",").unwrap().parse().unwrap(),
         };
         if rmgr == "Transaction" {
-            self.end(lsn, brief.xid, line.split_once("desc: ").unwrap().1);
+            self.end(lsn, brief.xid, line.split_once("desc: ").map_or("", |(_, text)| text));
         }
         self.records.insert(lsn, brief);
     }
@@ -99,8 +120,7 @@ impl Dump {
 }
 
 /// What the walk says.
-fn walk(directory: &Path, size: SegmentSize, history: &History, from: u64) -> (BTreeMap<Lsn, Brief>, EndOfWal) {
-    let source = Directory { path: directory.to_owned(), size };
+pub fn walk(source: impl SegmentSource, size: SegmentSize, history: &History, from: u64) -> (BTreeMap<Lsn, Brief>, EndOfWal) {
     let mut walk = Walk::from_segment(source, size, history.clone(), None, from);
     let mut records = BTreeMap::new();
     while let Some(record) = walk.next().unwrap() {
@@ -114,6 +134,7 @@ fn walk(directory: &Path, size: SegmentSize, history: &History, from: u64) -> (B
 /// What summaries, each made without knowledge of the others, say once they are joined.
 pub struct Joined {
     pub records: BTreeMap<Rmgr, u64>,
+    pub xlog: Vec<Xlog>,
     pub entries: Vec<Entry>,
     pub in_doubt: Vec<String>,
     pub end: EndOfWal,
@@ -122,7 +143,7 @@ pub struct Joined {
 pub fn join(source: &mut impl SegmentSource, size: SegmentSize, history: &History, from: u64) -> Joined {
     let mut chain = Chain::new(size, history.clone(), None);
     let mut ledger = Ledger::new(0);
-    let (mut records, mut entries) = (BTreeMap::new(), Vec::new());
+    let (mut records, mut xlog, mut entries) = (BTreeMap::new(), Vec::new(), Vec::new());
     let mut number = from;
     let end = loop {
         let name = chain.name_of(number);
@@ -142,6 +163,10 @@ pub fn join(source: &mut impl SegmentSource, size: SegmentSize, history: &Histor
             for (rmgr, tally) in &effects.records {
                 *records.entry(*rmgr).or_insert(0) += tally.records;
             }
+            xlog.extend(effects.events.iter().filter_map(|event| match &event.what {
+                What::Xlog(xlog) => Some((**xlog).clone()),
+                _ => None,
+            }));
             ledger.apply(effects, &mut |entry| entries.push(entry));
         }
         if let Some(end) = chain.end() {
@@ -149,7 +174,7 @@ pub fn join(source: &mut impl SegmentSource, size: SegmentSize, history: &Histor
         }
         number += 1;
     };
-    Joined { records, entries, in_doubt: ledger.in_doubt().map(|p| p.gid.clone()).collect(), end }
+    Joined { records, xlog, entries, in_doubt: ledger.in_doubt().map(|p| p.gid.clone()).collect(), end }
 }
 
 /// Names of the segments of one timeline, ascending.
@@ -167,14 +192,13 @@ fn dump_history(major: u32, directory: &Path, size: SegmentSize, history: &Histo
     for (timeline, end) in timelines {
         let names = segments(directory, size, timeline);
         let dump = Dump::read(major, directory, &names[0], &names[names.len() - 1]);
-        all.records.extend(dump.records.range(begin..end).map(|(lsn, brief)| (*lsn, brief.clone())));
-        all.ends.extend(dump.ends.range(begin..end).map(|(lsn, end)| (*lsn, *end)));
+        all.extend(&dump, begin, end);
         begin = end;
     }
     all
 }
 
-fn ends_of(entries: &[Entry]) -> BTreeMap<Lsn, End> {
+pub fn ends_of(entries: &[Entry]) -> BTreeMap<Lsn, End> {
     let ends = entries.iter().filter_map(resolve::Ended::of);
     ends.map(|end| (end.lsn, (end.committed, end.xid as u32, end.time))).collect()
 }
@@ -218,7 +242,7 @@ fn a_servers_wal_is_read_as_pg_waldump_reads_it() {
     let oracle = dump_history(15, &directory, size, &history);
     let from = SegmentName::parse(&segments(&directory, size, Timeline(1))[0], size).unwrap().number;
 
-    let (records, end) = walk(&directory, size, &history, from);
+    let (records, end) = walk(Directory { path: directory.clone(), size }, size, &history, from);
     assert_eq!(records.len(), oracle.records.len());
     assert_eq!(records, oracle.records);
     assert_eq!(end.reason, Reason::ZeroLength);
