@@ -128,8 +128,8 @@ impl Stand {
         let status = self.pitr.json(&["status"]);
         let run = &status["clusters"][0]["run"];
         let id = run["id"].as_str().unwrap_or_else(|| panic!("no open run: {status}")).to_string();
-        let text = self.pitr.run(&["status"]).expect_code(0).stdout;
-        assert!(text.contains(&format!("pitr resume {id}")) && text.contains(&format!("pitr undo {id}")), "{text}");
+        let next = serde_json::json!([format!("pitr resume {id}"), format!("pitr undo {id}")]);
+        assert_eq!(run["next"], next, "{status}");
         id
     }
 
