@@ -75,6 +75,7 @@ pub fn observe(config: &Config, found: &Found, places: &Where) -> Result<Observe
     let mut request = SurveyRequest {
         data_directory: data_directory.clone(),
         programs: programs.clone(),
+        arguments: found.process.as_ref().map(|p| p.arguments.iter().skip(1).cloned().collect()).unwrap_or_default(),
         config_file,
         environment: library,
         backups,
@@ -99,6 +100,7 @@ pub fn observe(config: &Config, found: &Found, places: &Where) -> Result<Observe
         space: space(&parent)?,
         capability: capability(config, &owner, &parent),
         runs: earlier,
+        damaged_runs: runs::damaged(&config.state_directory)?,
         backups: std::mem::take(&mut survey.backups),
         wal: std::mem::take(&mut survey.wal),
         cluster: cluster(found, owner, inode, programs, (log, environment), &mut survey)?,
@@ -153,6 +155,7 @@ fn cluster(
         mounts: mounts_at_or_below(&data_directory)?,
         bytes: survey.bytes,
         markers: std::mem::take(&mut survey.markers),
+        slots: std::mem::take(&mut survey.slots),
         group_access: survey.mode & 0o070 != 0,
         control_file: survey.control_file.clone(),
         data_directory,
@@ -256,6 +259,10 @@ fn capability(config: &Config, owner: &Owner, parent: &Path) -> Capability {
     let parent_uid = std::fs::symlink_metadata(parent).map_err(|e| e.to_string()).and_then(|m| {
         if m.uid() == owner.uid && m.mode() & 0o002 == 0 {
             return Ok(m.uid());
+        }
+        let group = owner.groups.contains(&m.gid());
+        if m.mode() & if group { 0o050 } else { 0o005 } != if group { 0o050 } else { 0o005 } {
+            return Err(format!("{} cannot list {}", owner.name, parent.display()));
         }
         trust::roots_alone(parent).map(|()| 0).map_err(|e| e.to_string())
     });

@@ -34,6 +34,12 @@ pub fn all(state: &Path) -> Result<Vec<Known>> {
     Ok(ids.into_iter().map(read).collect())
 }
 
+/// Runs whose journal is there and cannot be read; one that was never written began nothing.
+pub fn damaged(state: &Path) -> Result<Vec<String>> {
+    let unread = |k: Known| k.ledger.err().filter(|_| RunPaths::new(state, &k.id).journal().exists()).map(|why| format!("{}: {why}", k.id));
+    Ok(all(state)?.into_iter().filter_map(unread).collect())
+}
+
 /// The runs of one cluster, by system identifier and data directory, oldest first.
 pub fn list(state: &Path, system_identifier: u64, data_directory: &Path) -> Result<Vec<RunFact>> {
     Ok(of_cluster(state, system_identifier, data_directory)?.iter().map(|(id, ledger)| fact(id, ledger)).collect())
@@ -78,5 +84,7 @@ fn fact(id: &str, ledger: &Ledger) -> RunFact {
         }),
         directory,
         switched: ledger.outcome == Some(crate::plan::ledger::Outcome::Switched),
+        stands: ledger.exchanged(),
+        rates: ledger.rates(),
     }
 }

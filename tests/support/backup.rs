@@ -92,7 +92,8 @@ impl TestCluster {
         tar
     }
 
-    fn add_to_tar(&self, tar: &Path, name: &str, content: &[u8], lead: Option<&str>) {
+    /// Adds one file of the owner to a tarball.
+    pub fn add_to_tar(&self, tar: &Path, name: &str, content: &[u8], lead: Option<&str>) {
         let dir = tempfile::Builder::new().prefix("label-").tempdir_in(&self.home).unwrap();
         let inner = dir.path().join(lead.unwrap_or("."));
         fs::create_dir_all(&inner).unwrap();

@@ -14,7 +14,9 @@ pub mod program;
 pub mod psql;
 pub mod scratch;
 pub mod server;
+pub mod stand;
 pub mod story;
+pub mod strace;
 pub mod tree;
 
 pub use by_hand::recover_by_hand;
