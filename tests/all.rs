@@ -11,6 +11,7 @@ mod bad_input;
 mod crash;
 mod harness;
 mod lint;
+mod majors;
 mod privileges;
 mod restore;
 mod store;
