@@ -9,6 +9,7 @@
 mod bad_input;
 mod harness;
 mod lint;
+mod resolve;
 mod restore;
 mod store;
 mod store_real;

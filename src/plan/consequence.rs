@@ -9,7 +9,6 @@ pub fn list(host: &Host, request: &Request) -> Vec<Consequence> {
     let configuration = &host.cluster.configuration;
     let mut all = Vec::new();
     let mut add = |id: &str, text: String| all.push(Consequence { id: id.into(), text });
-    add("records-not-read", "WAL records were not read: PostgreSQL finds the target during replay".into());
     add("slots", "replication slots are gone; standbys and logical consumers must be rebuilt".into());
     add("unlogged", "unlogged tables will be empty".into());
     add("subscriptions", "enabled subscriptions will be disabled and named: resynchronise before enabling them".into());

@@ -144,7 +144,7 @@ fn prove_pause(run: &mut Run, words: String) -> Result<(Lsn, String)> {
             let lsn: Lsn = lsn.parse().map_err(|cause| Error::failed("read the replay position").cause(cause))?;
             if let Some(target) = target_lsn(run) {
                 // Inclusive: the record at the target was replayed, the position is behind it. Exclusive: it was not.
-                let reached = if run.recovery().target.inclusive { lsn > target } else { lsn <= target || lsn >= target };
+                let reached = if run.recovery().target.inclusive { lsn > target } else { lsn <= target };
                 if !reached {
                     return Err(Error::failed(format!("replay paused at {lsn}, not at the target {target}")));
                 }
@@ -182,7 +182,13 @@ fn offer(run: &mut Run) -> Result<Offer> {
     let sources = sources::list(run, &sources::serving(run))?;
     let recovery = run.recovery();
     let size = recovery.cluster.segment_size;
-    let until = target_lsn(run).map(|lsn| size.number(lsn)).or_else(|| (!recovery.chain.open).then_some(recovery.chain.last.number));
+    let copies = chain::copies(&sources);
+    let until = match target_lsn(run) {
+        _ if !recovery.chain.open => Some(recovery.chain.last.number),
+        // The last record of all may run into one more segment.
+        Some(lsn) => Some(size.number(lsn)).map(|n| if copies.keys().any(|name| name.number == n + 1) { n + 1 } else { n }),
+        None => None,
+    };
     let links = chain::follow(&recovery.target.history, recovery.chain.first.number, until, &sources, size);
     let Some(last) = links.segments.last().copied() else {
         return Err(Error::failed(format!("segment {} is gone", recovery.chain.first.file_name(size))));
@@ -192,7 +198,6 @@ fn offer(run: &mut Run) -> Result<Offer> {
             .hint(format!("WAL is there up to {}.", gap.reachable)));
     }
     let identity = sources::identity(run);
-    let copies = chain::copies(&sources);
     let segments = links.segments.iter().map(|name| {
         let paths = copies.get(name).map(|list| list.iter().map(|c| c.directory.join(&c.file)).collect()).unwrap_or_default();
         (name.file_name(size), (paths, identity.expect(*name)))

@@ -124,6 +124,20 @@ impl Transaction {
     }
 }
 
+impl Transaction {
+    /// Files that it replaced, old and new: TRUNCATE, VACUUM FULL and rewriting ALTER TABLE make a new file for each
+    /// and drop the old one with the commit, in the reverse order (`smgrGetPendingDeletes`, storage.c, walks a list to
+    /// which each drop was prepended). Empty where it also made or dropped others, and pairs cannot be told.
+    pub fn replaced(&self) -> Vec<(RelationFile, RelationFile)> {
+        let (created, dropped) = (&self.marks.created, &self.dropped);
+        let pairs = || dropped.iter().rev().copied().zip(created.iter().copied());
+        let paired = !self.marks.locked.is_empty()
+            && created.len() == dropped.len()
+            && pairs().all(|(old, new)| old.database == new.database && !created.contains(&old));
+        if paired { pairs().collect() } else { Vec::new() }
+    }
+}
+
 /// Widens 32-bit ids by the newest full id seen.
 #[derive(Debug, Clone, Copy, Default)]
 struct Epoch(u64);
