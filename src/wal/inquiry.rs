@@ -4,7 +4,7 @@
 //! and the answer. What it counts after the target belongs to the WAL that was read: a chain that ends early
 //! ([`Answer::end`]) tells of no more.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
@@ -134,6 +134,8 @@ pub struct Inquiry {
     tablespaces: Vec<(Lsn, u32, String)>,
     levels: Vec<(Lsn, WalLevel)>,
     parameters: Vec<(Lsn, Parameters)>,
+    /// Files that had rows.
+    seen: BTreeSet<RelationFile>,
     /// Old and new file of relations that got another one, whoever did that.
     replaced: BTreeMap<RelationFile, RelationFile>,
     lost: Range,
@@ -163,6 +165,7 @@ impl Inquiry {
             tablespaces: Vec::new(),
             levels: Vec::new(),
             parameters: Vec::new(),
+            seen: BTreeSet::new(),
             replaced: BTreeMap::new(),
             lost: Range { relations: BTreeMap::new(), ..Range::new(Lsn(0), Lsn(u64::MAX)) },
             answer: Answer { stop: located, ..Answer::default() },
@@ -251,7 +254,8 @@ impl Inquiry {
         }
         self.look_for_stop(entry);
         if let Entry::Committed(transaction) = entry {
-            self.replaced.extend(transaction.replaced());
+            self.seen.extend(transaction.rows.iter().map(|(file, _)| *file));
+            self.replaced.extend(transaction.replaced(|file| self.seen.contains(file)));
         }
         let Some(ended) = Ended::of(entry) else { return };
         self.answer.newest = Some(ended);
