@@ -13,6 +13,7 @@ mod harness;
 mod lint;
 mod majors;
 mod privileges;
+mod resolve;
 mod restore;
 mod store;
 mod store_real;
