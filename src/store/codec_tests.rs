@@ -57,7 +57,9 @@ fn sample() -> Vec<u8> {
 }
 
 /// Every writer, with a checksum over the content.
-const WRITERS: [fn(&[u8]) -> Vec<u8>; 4] = [
+type Writer = fn(&[u8]) -> Vec<u8>;
+
+const WRITERS: [Writer; 4] = [
     gzip,
     |b| zstd(b, true),
     |b| lz4(b, true),
