@@ -115,7 +115,8 @@ pub fn survey(request: &SurveyRequest) -> Result<Survey> {
         major,
         version: postgres.version(major)?,
         status: server_status(&data)?,
-        settings: postgres.settings()?,
+        // The programs of another major cannot read it; the plan says so.
+        settings: if version::is_supported(major) { postgres.settings()? } else { BTreeMap::new() },
         options,
         signal_files: present(&["standby.signal", "recovery.signal", "recovery.conf"]),
         manager_files: present(&["patroni.dynamic.json", "stolon-keeper.lock", "pg_auto_failover", "repmgr.conf"]),
