@@ -113,7 +113,7 @@ pub fn survey(request: &SurveyRequest) -> Result<Survey> {
     }
     Ok(Survey {
         major,
-        version: postgres.version()?,
+        version: postgres.version(major)?,
         status: server_status(&data)?,
         settings: postgres.settings()?,
         options,
@@ -146,10 +146,19 @@ struct Postgres<'a> {
 }
 
 impl Postgres<'_> {
-    fn version(&self) -> Result<String> {
+    /// Programs of another major would not read the data directory, but only say so when the old server is down.
+    fn version(&self, major: u32) -> Result<String> {
         let output = self.command().arg("--version").output().at("run", &self.program)?;
         let text = String::from_utf8_lossy(&output.stdout);
-        Ok(text.trim().trim_start_matches("postgres (PostgreSQL) ").split(' ').next().unwrap_or_default().to_string())
+        let version = text.trim().trim_start_matches("postgres (PostgreSQL) ").split(' ').next().unwrap_or_default().to_string();
+        // `18.6`, `18beta1`. Without an answer the settings cannot be read either, which has more to say.
+        let digits: String = version.chars().take_while(char::is_ascii_digit).collect();
+        if digits != major.to_string() && output.status.success() {
+            return Err(Error::failed(format!("{} is of PostgreSQL {digits}", self.program.display()))
+                .cause(format!("the data directory is of PostgreSQL {major}"))
+                .hint("Set pg_bindir in the cluster's configuration."));
+        }
+        Ok(version)
     }
 
     /// `postgres -C` reads the configuration as a start would, without starting.
@@ -170,9 +179,13 @@ impl Postgres<'_> {
             let words = String::from_utf8_lossy(&output.stderr);
             // The server's own words may quote a line of a file that an include names: only the first line, shortened.
             let cause: String = words.lines().next().unwrap_or_default().chars().take(200).collect();
-            return Err(Error::failed(format!("read the configuration of {}", self.request.data_directory.display()))
-                .cause(cause)
-                .hint("PostgreSQL itself cannot read it: mend it first."));
+            let hint = if cause.contains("error while loading shared libraries") {
+                "Its server was started with a library path that pitr cannot know while it is stopped. Start the cluster as it is always started, then try again."
+            } else {
+                "PostgreSQL itself cannot read it: mend it first."
+            };
+            let error = Error::failed(format!("read the configuration of {}", self.request.data_directory.display()));
+            return Err(error.cause(cause).hint(hint));
         }
         Ok(String::from_utf8_lossy(&output.stdout).trim_end_matches('\n').to_string())
     }

@@ -5,6 +5,7 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use super::loss::Loss;
 use super::recovery::Recovery;
 use super::step::Step;
 use crate::error::Error;
@@ -162,6 +163,11 @@ pub enum Fact {
     Target {
         /// Where replay ends.
         lsn: Lsn,
+    },
+    /// What is discarded, counted after the stop.
+    Discarded {
+        /// The sum.
+        loss: Box<Loss>,
     },
     /// WAL after the stop: what `wal-get` may hand out.
     Chain {

@@ -66,7 +66,9 @@ pub fn recovery() -> Recovery {
             timeline: Timeline(1),
             history: History::root(Timeline(1)),
             lsn: None,
+            end: None,
             inclusive: false,
+            moving: false,
         },
         backup: entry(),
         backup_end: None,
@@ -91,6 +93,7 @@ pub fn recovery() -> Recovery {
         reserve: 1 << 30,
         steps: vec![Step::Stop, Step::Extract, Step::Switch],
         digest: "5f1d0c".into(),
+        names: crate::plan::loss::Names::default(),
         consequences: Vec::new(),
     }
 }
@@ -112,6 +115,9 @@ pub fn planned() -> Planned {
             timeline: Some(Timeline(1)),
             lsn: None,
             inclusive: false,
+            keeps: None,
+            discards: None,
+            note: None,
         },
         backup: Some(BackupLine {
             name: "base-20261121.tar.gz".into(),
@@ -132,6 +138,7 @@ pub fn planned() -> Planned {
             only_in_pg_wal: 2,
             gaps: Vec::new(),
         }),
+        loss: None,
         consequences: vec![Consequence { id: "unlogged".into(), text: "unlogged tables will be empty".into() }],
         alternatives: vec!["a copy can be restored by hand".into()],
         space: SpaceLine { at: "/var/lib/postgresql".into(), needed: 3_758_096_384, free: 63 << 30, reserve: 1 << 30 },

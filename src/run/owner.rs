@@ -14,7 +14,7 @@ use serde_json::Value;
 
 use crate::error::{Error, Result};
 use crate::observe::survey::{self, SurveyRequest};
-use crate::run::{configure, endofwal, sql, staging, switch, tail, tidy};
+use crate::run::{configure, reading, sql, staging, switch, tail, tidy};
 use crate::sys::descendant::{Descendant, Heard, ending};
 use crate::sys::dir::Dir;
 use crate::sys::identity::{Leash, Owner, become_owner};
@@ -61,8 +61,8 @@ pub enum Task {
     CopyWal(Box<tail::CopyRequest>),
     /// List WAL directories.
     ListWal(Box<tail::ListRequest>),
-    /// Read every record of a chain.
-    WalkWal(Box<endofwal::WalkRequest>),
+    /// Read every record of a chain and answer a question about it.
+    ReadWal(Box<reading::ReadRequest>),
     /// Offer WAL to the archive.
     Tidy(Box<tidy::TidyRequest>),
     /// Mark as archived what the archive has.
@@ -209,7 +209,7 @@ fn perform(task: Task) -> Result<Value> {
         Task::Configure(request) => answer(configure::configure(&request)?),
         Task::CopyWal(request) => answer(tail::copy(&request, &mut say_progress)?),
         Task::ListWal(request) => answer(tail::list(&request)?),
-        Task::WalkWal(request) => answer(endofwal::walk(&request)?),
+        Task::ReadWal(request) => answer(reading::read(&request)?),
         Task::Tidy(request) => answer(tidy::tidy(&request)?),
         Task::SettleMarks(request) => answer(tidy::settle_marks(&request)?),
         Task::CompareWal { pairs } => answer(tidy::different(&pairs)),

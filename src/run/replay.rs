@@ -184,7 +184,11 @@ fn offer(run: &mut Run) -> Result<Offer> {
     let sources = sources::list(run, &sources::serving(run))?;
     let recovery = run.recovery();
     let size = recovery.cluster.segment_size;
-    let until = target_lsn(run).map(|lsn| size.number(lsn)).or_else(|| (!recovery.chain.open).then_some(recovery.chain.last.number));
+    let copies = chain::copies(&sources);
+    let until = match target_lsn(run) {
+        _ if !recovery.chain.open => Some(recovery.chain.last.number),
+        found => found.map(|lsn| size.number(lsn)),
+    };
     let links = chain::follow(&recovery.target.history, recovery.chain.first.number, until, &sources, size);
     let Some(last) = links.segments.last().copied() else {
         return Err(Error::failed(format!("segment {} is gone", recovery.chain.first.file_name(size))));
@@ -194,7 +198,6 @@ fn offer(run: &mut Run) -> Result<Offer> {
             .hint(format!("WAL is there up to {}.", gap.reachable)));
     }
     let identity = sources::identity(run);
-    let copies = chain::copies(&sources);
     // The target's record may go on in the next segment.
     let next =
         crate::pg::SegmentName { timeline: recovery.target.history.timeline_of_segment(last.number + 1, size), number: last.number + 1 };

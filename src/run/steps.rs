@@ -7,16 +7,18 @@ use std::path::{Path, PathBuf};
 use crate::error::{At, Error, Kind, Result};
 use crate::observe::postmaster;
 use crate::pg::segment::history_name;
-use crate::pg::{ControlFile, Lsn, SegmentName, Timeline};
+use crate::pg::{ControlFile, SegmentName, Timeline};
 use crate::plan::chain;
 use crate::plan::facts::WalKind;
 use crate::plan::ledger::Fact;
+use crate::plan::loss::Loss;
 use crate::plan::step::Step;
 use crate::plan::target::TargetRequest;
 use crate::run::configure::ConfigureRequest;
 use crate::run::executor::Run;
 use crate::run::owner::Task;
 use crate::run::promote;
+use crate::run::reading;
 use crate::run::replay;
 use crate::run::sources::{self, Directories};
 use crate::run::staging::ExtractRequest;
@@ -170,7 +172,7 @@ fn copy_tail(run: &mut Run) -> Result<()> {
     let files: Vec<(PathBuf, String, u64)> = wanted.chain(lone_histories(&all, &listed)).collect();
     let to = run.tail();
     let _copied: u64 = run.owner(Task::CopyWal(Box::new(CopyRequest { files, to })))?;
-    settle_latest(run)
+    read_tail(run)
 }
 
 fn lone_histories<'a>(
@@ -186,13 +188,28 @@ fn lone_histories<'a>(
     })
 }
 
-/// Latest of a crashed cluster: the last valid record, found by reading the WAL that was just copied.
-fn settle_latest(run: &mut Run) -> Result<()> {
-    if !matches!(run.recovery().target.request, TargetRequest::ToLatest) || replay::target_lsn(run).is_some() {
+/// Reads the WAL once more now that nothing is added to it: for latest of a crashed cluster it tells the last valid
+/// record, for every target what is really discarded.
+fn read_tail(run: &mut Run) -> Result<()> {
+    let latest = matches!(run.recovery().target.request, TargetRequest::ToLatest);
+    if latest && replay::target_lsn(run).is_none() {
+        let answer = reading::after_stop(run)?;
+        let lsn = reading::last_record(&answer)?;
+        return run.fact(Fact::Target { lsn });
+    }
+    let recovery = run.recovery();
+    let others = run.ledger().old_control().is_none_or(|control| control.timeline != recovery.target.timeline);
+    if latest || recovery.target.lsn.is_none() || others {
         return Ok(());
     }
-    let lsn: Lsn = crate::run::endofwal::last_record(run)?;
-    run.fact(Fact::Target { lsn })
+    match reading::after_stop(run) {
+        Ok(answer) => {
+            let loss = Loss::of(&answer.lost, &run.recovery().names);
+            run.fact(Fact::Discarded { loss: Box::new(loss) })
+        }
+        // The recovery does not depend on it.
+        Err(error) => run.remark(format!("what is discarded could not be counted again: {error}")),
+    }
 }
 
 /// The run's directory beside PGDATA, by whoever owns the parent.

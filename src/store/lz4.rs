@@ -159,7 +159,8 @@ impl<R: Read> Frame<R> {
         }
         self.offset += bytes.len() as u64;
         self.left = self.left.saturating_sub(bytes.len() as u64);
-        if self.left == 0 {
+        // A stored block may have no bytes at all.
+        while self.left == 0 && self.part != Part::End {
             (self.part, self.left) = self.next_part();
         }
     }

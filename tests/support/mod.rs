@@ -7,6 +7,7 @@
 pub mod backup;
 pub mod by_hand;
 pub mod cluster;
+pub mod majors;
 pub mod pitr;
 pub mod process;
 pub mod program;

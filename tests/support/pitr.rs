@@ -60,6 +60,9 @@ impl Pitr {
         if cluster.layout == Layout::Plain {
             pitr.set("control", "pg_ctl");
         }
+        if cluster.programs.major != 15 {
+            pitr.set("pg_bindir", path(&cluster.programs.bin));
+        }
         pitr.set("backups", vec![path(&cluster.backups)]);
         if let Some(archive) = &cluster.archive {
             pitr.set("wal_archive", vec![path(archive)]);
