@@ -233,7 +233,7 @@ fn a_restore_that_fails_anywhere_leaves_one_whole_cluster() {
         let said = stand.pitr.fail_at(point.number, &stand.restore());
         if point.number < commit {
             let document = failed(said, 1);
-            assert_eq!(document["outcome"], "kept", "{document}");
+            assert_eq!(document["outcome"], "failed", "{document}");
             stand.assert_serves(Serves::Old);
             stand.assert_open();
             if point.number.is_multiple_of(2) {

@@ -243,7 +243,7 @@ fn a_number_that_never_left_staging_is_free_again() {
     let never = scratch.file("checks/never.sql", "-- check: never\n-- expect: false\nSELECT 1;\n", 0o644);
     course.pitr.set("checks", vec![never.to_str().unwrap()]);
     let failed: Value = course.pitr.json_code(6, &["restore", "--yes", "--before-lsn", &target.lsn]);
-    assert_eq!(failed["outcome"], "kept", "{failed}");
+    assert_eq!(failed["outcome"], "failed", "{failed}");
     assert_eq!(course.pitr.json(&["undo", "--yes"])["outcome"], "undone");
     course.pitr.unset("checks");
     promoted_and_undone(&course, &target);
