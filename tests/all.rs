@@ -11,6 +11,8 @@ mod harness;
 mod lint;
 mod restore;
 mod store;
+mod store_forms;
+mod store_plain;
 mod store_real;
 mod support;
 mod wal;

@@ -21,7 +21,7 @@ pub(super) struct Lz4<R: Read> {
 
 enum State<R: Read> {
     Between(R),
-    Inside(FrameDecoder<Frame<R>>),
+    Inside(Box<FrameDecoder<Frame<R>>>),
     Ended,
     /// An error was reported.
     Failed,
@@ -68,7 +68,7 @@ impl<R: BufRead> Read for Lz4<R> {
             match std::mem::replace(&mut self.state, State::Failed) {
                 State::Between(input) => match self.next_frame(input)? {
                     // A decoder for each frame: its buffers fit one block size only.
-                    Some(frame) => self.state = State::Inside(FrameDecoder::new(frame)),
+                    Some(frame) => self.state = State::Inside(Box::new(FrameDecoder::new(frame))),
                     None => {
                         self.state = State::Ended;
                         return Ok(0);
