@@ -2,6 +2,7 @@
 
 pub mod discover;
 pub mod host;
+pub mod names;
 pub mod postmaster;
 pub mod runs;
 pub mod survey;

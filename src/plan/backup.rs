@@ -45,6 +45,10 @@ pub fn choose(host: &Host, request: &Request, target: &Target) -> Chosen {
     let mut result = Chosen::default();
     let mut serving: Vec<Choice> = Vec::new();
     for entry in &host.backups {
+        if let Some((_, why)) = request.ruled_out.iter().find(|(path, _)| *path == entry.path) {
+            result.passed_over.push((entry.name.clone(), why.clone()));
+            continue;
+        }
         match judge(host, target, entry) {
             Ok(choice) => serving.push(choice),
             Err(why) => result.passed_over.push((entry.name.clone(), why)),

@@ -9,7 +9,6 @@ pub fn list(host: &Host, request: &Request) -> Vec<Consequence> {
     let configuration = &host.cluster.configuration;
     let mut all = Vec::new();
     let mut add = |id: &str, text: String| all.push(Consequence { id: id.into(), text });
-    add("records-not-read", "WAL records were not read: PostgreSQL finds the target during replay".into());
     if !host.cluster.slots.is_empty() {
         add("slots", format!("replication slots are gone ({}); what reads from them must be rebuilt", host.cluster.slots.join(", ")));
     }

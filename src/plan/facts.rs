@@ -29,6 +29,8 @@ pub struct Host {
     pub wal: Vec<WalSource>,
     /// Earlier runs of this cluster, oldest first.
     pub runs: Vec<RunFact>,
+    /// Runs whose journal cannot be read: id and why.
+    pub damaged_runs: Vec<String>,
     /// Room on the filesystem of PGDATA's parent.
     pub space: Space,
     /// What the host can do.
@@ -207,8 +209,10 @@ pub struct RunFact {
     pub moved_to: Option<Timeline>,
     /// Its directory beside PGDATA still stands: the aside or the work of a kept run.
     pub directory: Option<PathBuf>,
-    /// It was switched and not undone.
+    /// It was switched and not undone, and can be.
     pub switched: bool,
+    /// Its recovered cluster was put at PGDATA and not taken back, whether or not its aside was purged.
+    pub stands: bool,
     /// How fast it unpacked and replayed, bytes a second.
     pub rates: Option<(u64, u64)>,
 }

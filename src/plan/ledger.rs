@@ -5,6 +5,7 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use super::loss::Loss;
 use super::recovery::Recovery;
 use super::step::Step;
 use crate::error::Error;
@@ -131,6 +132,8 @@ pub enum Fact {
         /// Their names.
         units: Vec<String>,
     },
+    /// The old cluster is about to be told to stop.
+    Stopping,
     /// The old cluster is down and this is its pg_control.
     OldStopped {
         /// pg_control after the stop.
@@ -145,6 +148,8 @@ pub enum Fact {
         /// Its inode.
         inode: u64,
     },
+    /// Staging is about to be made anew: what was there is void.
+    Extracting,
     /// The backup lies verified in staging.
     Extracted {
         /// Files.
@@ -158,6 +163,11 @@ pub enum Fact {
     Target {
         /// Where replay ends.
         lsn: Lsn,
+    },
+    /// What is discarded, counted after the stop.
+    Discarded {
+        /// The sum.
+        loss: Box<Loss>,
     },
     /// WAL after the stop: what `wal-get` may hand out.
     Chain {
@@ -230,6 +240,8 @@ pub enum Fact {
         /// Timeline.
         timeline: Timeline,
     },
+    /// The cluster aside is about to be deleted: nothing can be undone from here on.
+    Removing,
     /// WAL kept by a purge.
     WalKept {
         /// Segment files.
@@ -326,7 +338,14 @@ impl Ledger {
                     section.open = true;
                 }
             }
-            Event::Fact { fact } => self.facts.push(fact.clone()),
+            Event::Fact { fact } => {
+                match fact {
+                    Fact::Extracting => self.done.retain(|step| *step != Step::Extract),
+                    Fact::Extracted { .. } if !self.done.contains(&Step::Extract) => self.done.push(Step::Extract),
+                    _ => {}
+                }
+                self.facts.push(fact.clone());
+            }
             Event::Done { index, seconds } => self.finish(*index, *seconds),
             Event::Failed { error, .. } => self.failure = Some(error.clone()),
             Event::End { outcome } => self.outcome = Some(*outcome),
@@ -361,11 +380,12 @@ impl Ledger {
         picked.flatten()
     }
 
-    /// Whether the recovered cluster stands, or may stand, at PGDATA.
+    /// Whether the recovered cluster stands, or may stand, at PGDATA. Where the old one was let go, or was found
+    /// running there, the exchange has not happened, however far the switch had come.
     pub fn switch_begun(&self) -> bool {
         let picked = self.facts.iter().rev().find_map(|fact| match fact {
             Fact::Switching | Fact::Switched | Fact::SwitchingBack => Some(true),
-            Fact::SwitchedBack => Some(false),
+            Fact::SwitchedBack | Fact::OldStarted => Some(false),
             _ => None,
         });
         picked.unwrap_or(false)
@@ -380,12 +400,51 @@ impl Ledger {
     pub fn promoted(&self) -> bool {
         let picked = self.facts.iter().rev().find_map(|fact| match fact {
             Fact::Promoted { .. } => Some(true),
-            Fact::Extracted { .. } => Some(false),
+            Fact::Extracting | Fact::Extracted { .. } => Some(false),
             _ => None,
         });
         picked.unwrap_or(false)
     }
 
+    /// A promotion was begun on this staging and did not come to its end.
+    pub fn promotion_begun(&self) -> bool {
+        let picked = self.facts.iter().rev().find_map(|fact| match fact {
+            Fact::Number { .. } => Some(true),
+            Fact::Promoted { .. } | Fact::Extracting | Fact::Extracted { .. } => Some(false),
+            _ => None,
+        });
+        picked.unwrap_or(false)
+    }
+
+    /// The target's LSN as it was found after the newest stop; an earlier stop's is void.
+    pub fn found_target(&self) -> Option<Lsn> {
+        let picked = self.facts.iter().rev().find_map(|fact| match fact {
+            Fact::Target { lsn } => Some(Some(*lsn)),
+            Fact::OldStopped { .. } => Some(None),
+            _ => None,
+        });
+        picked.flatten()
+    }
+
+    /// The recovered cluster was put at PGDATA and not taken back.
+    pub fn exchanged(&self) -> bool {
+        let picked = self.facts.iter().rev().find_map(|fact| match fact {
+            Fact::Switched => Some(true),
+            Fact::SwitchedBack => Some(false),
+            _ => None,
+        });
+        picked.unwrap_or(false)
+    }
+
+    /// Deleting the cluster aside was begun.
+    pub fn removing(&self) -> bool {
+        self.facts.contains(&Fact::Removing)
+    }
+
+    /// The old cluster was told to stop, whether or not it is known to have done so.
+    pub fn stop_begun(&self) -> bool {
+        self.facts.iter().any(|f| matches!(f, Fact::Stopping | Fact::OldStopped { .. }))
+    }
     /// The timeline number of the recovered cluster.
     pub fn number(&self) -> Option<Timeline> {
         self.last(|f| match f {

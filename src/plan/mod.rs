@@ -1,5 +1,6 @@
 //! Decisions: pure functions from facts to plans. Nothing here touches the host.
 
+pub mod aim;
 pub mod backup;
 pub mod chain;
 pub mod checks;
@@ -7,6 +8,7 @@ pub mod consequence;
 pub mod course;
 pub mod facts;
 pub mod ledger;
+pub mod loss;
 pub mod planned;
 pub mod recovery;
 pub mod restore;

@@ -3,6 +3,7 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use super::loss::{Border, Loss};
 use super::recovery::{Consequence, Recovery};
 use crate::error::{Error, Kind};
 use crate::pg::{Lsn, Timeline};
@@ -47,6 +48,8 @@ pub struct Planned {
     pub passed_over: Vec<(String, String)>,
     /// The WAL, once a backup was chosen.
     pub wal: Option<WalLine>,
+    /// What is discarded; `None` where that is not known.
+    pub loss: Option<Loss>,
     /// What a person should know will be different.
     pub consequences: Vec<Consequence>,
     /// Other ways, in words.
@@ -89,6 +92,12 @@ pub struct TargetLine {
     pub lsn: Option<Lsn>,
     /// The record at the target is kept.
     pub inclusive: bool,
+    /// The last transaction that is kept, where the WAL was read.
+    pub keeps: Option<Border>,
+    /// The first transaction that is discarded, if there is one.
+    pub discards: Option<Border>,
+    /// What else is to be known of it.
+    pub note: Option<String>,
 }
 
 /// The backup's line.

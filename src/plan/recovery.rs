@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::checks::Check;
 use super::facts::{Configuration, Control};
+use super::loss::Names;
 use super::step::Step;
 use super::target::TargetRequest;
 use crate::config::Hooks;
@@ -14,6 +15,7 @@ use crate::host::Owner;
 use crate::pg::history::History;
 use crate::pg::{Lsn, SegmentName, SegmentSize, Timeline};
 use crate::store::catalogue::CatalogueEntry;
+use crate::wal::inquiry::Stop;
 
 /// What will be done, to what, with what.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -56,6 +58,9 @@ pub struct Recovery {
     pub steps: Vec<Step>,
     /// Digest of the decisions.
     pub digest: String,
+    /// Names for the report, as the catalogs had them.
+    #[serde(default)]
+    pub names: Names,
     /// What a person was told would be different afterwards.
     pub consequences: Vec<Consequence>,
 }
@@ -89,6 +94,8 @@ pub struct ClusterFacts {
     /// System identifier.
     #[serde(with = "crate::pg::decimal")]
     pub system_identifier: u64,
+    /// The timeline it was on.
+    pub timeline: Timeline,
     /// Segment size.
     pub segment_size: SegmentSize,
     /// It served when the plan was made.
@@ -122,8 +129,27 @@ pub struct Target {
     pub history: History,
     /// Known LSN of the record at which replay stops.
     pub lsn: Option<Lsn>,
+    /// End of that record: it must be there as a whole, also when it is not kept.
+    #[serde(default)]
+    pub end: Option<Lsn>,
     /// That record is kept.
     pub inclusive: bool,
+    /// It is only the newest record of a WAL that grows: another plan may name a later one.
+    #[serde(default)]
+    pub moving: bool,
+}
+
+impl Target {
+    /// Stops at this record.
+    pub fn aim_at(&mut self, stop: Stop) {
+        (self.lsn, self.end, self.inclusive) = (Some(stop.lsn), Some(stop.end), stop.inclusive);
+    }
+
+    /// The last byte of WAL that is read.
+    pub fn last_byte(&self) -> Option<Lsn> {
+        let last = self.end.map(|end| Lsn(end.0.saturating_sub(1)));
+        self.lsn.map(|lsn| last.map_or(lsn, |last| last.max(lsn)))
+    }
 }
 
 /// WAL from the backup's redo point on.

@@ -5,19 +5,20 @@ use std::path::PathBuf;
 
 use sha2::{Digest, Sha256};
 
+use super::aim;
 use super::backup::{self, Choice};
 use super::chain;
 use super::checks::Check;
 use super::consequence;
 use super::facts::{Control, Host, Server};
+use super::loss::{Border, Loss, Names};
 use super::planned::{BackupLine, ClusterLine, Estimate, Planned, Reason, SpaceLine, TargetLine, WalLine};
 use super::recovery::{Chain, ClusterFacts, OtherWal, Recovery, Target};
 use super::step::Step;
 use super::target::{TargetRequest, TimelineRequest};
-use super::wal_facts::WalFindings;
+use super::wal_facts::{Meaning, WalFindings};
 use crate::config::Hooks;
-use crate::pg::history::History;
-use crate::pg::{Lsn, Timeline, version};
+use crate::pg::{Lsn, version};
 
 /// What is asked, with what the configuration adds.
 #[derive(Debug, Clone)]
@@ -56,35 +57,45 @@ pub struct Request {
     pub other_wal: Vec<OtherWal>,
     /// Backup directories were given or configured.
     pub backups_known: bool,
+    /// Backups that reading the WAL ruled out: path and why.
+    pub ruled_out: Vec<(PathBuf, String)>,
     /// What reading the chain's records showed, when that was done.
     pub findings: Option<WalFindings>,
+    /// Names of databases and relations, where a server could be asked.
+    pub names: Names,
 }
 
 /// Decides.
 pub fn plan(host: &Host, request: &Request) -> Planned {
     let mut reasons = Vec::new();
     cluster_reasons(host, request, &mut reasons);
-    let target = decide_target(host, request, &mut reasons);
+    let mut target = aim::decide(host, request, &mut reasons);
     let choice = target.as_ref().map(|t| backup::choose(host, request, t));
+    let chosen = choice.as_ref().and_then(|c| c.chosen.as_ref());
+    if let (Some(target), Some(chosen)) = (&mut target, chosen) {
+        settle(host, request, chosen, target, &mut reasons);
+    }
     let mut planned = skeleton(host, request, target.as_ref());
     if let Some(choice) = &choice {
         reasons.extend(choice.reasons.iter().cloned());
         planned.passed_over = choice.passed_over.clone();
         planned.alternatives = choice.alternatives.clone();
     }
-    let chosen = choice.as_ref().and_then(|c| c.chosen.as_ref());
     let built = match (&target, chosen) {
         (Some(target), Some(chosen)) => build_chain(host, request, target, chosen, &mut reasons),
         _ => None,
     };
     if let Some(chosen) = chosen {
-        planned.backup = Some(backup_line(chosen));
+        planned.backup = Some(backup_line(chosen, findings_for(request, chosen)));
     }
     if let (Some(chosen), Some(target)) = (chosen, &target) {
         let wal_bytes = built.as_ref().map_or(0, |(chain, _)| chain.segments) * host.cluster.control_file.segment_size.bytes();
         planned.space = space(host, chosen, wal_bytes, &mut reasons);
         planned.estimate = estimate(host, planned.space.needed.saturating_sub(wal_bytes), wal_bytes);
         planned.wal = built.as_ref().map(|(chain, gaps)| wal_line(host, target, chain, gaps));
+        if let Some(findings) = findings_for(request, chosen) {
+            tell_loss(host, request, target, findings, &mut planned);
+        }
     }
     planned.consequences = consequence::list(host, request);
     let (kept, accepted) = judge(reasons, &request.accept);
@@ -93,6 +104,65 @@ pub fn plan(host: &Host, request: &Request) -> Planned {
         planned.recovery = Some(recovery(host, request, target, chosen, chain, accepted, &planned));
     }
     planned
+}
+
+/// Findings that were made from this backup.
+fn findings_for<'a>(request: &'a Request, chosen: &Choice) -> Option<&'a WalFindings> {
+    request.findings.as_ref().filter(|findings| findings.backup == chosen.entry.path)
+}
+
+/// The target as a record, where the WAL was read.
+fn settle(host: &Host, request: &Request, chosen: &Choice, target: &mut Target, reasons: &mut Vec<Reason>) {
+    let Some(findings) = findings_for(request, chosen) else { return };
+    match findings.meaning(target, chosen, host.cluster.control_file.segment_size) {
+        Meaning::Record(stop) => target.aim_at(stop),
+        Meaning::NewestRecord(stop) => {
+            target.aim_at(stop);
+            target.moving = true;
+        }
+        Meaning::Unresolved => {}
+        Meaning::BeforeBackup(why) => reasons.push(Reason::fact(
+            "target-before-backup",
+            format!("backup {} cannot serve this target: {why}", chosen.entry.name),
+            "Choose a later target, or an older backup: pitr backups.",
+        )),
+        Meaning::NotFound(reason) => {
+            target.lsn = None;
+            // Where a segment is missing, that is the reason, and is told as such.
+            if !findings.hole || findings.damage(host.cluster.control_file.segment_size).is_some() {
+                reasons.push(reason);
+            }
+        }
+        Meaning::Refused(reason) => reasons.push(reason),
+    }
+}
+
+/// The last transaction kept, the first discarded, and all that is lost with it.
+fn tell_loss(host: &Host, request: &Request, target: &Target, findings: &WalFindings, planned: &mut Planned) {
+    let answer = &findings.answer;
+    let latest = matches!(target.request, super::target::TargetRequest::ToLatest);
+    if target.lsn.is_none() && !latest {
+        return;
+    }
+    planned.target.keeps = answer.kept.map(Border::from);
+    planned.target.discards = answer.discarded.map(Border::from);
+    if target.timeline == host.cluster.control_file.timeline {
+        planned.loss = Some(Loss::of(&answer.lost, &request.names));
+        let broken = findings.broken(host.cluster.control_file.segment_size).filter(|_| planned.refusals.is_empty());
+        if findings.hole || broken.is_some() {
+            planned.target.note = Some("WAL behind the target is damaged or missing: more may be discarded than is counted here".into());
+        }
+    } else {
+        planned.target.note = Some(format!(
+            "what the serving timeline {} has and timeline {} has not is not counted",
+            host.cluster.control_file.timeline, target.timeline
+        ));
+    }
+    if target.moving {
+        planned.target.note = Some("no later transaction is in the WAL: this is the latest that is known".into());
+    } else if latest {
+        planned.target.note = Some("everything there is; the last record is known after the stop".into());
+    }
 }
 
 /// Judgements that were accepted by name do not refuse.
@@ -104,6 +174,13 @@ fn judge(reasons: Vec<Reason>, accept: &[String]) -> (Vec<Reason>, Vec<String>) 
 fn cluster_reasons(host: &Host, request: &Request, reasons: &mut Vec<Reason>) {
     let cluster = &host.cluster;
     let pgdata = cluster.data_directory.display();
+    for damaged in &host.damaged_runs {
+        reasons.push(Reason::fact(
+            "journal-damaged",
+            format!("the journal of run {damaged}"),
+            "What that run did is not known: look at its directory and at PGDATA before anything else.",
+        ));
+    }
     if let Some(open) = host.runs.iter().rev().find(|r| r.open) {
         reasons.push(Reason::fact(
             "open-run",
@@ -219,72 +296,6 @@ fn libraries(value: &str) -> Vec<String> {
     value.split(',').map(clean).filter(|n| !n.is_empty()).collect()
 }
 
-/// The target on its timeline, with that timeline's history.
-fn decide_target(host: &Host, request: &Request, reasons: &mut Vec<Reason>) -> Option<Target> {
-    let sources = &host.wal;
-    let current = host.cluster.control_file.timeline;
-    let timeline = match request.timeline {
-        TimelineRequest::Current => current,
-        TimelineRequest::Number(number) => number,
-        TimelineRequest::Latest => latest_timeline(host).unwrap_or(current),
-    };
-    if let TargetRequest::ToTime(time) | TargetRequest::BeforeTime(time) = &request.target
-        && *time > host.now
-    {
-        reasons.push(Reason::fact(
-            "target-in-future",
-            format!("{} is later than this host's clock", super::time::render_time(*time)),
-            "For everything there is: --to-latest.",
-        ));
-    }
-    if matches!(request.target, TargetRequest::ToLatest) && timeline != current {
-        reasons.push(Reason::fact(
-            "latest-elsewhere",
-            format!("--to-latest on timeline {timeline}, which does not serve"),
-            "Give the LSN where that timeline ends: --to-lsn.",
-        ));
-        return None;
-    }
-    let history = match history(sources, timeline) {
-        Ok(history) => history,
-        Err(why) => {
-            reasons.push(Reason::fact(
-                "no-history",
-                format!("the history of timeline {timeline} is not known: {why}"),
-                "Put its .history file into the archive.",
-            ));
-            return None;
-        }
-    };
-    let (lsn, inclusive) = match &request.target {
-        TargetRequest::ToLsn(lsn) => (Some(*lsn), true),
-        TargetRequest::BeforeLsn(lsn) => (Some(*lsn), false),
-        TargetRequest::BeforeTime(_) | TargetRequest::BeforeXid(_) => (None, false),
-        TargetRequest::ToTime(_)
-        | TargetRequest::ToXid(_)
-        | TargetRequest::ToName(_)
-        | TargetRequest::ToLatest
-        | TargetRequest::ToConsistent => (None, true),
-    };
-    Some(Target { request: request.target.clone(), timeline, history, lsn, inclusive })
-}
-
-fn history(sources: &[super::facts::WalSource], timeline: Timeline) -> Result<History, String> {
-    if timeline == Timeline(1) {
-        return Ok(History::root(timeline));
-    }
-    let texts = chain::histories(sources);
-    let text = texts.get(&timeline).ok_or("there is no such file in archive and pg_wal")?;
-    History::parse(timeline, text.as_bytes()).map_err(|e| e.to_string())
-}
-
-/// The highest timeline that is not the dead branch of an undone run.
-fn latest_timeline(host: &Host) -> Option<Timeline> {
-    let dead: Vec<Timeline> = host.runs.iter().filter(|r| !r.open && !r.switched).filter_map(|r| r.number).collect();
-    let known = chain::histories(&host.wal).into_keys().chain([host.cluster.control_file.timeline]);
-    known.filter(|t| !dead.contains(t)).max()
-}
-
 /// The chain and the names of segments that are missing in it.
 fn build_chain(
     host: &Host,
@@ -297,7 +308,7 @@ fn build_chain(
     let first = size.number(chosen.start);
     let consistent = matches!(target.request, TargetRequest::ToConsistent);
     let until = target
-        .lsn
+        .last_byte()
         .map(|lsn| size.number(lsn))
         .or_else(|| chosen.end.filter(|_| consistent).map(|end| size.number(Lsn(end.0.saturating_sub(1)))));
     archive_reasons(host, request, reasons);
@@ -309,10 +320,11 @@ fn build_chain(
         if gap.hole || until.is_some() || links.segments.is_empty() {
             gaps.push(name.clone());
             let reachable = chosen.end.is_none_or(|end| gap.reachable > end) && !links.segments.is_empty();
-            let hint = if reachable {
+            let furthest = findings_for(request, chosen).and_then(WalFindings::furthest);
+            let hint = if let (true, Some(flag)) = (reachable, furthest) {
                 format!(
-                    "WAL is there up to {}: --before-lsn {} reaches that point. Look for {name} in other copies of the archive (--wal DIR).",
-                    gap.reachable, gap.reachable
+                    "WAL is there up to {}: {flag} reaches that point. Look for {name} in other copies of the archive (--wal DIR).",
+                    gap.reachable
                 )
             } else {
                 format!(
@@ -323,8 +335,8 @@ fn build_chain(
             reasons.push(Reason::fact("wal-gap", format!("WAL segment {name} is missing{damaged}"), hint));
         }
     }
-    if let Some(findings) = &request.findings {
-        findings.reasons(target, chosen, size, reasons);
+    if let Some(findings) = findings_for(request, chosen) {
+        findings.reasons(chosen, reasons);
     }
     let last = *links.segments.last()?;
     let copies = chain::copies(&host.wal);
@@ -386,12 +398,16 @@ fn skeleton(host: &Host, request: &Request, target: Option<&Target>) -> Planned 
             bytes: cluster.bytes,
         },
         target: TargetLine {
-            text: target_words(&request.target),
+            text: aim::words(&request.target),
             argument,
             timeline: target.map(|t| t.timeline),
             lsn: target.and_then(|t| t.lsn),
             inclusive: target.is_none_or(|t| t.inclusive),
+            keeps: None,
+            discards: None,
+            note: None,
         },
+        loss: None,
         backup: None,
         passed_over: vec![],
         wal: None,
@@ -404,27 +420,12 @@ fn skeleton(host: &Host, request: &Request, target: Option<&Target>) -> Planned 
     }
 }
 
-fn target_words(request: &TargetRequest) -> String {
-    use super::time::render_time;
-    match request {
-        TargetRequest::ToTime(t) => format!("time {}", render_time(*t)),
-        TargetRequest::BeforeTime(t) => format!("before time {}", render_time(*t)),
-        TargetRequest::ToXid(x) => format!("transaction {x}"),
-        TargetRequest::BeforeXid(x) => format!("before transaction {x}"),
-        TargetRequest::ToLsn(l) => format!("LSN {l}"),
-        TargetRequest::BeforeLsn(l) => format!("before LSN {l}"),
-        TargetRequest::ToName(n) => format!("restore point {n}"),
-        TargetRequest::ToLatest => "latest: everything there is".into(),
-        TargetRequest::ToConsistent => "consistent: the end of the backup".into(),
-    }
-}
-
-fn backup_line(chosen: &Choice) -> BackupLine {
+fn backup_line(chosen: &Choice, findings: Option<&WalFindings>) -> BackupLine {
     BackupLine {
         name: chosen.entry.name.clone(),
         path: chosen.entry.path.display().to_string(),
         start_lsn: Some(chosen.start),
-        end_lsn: chosen.end,
+        end_lsn: findings.and_then(|f| f.answer.backup_end).map(|(_, end)| end).or(chosen.end),
         time: chosen.ended,
         bytes: chosen.entry.compressed_bytes,
         unpacked: chosen.entry.unpacked_bytes,
@@ -490,6 +491,7 @@ fn recovery(
             programs: cluster.programs.clone(),
             control: cluster.control.clone(),
             system_identifier: cluster.control_file.system_identifier,
+            timeline: cluster.control_file.timeline,
             segment_size: cluster.control_file.segment_size,
             serving: matches!(cluster.server, Server::Serving { .. }),
             configuration: cluster.configuration.clone(),
@@ -498,7 +500,8 @@ fn recovery(
         },
         target,
         backup: chosen.entry.clone(),
-        backup_end: chosen.end,
+        backup_end: findings_for(request, chosen).and_then(|f| f.answer.backup_end).map(|(_, end)| end).or(chosen.end),
+        names: request.names.clone(),
         chain,
         archives: request.archives.clone(),
         other_wal: request.other_wal.clone(),
@@ -535,7 +538,7 @@ fn floors(host: &Host, chosen: &Choice, request: &Request) -> BTreeMap<String, i
     };
     let present = of(&cluster.control_file);
     let backup = chosen.entry.control.as_ref().map_or(present, of);
-    let found = request.findings.as_ref().and_then(|f| f.floors).unwrap_or(present);
+    let found = findings_for(request, chosen).and_then(WalFindings::floors).unwrap_or(present);
     let mut floors = BTreeMap::new();
     for (index, name) in version::FLOORS.iter().enumerate() {
         let at = |values: &[i64; 5]| values.get(index).copied().unwrap_or(0);
@@ -574,10 +577,15 @@ fn steps(request: &Request) -> Vec<Step> {
 
 /// Decisions only: not where a segment lies, nor what grows while one reads the plan.
 fn digest(recovery: &Recovery) -> String {
-    let last = if recovery.chain.open { None } else { Some(recovery.chain.last) };
+    let settled = !recovery.chain.open && !recovery.target.moving;
+    let last = settled.then_some(recovery.chain.last);
+    let mut target = recovery.target.clone();
+    if target.moving {
+        (target.lsn, target.end) = (None, None);
+    }
     let decisions = serde_json::json!({
         "cluster": [recovery.cluster.name, recovery.cluster.data_directory, recovery.cluster.system_identifier.to_string()],
-        "target": recovery.target,
+        "target": target,
         "backup": [recovery.backup.name, recovery.backup.path],
         "chain": [recovery.chain.first, last],
         "steps": recovery.steps,

@@ -51,6 +51,7 @@ pub fn recovery() -> Recovery {
             programs: "/usr/lib/postgresql/15/bin".into(),
             control: Control::PgCtlCluster { version: "15".into(), name: "main".into() },
             system_identifier: 7_300_000_000_000_000_000,
+            timeline: crate::pg::Timeline(1),
             segment_size: SegmentSize::new(16 << 20).unwrap(),
             serving: true,
             group_access: false,
@@ -66,7 +67,9 @@ pub fn recovery() -> Recovery {
             timeline: Timeline(1),
             history: History::root(Timeline(1)),
             lsn: None,
+            end: None,
             inclusive: false,
+            moving: false,
         },
         backup: entry(),
         backup_end: None,
@@ -91,6 +94,7 @@ pub fn recovery() -> Recovery {
         reserve: 1 << 30,
         steps: vec![Step::Stop, Step::Extract, Step::Switch],
         digest: "5f1d0c".into(),
+        names: crate::plan::loss::Names::default(),
         consequences: Vec::new(),
     }
 }
@@ -112,6 +116,9 @@ pub fn planned() -> Planned {
             timeline: Some(Timeline(1)),
             lsn: None,
             inclusive: false,
+            keeps: None,
+            discards: None,
+            note: None,
         },
         backup: Some(BackupLine {
             name: "base-20261121.tar.gz".into(),
@@ -132,6 +139,7 @@ pub fn planned() -> Planned {
             only_in_pg_wal: 2,
             gaps: Vec::new(),
         }),
+        loss: None,
         consequences: vec![Consequence { id: "unlogged".into(), text: "unlogged tables will be empty".into() }],
         alternatives: vec!["a copy can be restored by hand".into()],
         space: SpaceLine { at: "/var/lib/postgresql".into(), needed: 3_758_096_384, free: 63 << 30, reserve: 1 << 30 },

@@ -7,13 +7,17 @@ use serde_json::{Value, json};
 
 use super::layout::{Sheet, counted, moment};
 use super::terminal::{human_bytes, human_duration};
+use crate::plan::loss::{Border, Loss, LostRows};
 use crate::plan::planned::{BackupLine, Estimate, Planned, Reason, SpaceLine, WalLine};
 use crate::plan::recovery::Consequence;
 use crate::plan::step::Step;
-use crate::plan::time::rfc3339;
+use crate::plan::time::{render_time, rfc3339};
 
 /// Why transactions are not named.
 const UNREAD: &str = "records were not read";
+
+/// Most relations of a loss that are shown on a page.
+const RELATIONS: usize = 12;
 
 /// The page, `width` columns wide. `command` is what carries it out (`pitr restore --to-…`); with an empty one the
 /// closing line is left out, for a page that a question follows.
@@ -29,10 +33,11 @@ pub fn text(plan: &Planned, width: usize, command: &str) -> String {
     if let Some(line) = &plan.wal {
         wal(&mut sheet, line);
     }
-    sheet.line("Discards", &format!("not known before replay: {UNREAD}"));
-    // That records were not read stands above already.
-    let also = plan.consequences.iter().filter(|c| c.id != "records-not-read");
-    sheet.list("Also", also.map(|c| c.text.as_str()));
+    match &plan.loss {
+        Some(loss) => loss_lines(&mut sheet, loss),
+        None => sheet.line("Discards", "not known"),
+    }
+    sheet.list("Also", plan.consequences.iter().map(|c| c.text.as_str()));
     sheet.list("Instead", plan.alternatives.iter().map(String::as_str));
     if plan.backup.is_some() {
         sheet.line("Needs", &space(&plan.space));
@@ -60,12 +65,61 @@ fn target(sheet: &mut Sheet, plan: &Planned) {
     let stop = match (target.lsn, target.inclusive) {
         (Some(lsn), true) => format!("stops after the record at {lsn}"),
         (Some(lsn), false) => format!("stops before the record at {lsn}"),
-        (None, _) => format!("{UNREAD}: PostgreSQL finds the target during replay"),
+        (None, _) => target.note.clone().unwrap_or_else(|| UNREAD.to_string()),
     };
     match target.timeline {
         Some(timeline) => sheet.more(0, &format!("timeline {timeline}; {stop}")),
         None => sheet.more(0, &stop),
     }
+    if let Some(note) = target.note.as_ref().filter(|_| target.lsn.is_some()) {
+        sheet.more(0, note);
+    }
+    for (word, border) in [("keeps", &target.keeps), ("discards", &target.discards)] {
+        if let Some(Border { xid, time, lsn }) = border {
+            let time = time.map_or_else(|| "at an unknown time".to_string(), render_time);
+            sheet.more(0, &format!("{word:<9} xid {xid}  {time}  {lsn}"));
+        }
+    }
+}
+
+/// What is discarded, the largest changes first.
+pub fn loss_lines(sheet: &mut Sheet, loss: &Loss) {
+    if loss.transactions == 0 {
+        return sheet.line("Discards", "no committed transaction");
+    }
+    let span = match (loss.from, loss.to) {
+        (Some(from), Some(to)) if loss.transactions > 1 => {
+            let span = human_duration(std::time::Duration::from_secs(loss.seconds()));
+            format!(" in {span}, from {} to {}", moment(from), moment(to))
+        }
+        (Some(from), _) => format!(", of {}", moment(from)),
+        _ => String::new(),
+    };
+    sheet.line("Discards", &format!("{}{span}", counted(loss.transactions, "transaction", "transactions")));
+    for rows in loss.relations.iter().take(RELATIONS) {
+        let changes = [(rows.inserted, "inserted"), (rows.updated, "updated"), (rows.deleted, "deleted")];
+        let changes: Vec<String> = changes.iter().filter(|(n, _)| *n > 0).map(|(n, word)| format!("{} {word}", grouped(*n))).collect();
+        sheet.more(2, &format!("{}  {}  {}", rows.database, rows.name, changes.join(", ")));
+    }
+    if loss.relations.len() > RELATIONS {
+        sheet.more(2, &format!("and {}", counted((loss.relations.len() - RELATIONS) as u64, "more relation", "more relations")));
+    }
+    if loss.system_rows > 0 {
+        sheet.more(2, &format!("and {} of catalogs and TOAST tables", counted(loss.system_rows, "row", "rows")));
+    }
+}
+
+/// `31,402`.
+fn grouped(number: u64) -> String {
+    let digits = number.to_string();
+    let mut out = String::new();
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            out.push(',');
+        }
+        out.push(digit);
+    }
+    out
 }
 
 fn backup(sheet: &mut Sheet, plan: &Planned) {
@@ -167,7 +221,7 @@ pub fn reasons(sheet: &mut Sheet, reasons: &[Reason]) {
     }
 }
 
-/// The document of `pitr plan`. What only our own reading of WAL will tell (`keeps`, `discards`, `loss`) is null.
+/// The document of `pitr plan`. What only the WAL tells (`keeps`, `discards`, `loss`) is null where it was not read.
 pub fn json(plan: &Planned) -> Value {
     let recovery = plan.recovery.as_ref();
     let steps: Vec<Value> =
@@ -187,13 +241,14 @@ pub fn json(plan: &Planned) -> Value {
             "timeline": plan.target.timeline,
             "lsn": plan.target.lsn,
             "inclusive": plan.target.inclusive,
-            "keeps": null,
-            "discards": null,
+            "keeps": plan.target.keeps.as_ref().map(border_json),
+            "discards": plan.target.discards.as_ref().map(border_json),
+            "note": plan.target.note,
         },
         "backup": plan.backup.as_ref().map(backup_json),
         "passed_over": plan.passed_over.iter().map(|(name, reason)| json!({"name": name, "reason": reason})).collect::<Vec<_>>(),
         "wal": plan.wal.as_ref().map(wal_json),
-        "loss": null,
+        "loss": plan.loss.as_ref().map(loss_json),
         "consequences": consequences_json(&plan.consequences),
         "alternatives": plan.alternatives,
         "space": {"at": plan.space.at, "needed": plan.space.needed, "free": plan.space.free, "reserve": plan.space.reserve},
@@ -201,6 +256,31 @@ pub fn json(plan: &Planned) -> Value {
         "accepted": recovery.map_or(&[] as &[String], |r| &r.accepted),
         "steps": steps,
         "refusals": reasons_json(&plan.refusals),
+    })
+}
+
+fn border_json(border: &Border) -> Value {
+    json!({"xid": border.xid.to_string(), "time": border.time.map_or_else(String::new, rfc3339), "lsn": border.lsn})
+}
+
+/// `loss` of every document.
+pub fn loss_json(loss: &Loss) -> Value {
+    json!({
+        "transactions": loss.transactions,
+        "from": loss.from.map(rfc3339),
+        "to": loss.to.map(rfc3339),
+        "relations": loss.relations.iter().map(rows_json).collect::<Vec<_>>(),
+        "system_rows": loss.system_rows,
+    })
+}
+
+fn rows_json(rows: &LostRows) -> Value {
+    json!({
+        "database": rows.database,
+        "name": rows.name,
+        "inserted": rows.inserted,
+        "updated": rows.updated,
+        "deleted": rows.deleted,
     })
 }
 

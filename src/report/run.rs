@@ -13,6 +13,7 @@ use super::plan::{reasons, reasons_json};
 use super::terminal::human_duration;
 use crate::error::{Error, Kind};
 use crate::plan::ledger::{CheckResult, Fact, Ledger, Outcome};
+use crate::plan::loss::Loss;
 use crate::plan::planned::Reason;
 use crate::plan::recovery::Recovery;
 use crate::plan::step::Step;
@@ -127,6 +128,8 @@ pub struct RunResult {
     pub downtime_seconds: Option<f64>,
     /// Seconds by phase.
     pub phases: Vec<(String, f64)>,
+    /// What was discarded, counted after the stop.
+    pub loss: Option<Loss>,
     /// Results of the last time that the checks ran.
     pub checks: Vec<CheckResult>,
     /// Reasons against it.
@@ -148,6 +151,7 @@ impl RunResult {
             changed: !untouched && (!facts.is_empty() || !seconds.is_empty()),
             downtime_seconds: facts.iter().rev().find_map(downtime),
             phases: phases(seconds),
+            loss: facts.iter().rev().find_map(loss).filter(|_| outcome != ResultOutcome::Undone),
             checks: facts.iter().rev().find_map(checks).unwrap_or_default(),
             remarks: facts.iter().filter_map(remark).collect(),
             ..RunResult::without_run(outcome)
@@ -183,6 +187,7 @@ impl RunResult {
             outcome,
             downtime_seconds: None,
             phases: Vec::new(),
+            loss: None,
             checks: Vec::new(),
             refusals: Vec::new(),
             error: None,
@@ -200,6 +205,13 @@ fn phases(seconds: &[(Step, f64)]) -> Vec<(String, f64)> {
 fn downtime(fact: &Fact) -> Option<f64> {
     match fact {
         Fact::Downtime { seconds } => Some(*seconds),
+        _ => None,
+    }
+}
+
+fn loss(fact: &Fact) -> Option<Loss> {
+    match fact {
+        Fact::Discarded { loss } => Some(loss.as_ref().clone()),
         _ => None,
     }
 }
@@ -249,6 +261,9 @@ pub fn text(result: &RunResult, width: usize) -> String {
     for (number, check) in result.checks.iter().enumerate() {
         put_check(&mut sheet, if number == 0 { "Checks" } else { "" }, check);
     }
+    if let Some(loss) = &result.loss {
+        super::plan::loss_lines(&mut sheet, loss);
+    }
     sheet.list("Note", result.remarks.iter().map(String::as_str));
     reasons(&mut sheet, &result.refusals);
     // Where hands are needed, the error's hint is the one thing to do.
@@ -284,7 +299,7 @@ pub fn json(result: &RunResult) -> Value {
         "downtime_seconds": result.downtime_seconds.map(milliseconds),
         "phases": result.phases.iter().map(|(name, s)| json!({"name": name, "seconds": milliseconds(*s)})).collect::<Vec<_>>(),
         "checks": result.checks.iter().map(check_json).collect::<Vec<_>>(),
-        "loss": null,
+        "loss": result.loss.as_ref().map(super::plan::loss_json),
         "refusals": reasons_json(&result.refusals),
         "error": result.error.as_ref().map(error_json),
         "remarks": result.remarks,

@@ -4,12 +4,11 @@
 //! * `owner` is the unprivileged child that touches everything below PGDATA; `staging`, `configure`, `tail`,
 //!   `tidy`, `switch`, `sql` are what it does.
 //! * `private` launches the server nobody else sees; `broker` and `wal_get` feed it WAL; `replay` watches it.
-//! * `control` stops and starts the public server.
+//! * `control` stops and starts the public server. `reading` answers questions about WAL.
 
 pub mod broker;
 pub mod configure;
 pub mod control;
-pub mod endofwal;
 pub mod executor;
 pub mod hooks;
 pub mod journal;
@@ -19,6 +18,7 @@ pub mod paths;
 pub mod private;
 pub mod promote;
 pub mod purge;
+pub mod reading;
 pub mod replay;
 pub mod sources;
 pub mod sql;

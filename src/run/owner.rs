@@ -14,7 +14,7 @@ use serde_json::Value;
 
 use crate::error::{Error, Result};
 use crate::observe::survey::{self, SurveyRequest};
-use crate::run::{configure, endofwal, sql, staging, switch, tail, tidy};
+use crate::run::{configure, reading, sql, staging, switch, tail, tidy};
 use crate::sys::descendant::{Descendant, Heard, ending};
 use crate::sys::dir::Dir;
 use crate::sys::identity::{Leash, Owner, become_owner};
@@ -61,8 +61,8 @@ pub enum Task {
     CopyWal(Box<tail::CopyRequest>),
     /// List WAL directories.
     ListWal(Box<tail::ListRequest>),
-    /// Read every record of a chain.
-    WalkWal(Box<endofwal::WalkRequest>),
+    /// Read every record of a chain and answer a question about it.
+    ReadWal(Box<reading::ReadRequest>),
     /// Offer WAL to the archive.
     Tidy(Box<tidy::TidyRequest>),
     /// Mark as archived what the archive has.
@@ -71,7 +71,12 @@ pub enum Task {
     Switch(switch::Effect),
     /// Where the switch stands.
     LookAtSwitch(switch::Places),
-    /// Put a file back into a data directory or take one away.
+    /// Which files of pg_wal differ from their archived copies, or cannot be compared with them.
+    CompareWal {
+        /// Directory and file here, directory and file in the archive.
+        pairs: Vec<(PathBuf, String, PathBuf, String)>,
+    },
+    /// Remove a directory with everything in it.
     RemoveTree {
         /// Directory that holds it.
         parent: PathBuf,
@@ -204,9 +209,10 @@ fn perform(task: Task) -> Result<Value> {
         Task::Configure(request) => answer(configure::configure(&request)?),
         Task::CopyWal(request) => answer(tail::copy(&request, &mut say_progress)?),
         Task::ListWal(request) => answer(tail::list(&request)?),
-        Task::WalkWal(request) => answer(endofwal::walk(&request)?),
+        Task::ReadWal(request) => answer(reading::read(&request)?),
         Task::Tidy(request) => answer(tidy::tidy(&request)?),
         Task::SettleMarks(request) => answer(tidy::settle_marks(&request)?),
+        Task::CompareWal { pairs } => answer(tidy::different(&pairs)),
         Task::Switch(effect) => answer(switch::perform(&effect)?),
         Task::LookAtSwitch(places) => answer(switch::look(&places)?),
         Task::RemoveTree { parent, name } => {

@@ -1,32 +1,37 @@
 //! `plan` and `restore`: one value, printed by the one, carried out by the other.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
-use crate::cli::{ConfigFrom, RestoreArgs, SourceFlags, TargetFlags};
+use crate::cli::{ConfigFrom, MaxLoss, RestoreArgs, SourceFlags, TargetFlags};
 use crate::config::{ClusterConfig, Requirement, files};
 use crate::error::{Error, Kind, Result};
 use crate::observe::discover::{self, Found};
 use crate::observe::host::{Observed, Where, observe};
+use crate::observe::names::Door;
 use crate::observe::survey::Identify;
-use crate::plan::chain;
+use crate::plan::aim;
 use crate::plan::checks::{Check, parse_checks};
 use crate::plan::course::Course;
-use crate::plan::facts::WalKind;
+use crate::plan::facts::Server;
 use crate::plan::ledger::{Outcome, Purpose};
+use crate::plan::loss::{Loss, Names};
 use crate::plan::planned::{Planned, Reason};
 use crate::plan::recovery::Recovery;
 use crate::plan::restore::{Request, plan};
 use crate::plan::target::TargetRequest;
-use crate::plan::wal_facts::WalFindings;
+use crate::plan::wal_facts::{Meaning, WalFindings};
 use crate::report::confirm::Question;
 use crate::report::narrator::StepNarrator;
 use crate::report::run::{Mark, RunResult};
-use crate::run::endofwal::{WalkRequest, walk_as};
 use crate::run::executor::Run;
+use crate::run::owner::{self, Task};
 use crate::run::paths::new_run_id;
+use crate::run::reading::ReadRequest;
+use crate::run::sources::Directories;
 use crate::run::tail::WalIdentity;
 use crate::sys::signals::Signals;
 use crate::verb::{Context, act};
@@ -106,13 +111,22 @@ fn demands(planned: &mut Planned, args: &RestoreArgs) {
             "Look at it again: pitr plan.",
         ));
     }
-    if args.max_loss.is_some() {
-        planned.refusals.push(Reason::fact(
-            "loss-unknown",
-            "what would be lost is not known before WAL records are resolved, so --max-loss cannot be held",
-            "Leave it out.",
-        ));
+    if let Some(most) = args.max_loss {
+        planned.refusals.extend(too_much(most, planned.loss.as_ref()));
     }
+}
+
+/// What `--max-loss` says against a loss.
+fn too_much(most: MaxLoss, loss: Option<&Loss>) -> Option<Reason> {
+    let Some(loss) = loss else {
+        return Some(Reason::fact("loss-unknown", "what would be lost is not known, so --max-loss cannot be held", "Leave it out."));
+    };
+    let what = match most {
+        MaxLoss::Transactions(most) if loss.transactions > most => format!("{} transactions would be lost, not {most}", loss.transactions),
+        MaxLoss::Seconds(most) if loss.seconds() > most => format!("{} s of commits would be lost, not {most} s", loss.seconds()),
+        _ => return None,
+    };
+    Some(Reason::fact("max-loss", what, "Look at what it is: pitr plan. A later target or a higher --max-loss lets it through."))
 }
 
 /// The command that carries this plan out, as a person would type it.
@@ -122,7 +136,7 @@ fn command(planned: &Planned, source: &SourceFlags) -> String {
     format!("pitr restore {}{backup}{accept}", planned.target.argument)
 }
 
-/// Observes and plans; then reads the chain's records and plans again with what they show.
+/// Observes, reads the chain's records, and plans with what they show.
 fn make_plan(context: &Context, target: &TargetFlags, source: &SourceFlags) -> Result<Planned> {
     let request_target = target.request(Timestamp::now(), &TimeZone::system())?;
     let found = discover::choose(&context.config, context.global.cluster.as_deref())?;
@@ -130,11 +144,8 @@ fn make_plan(context: &Context, target: &TargetFlags, source: &SourceFlags) -> R
     let places = Where { backups: source.backups.clone(), wal: source.wal.clone(), identify: Some(identify(&request_target, source)) };
     let observed = observe(&context.config, &found, &places)?;
     let mut request = request(&found, source, request_target, checks, &observed);
+    read_wal(&observed, &mut request)?;
     let mut planned = plan(&observed.host, &request);
-    if let Some(recovery) = &planned.recovery {
-        request.findings = Some(read_chain(&observed, recovery)?);
-        planned = plan(&observed.host, &request);
-    }
     if observed.guessed && !observed.archives.is_empty() {
         planned.alternatives.push(format!(
             "the archive was guessed from archive_command: {}",
@@ -173,7 +184,9 @@ fn request(found: &Found, source: &SourceFlags, target: TargetRequest, checks: V
         archives: observed.archives.clone(),
         other_wal: observed.other_wal.clone(),
         backups_known: !(config.backups.is_empty() && source.backups.is_empty()),
+        ruled_out: vec![],
         findings: None,
+        names: Names::default(),
     }
 }
 
@@ -188,27 +201,75 @@ fn read_checks(config: &ClusterConfig, source: &SourceFlags) -> Result<Vec<Check
     Ok(checks)
 }
 
-/// Reads every record of the chain with its checksum, as the owner. Copies that only root can reach are left out:
-/// reading ends before them, which is no damage.
-fn read_chain(observed: &Observed, recovery: &Recovery) -> Result<WalFindings> {
-    let size = recovery.cluster.segment_size;
-    let reachable: Vec<_> = observed.host.wal.iter().filter(|s| !matches!(s.kind, WalKind::Aside(_))).cloned().collect();
-    let until = (!recovery.chain.open).then_some(recovery.chain.last.number);
-    let links = chain::follow(&recovery.target.history, recovery.chain.first.number, until, &reachable, size);
-    let copies = chain::copies(&reachable);
-    let segments: Vec<_> = links
-        .segments
-        .iter()
-        .filter_map(|n| copies.get(n).and_then(|l| l.first()).map(|c| (*n, c.directory.clone(), c.file.clone())))
-        .collect();
-    let Some((last, _, _)) = segments.last().cloned() else { return Ok(WalFindings::default()) };
-    let cluster = &recovery.cluster;
-    let identity = WalIdentity { major: cluster.major, system_identifier: cluster.system_identifier, segment_size: size };
-    let walked = walk_as(
-        &cluster.owner,
-        WalkRequest { segments, history: recovery.target.history.clone(), identity, from: size.start(recovery.chain.first.number) },
-    )?;
-    // Inside the last segment WAL may simply end; before it, an end is damage.
-    let damage = walked.end.filter(|end| size.number(end.lsn) < last.number).map(|end| (end.lsn, end.reason.to_string()));
-    Ok(WalFindings { tablespaces: walked.tablespaces, last_record: walked.last_record, damage, floors: None })
+/// Reads what has to be read, from the newest backup that may serve; when that one turns out to end behind the
+/// target, or the target is not behind it, from the one before.
+fn read_wal(observed: &Observed, request: &mut Request) -> Result<()> {
+    let mut first = None;
+    while let Some(wanted) = aim::reading(&observed.host, request) {
+        let findings = read_chain(observed, &wanted)?;
+        let older = match aim::meaning(&observed.host, request, &findings) {
+            Some(Meaning::BeforeBackup(why)) => Some((why, None)),
+            Some(Meaning::NotFound(_)) => Some(("the target is not behind it".to_string(), Some(findings.clone()))),
+            _ => None,
+        };
+        let Some((why, unfound)) = older.filter(|_| request.backup.is_none()) else {
+            request.findings = Some(findings);
+            break;
+        };
+        first = first.or(unfound);
+        request.ruled_out.push((wanted.backup.1, why));
+    }
+    if let (None, Some(findings)) = (&request.findings, first) {
+        // Nowhere: what the newest backup's WAL says is what there is to say.
+        request.ruled_out.clear();
+        request.findings = Some(findings);
+    }
+    request.names = names(observed, request);
+    Ok(())
+}
+
+/// Reads every record of the chain with its checksum, as the owner; what is root's alone by a descriptor.
+fn read_chain(observed: &Observed, wanted: &aim::Reading) -> Result<WalFindings> {
+    let cluster = &observed.host.cluster;
+    let others = Directories::default().with_others(&observed.other_wal);
+    let segments = wanted.segments.iter().map(|(name, directory, file)| (*name, others.open_path(directory), file.clone()));
+    let identity = WalIdentity {
+        major: cluster.major,
+        system_identifier: cluster.control_file.system_identifier,
+        segment_size: cluster.control_file.segment_size,
+    };
+    let request = ReadRequest {
+        segments: segments.collect(),
+        history: wanted.history.clone(),
+        identity,
+        question: wanted.question.clone(),
+        backup: wanted.redo,
+        next_xid: wanted.next_xid,
+    };
+    let refused = |error: Error| error.with_kind(Kind::Refused);
+    let answer = owner::call(&cluster.owner, None, Task::ReadWal(Box::new(request))).map_err(refused)?;
+    Ok(WalFindings {
+        backup: wanted.backup.1.clone(),
+        answer,
+        segments: wanted.segments.iter().map(|(name, _, _)| *name).collect(),
+        last_is_archived: wanted.last_is_archived,
+        hole: wanted.hole,
+    })
+}
+
+/// Names of what is lost, where the cluster serves.
+fn names(observed: &Observed, request: &Request) -> Names {
+    let cluster = &observed.host.cluster;
+    let lost = request.findings.iter().flat_map(|f| &f.answer.lost.relations).map(|(file, _)| *file);
+    let files: BTreeSet<_> = lost.filter(|file| !file.is_catalog()).collect();
+    if files.is_empty() || !matches!(cluster.server, Server::Serving { .. }) {
+        return Names::default();
+    }
+    match Door::find(&cluster.owner, &cluster.data_directory, &request.user, cluster.control_file.system_identifier) {
+        Ok(door) => door.names(&files),
+        Err(error) => {
+            log::info!("names of relations are not known: {error}");
+            Names::default()
+        }
+    }
 }

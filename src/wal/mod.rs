@@ -10,7 +10,7 @@
 //!
 //! * [`page`], [`record`], [`block`]: what surrounds every record. [`scan`]: the records of one segment.
 //! * [`transaction`], [`heap`], [`xlog`], [`standby`], [`storage`]: what records say. [`effects`]: their sum.
-//! * [`ledger`]: transactions put together. [`resolve`]: what a recovery target means.
+//! * [`ledger`]: transactions put together. [`resolve`]: what a recovery target means. [`inquiry`]: one pass for a plan.
 //!
 //! # Bytes that no check covers
 //!
@@ -27,6 +27,7 @@ pub mod chain;
 pub mod effects;
 pub mod end;
 pub mod heap;
+pub mod inquiry;
 pub mod ledger;
 pub mod page;
 pub mod record;

@@ -1,0 +1,89 @@
+//! Names of databases and relations, asked of the serving cluster on its own socket, as its owner.
+//!
+//! Best effort: where nobody answers, numbers are shown.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+use crate::error::Result;
+use crate::host::Owner;
+use crate::plan::loss::{Named, Names};
+use crate::run::owner::{self, Task};
+use crate::run::sql::{Limits, Reply, SqlRequest, Statement};
+use crate::run::switch::ServerStatus;
+use crate::wal::RelationFile;
+
+/// A catalog query that takes longer is given up.
+const LIMITS: Limits = Limits { statement: 10_000, lock: 1_000 };
+/// File numbers in one statement, which returns no more rows than that.
+const AT_ONCE: usize = 500;
+
+/// The serving cluster's door.
+#[derive(Debug)]
+pub struct Door<'a> {
+    owner: &'a Owner,
+    user: &'a str,
+    identifier: u64,
+    status: ServerStatus,
+}
+
+impl<'a> Door<'a> {
+    /// The door of the server on `data_directory`; `identifier` is the system identifier that it must have.
+    pub fn find(owner: &'a Owner, data_directory: &Path, user: &'a str, identifier: u64) -> Result<Door<'a>> {
+        let status = owner::call(owner, None, Task::ServerStatus { data_directory: data_directory.to_path_buf() })?;
+        Ok(Door { owner, user, identifier, status })
+    }
+
+    /// Names of all databases and of the relations that have `files` now.
+    pub fn names(&self, files: &BTreeSet<RelationFile>) -> Names {
+        let mut names = Names::default();
+        let Some(replies) = self.ask("postgres", vec!["SELECT oid, datname FROM pg_database".into()]) else { return names };
+        names.databases = replies.iter().flat_map(|r| &r.rows).filter_map(|row| Some((number(row, 0)?, text(row, 1)?))).collect();
+        let mut by_database: BTreeMap<u32, Vec<u32>> = BTreeMap::new();
+        for file in files.iter().filter(|file| file.database != 0) {
+            by_database.entry(file.database).or_default().push(file.number);
+        }
+        for (database, numbers) in by_database {
+            let Some((_, name)) = names.databases.iter().find(|(oid, _)| *oid == database).cloned() else { continue };
+            let statements = numbers.chunks(AT_ONCE).map(relations).collect();
+            let replies = self.ask(&name, statements).unwrap_or_default();
+            names.relations.extend(replies.iter().flat_map(|r| &r.rows).filter_map(|row| named(database, row)));
+        }
+        names
+    }
+
+    fn ask(&self, database: &str, statements: Vec<String>) -> Option<Vec<Reply>> {
+        let (socket, port) = (self.status.socket.clone()?, self.status.port?);
+        let identity = "SELECT system_identifier FROM pg_control_system()".to_string();
+        let statements = std::iter::once(identity).chain(statements).map(|sql| Statement { sql, guarded: Some(LIMITS) });
+        let request = SqlRequest { socket, port, user: self.user.into(), database: database.into(), statements: statements.collect() };
+        let replies: Result<Vec<Reply>> = owner::call(self.owner, None, Task::Sql(request));
+        let replies = replies.inspect_err(|error| log::info!("names in {database} are not known: {error}")).ok()?;
+        let ours = replies.first().and_then(Reply::single) == Some(self.identifier.to_string().as_str());
+        ours.then(|| replies.into_iter().skip(1).collect())
+    }
+}
+
+/// Relations by file number; what is in a schema of the system's own is marked.
+fn relations(numbers: &[u32]) -> String {
+    let list: Vec<String> = numbers.iter().map(u32::to_string).collect();
+    format!(
+        "SELECT pg_catalog.pg_relation_filenode(c.oid), c.oid, pg_catalog.quote_ident(n.nspname) || '.' || pg_catalog.quote_ident(c.relname), \
+         (c.relkind NOT IN ('r', 'm', 'S') OR n.nspname IN ('pg_catalog', 'pg_toast', 'information_schema')) \
+         FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
+         WHERE pg_catalog.pg_relation_filenode(c.oid) IN ({})",
+        list.join(", ")
+    )
+}
+
+fn named(database: u32, row: &[Option<String>]) -> Option<Named> {
+    Some(Named { database, file: number(row, 0)?, oid: number(row, 1)?, name: text(row, 2)?, system: text(row, 3)? == "t" })
+}
+
+fn text(row: &[Option<String>], at: usize) -> Option<String> {
+    row.get(at).cloned().flatten()
+}
+
+fn number(row: &[Option<String>], at: usize) -> Option<u32> {
+    text(row, at)?.parse().ok()
+}

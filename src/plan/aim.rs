@@ -1,0 +1,146 @@
+//! Where a recovery aims: the target on its timeline, and what has to be read to know which record that is.
+
+use super::backup;
+use super::chain;
+use super::facts::{Host, WalKind, WalSource};
+use super::planned::Reason;
+use super::recovery::Target;
+use super::restore::Request;
+use super::target::{TargetRequest, TimelineRequest};
+use super::time::render_time;
+use super::wal_facts::{Meaning, WalFindings, question};
+use crate::pg::history::History;
+use crate::pg::{Lsn, SegmentName, Timeline};
+use crate::store::catalogue::Label;
+use crate::wal::inquiry::Question;
+
+/// What is to be read before a plan can be made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reading {
+    /// The backup to start from: its name and path.
+    pub backup: (String, std::path::PathBuf),
+    /// Its redo point, where a record tells of its end.
+    pub redo: Option<Lsn>,
+    /// The history to follow.
+    pub history: History,
+    /// Segments and one copy of each: directory and file.
+    pub segments: Vec<(SegmentName, std::path::PathBuf, String)>,
+    /// The last of them stands in an archive.
+    pub last_is_archived: bool,
+    /// Behind them one is missing and later ones are there.
+    pub hole: bool,
+    /// A full transaction id near them.
+    pub next_xid: u64,
+    /// What is looked for.
+    pub question: Question,
+}
+
+/// What to read for `request`: from the newest backup that may serve to the end of what there is. `None` when the
+/// request is refused without that.
+pub fn reading(host: &Host, request: &Request) -> Option<Reading> {
+    let target = decide(host, request, &mut Vec::new())?;
+    let chosen = backup::choose(host, request, &target).chosen?;
+    let size = host.cluster.control_file.segment_size;
+    let links = chain::follow(&target.history, size.number(chosen.start), None, &host.wal, size);
+    let copies = chain::copies(&host.wal);
+    let first_copy = |name: &SegmentName| copies.get(name).and_then(|list| list.first());
+    let segments = links.segments.iter().filter_map(|name| first_copy(name).map(|c| (*name, c.directory.clone(), c.file.clone())));
+    let last = links.segments.last()?;
+    let in_archive =
+        |source: &WalSource| source.kind == WalKind::Archive && source.segments.iter().any(|s| s.name == *last && s.problem.is_none());
+    Some(Reading {
+        backup: (chosen.entry.name.clone(), chosen.entry.path.clone()),
+        redo: matches!(chosen.entry.label, Label::Found(_)).then_some(chosen.start),
+        segments: segments.collect(),
+        last_is_archived: host.wal.iter().any(in_archive),
+        hole: links.end.is_some_and(|gap| gap.hole),
+        next_xid: chosen.entry.control.as_ref().unwrap_or(&host.cluster.control_file).next_xid,
+        question: question(&request.target),
+        history: target.history,
+    })
+}
+
+/// What the target of `request` means in the light of findings.
+pub fn meaning(host: &Host, request: &Request, findings: &WalFindings) -> Option<Meaning> {
+    let target = decide(host, request, &mut Vec::new())?;
+    let chosen = backup::choose(host, request, &target).chosen?;
+    Some(findings.meaning(&target, &chosen, host.cluster.control_file.segment_size))
+}
+
+/// The target on its timeline, with that timeline's history.
+pub(super) fn decide(host: &Host, request: &Request, reasons: &mut Vec<Reason>) -> Option<Target> {
+    let sources = &host.wal;
+    let current = host.cluster.control_file.timeline;
+    let timeline = match request.timeline {
+        TimelineRequest::Current => current,
+        TimelineRequest::Number(number) => number,
+        TimelineRequest::Latest => latest_timeline(host).unwrap_or(current),
+    };
+    if let TargetRequest::ToTime(time) | TargetRequest::BeforeTime(time) = &request.target
+        && *time > host.now
+    {
+        reasons.push(Reason::fact(
+            "target-in-future",
+            format!("{} is later than this host's clock", render_time(*time)),
+            "For everything there is: --to-latest.",
+        ));
+    }
+    if matches!(request.target, TargetRequest::ToLatest) && timeline != current {
+        reasons.push(Reason::fact(
+            "latest-elsewhere",
+            format!("--to-latest on timeline {timeline}, which does not serve"),
+            "Give the LSN where that timeline ends: --to-lsn.",
+        ));
+        return None;
+    }
+    let history = match history(sources, timeline) {
+        Ok(history) => history,
+        Err(why) => {
+            reasons.push(Reason::fact(
+                "no-history",
+                format!("the history of timeline {timeline} is not known: {why}"),
+                "Put its .history file into the archive.",
+            ));
+            return None;
+        }
+    };
+    let (lsn, inclusive) = match question(&request.target) {
+        Question::Lsn { lsn, inclusive } => (Some(lsn), inclusive),
+        Question::Time { inclusive, .. } | Question::Xid { inclusive, .. } => (None, inclusive),
+        Question::Name(_) | Question::Latest | Question::Consistent => (None, true),
+    };
+    Some(Target { request: request.target.clone(), timeline, history, lsn, end: None, inclusive, moving: false })
+}
+
+fn history(sources: &[WalSource], timeline: Timeline) -> Result<History, String> {
+    if timeline == Timeline(1) {
+        return Ok(History::root(timeline));
+    }
+    let texts = chain::histories(sources);
+    let text = texts.get(&timeline).ok_or("there is no such file in archive and pg_wal")?;
+    History::parse(timeline, text.as_bytes()).map_err(|e| e.to_string())
+}
+
+/// The highest timeline that is not the dead branch of an undone run.
+fn latest_timeline(host: &Host) -> Option<Timeline> {
+    // A branch is dead when its cluster was taken back; what leads to the serving cluster never is.
+    let serving = history(&host.wal, host.cluster.control_file.timeline).ok();
+    let lives = |t: Timeline| serving.as_ref().is_some_and(|h| h.end_of(t).is_some());
+    let dead: Vec<Timeline> = host.runs.iter().filter(|r| !r.stands).filter_map(|r| r.number).filter(|t| !lives(*t)).collect();
+    let known = chain::histories(&host.wal).into_keys().chain([host.cluster.control_file.timeline]);
+    known.filter(|t| !dead.contains(t)).max()
+}
+
+pub(super) fn words(request: &TargetRequest) -> String {
+    match request {
+        TargetRequest::ToTime(t) => format!("time {}", render_time(*t)),
+        TargetRequest::BeforeTime(t) => format!("before time {}", render_time(*t)),
+        TargetRequest::ToXid(x) => format!("transaction {x}"),
+        TargetRequest::BeforeXid(x) => format!("before transaction {x}"),
+        TargetRequest::ToLsn(l) => format!("LSN {l}"),
+        TargetRequest::BeforeLsn(l) => format!("before LSN {l}"),
+        TargetRequest::ToName(n) => format!("restore point {n}"),
+        TargetRequest::ToLatest => "latest: everything there is".into(),
+        TargetRequest::ToConsistent => "consistent: the end of the backup".into(),
+    }
+}

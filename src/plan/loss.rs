@@ -1,0 +1,139 @@
+//! What a recovery discards, with the names of relations where a server could be asked.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::wal_facts::timestamp;
+use crate::pg::Lsn;
+use crate::wal::RelationFile;
+use crate::wal::inquiry::Lost;
+use crate::wal::resolve::Ended;
+
+/// A transaction at the border between what is kept and what is discarded.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Border {
+    /// Full id.
+    #[serde(with = "crate::pg::decimal")]
+    pub xid: u64,
+    /// When it committed.
+    pub time: Option<Timestamp>,
+    /// Start of its commit record.
+    pub lsn: Lsn,
+}
+
+impl From<Ended> for Border {
+    fn from(ended: Ended) -> Border {
+        Border { xid: ended.xid, time: timestamp(ended.time), lsn: ended.lsn }
+    }
+}
+
+/// Committed work that is not there afterwards.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Loss {
+    /// Transactions.
+    pub transactions: u64,
+    /// Commit time of the first.
+    pub from: Option<Timestamp>,
+    /// Commit time of the last.
+    pub to: Option<Timestamp>,
+    /// Rows of tables, most first.
+    pub relations: Vec<LostRows>,
+    /// Rows of catalogs and TOAST tables.
+    pub system_rows: u64,
+}
+
+/// Changes of one relation.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LostRows {
+    /// Database, by name or else by OID.
+    pub database: String,
+    /// `schema.name`, or `file NUMBER` where nobody could be asked or the file was replaced since.
+    pub name: String,
+    /// Rows inserted.
+    pub inserted: u64,
+    /// Rows updated.
+    pub updated: u64,
+    /// Rows deleted.
+    pub deleted: u64,
+}
+
+/// Names as the serving catalogs have them.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Names {
+    /// OID and name. Lists: the journal's JSON has no keys that are numbers.
+    pub databases: Vec<(u32, String)>,
+    /// Relations.
+    pub relations: Vec<Named>,
+}
+
+/// A relation that has a name.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Named {
+    /// Database OID; 0 for what all share.
+    pub database: u32,
+    /// `relfilenode`.
+    pub file: u32,
+    /// `pg_class.oid`.
+    pub oid: u32,
+    /// `schema.name`.
+    pub name: String,
+    /// A catalog, a TOAST table or another thing that users do not write themselves.
+    pub system: bool,
+}
+
+impl Names {
+    /// A database's name, or its OID.
+    pub fn database(&self, oid: u32) -> String {
+        self.databases.iter().find(|(known, _)| *known == oid).map_or_else(|| oid.to_string(), |(_, name)| name.clone())
+    }
+
+    /// The relation that has this file now.
+    pub fn relation(&self, file: RelationFile) -> Option<&Named> {
+        self.relations.iter().find(|named| named.database == file.database && named.file == file.number)
+    }
+}
+
+impl Loss {
+    /// The sum of what was counted, in words of `names`.
+    pub fn of(lost: &Lost, names: &Names) -> Loss {
+        let mut tables: BTreeMap<(String, String), LostRows> = BTreeMap::new();
+        let mut system_rows = 0;
+        for (file, rows) in &lost.relations {
+            let named = names.relation(*file);
+            if file.is_catalog() || named.is_some_and(|named| named.system) {
+                system_rows += rows.net_inserted() + rows.updated + rows.deleted;
+                continue;
+            }
+            let name = named.map_or_else(|| format!("file {}", file.number), |named| named.name.clone());
+            let database = names.database(file.database);
+            let sum = tables.entry((database.clone(), name.clone())).or_insert_with(|| LostRows { database, name, ..LostRows::default() });
+            sum.inserted += rows.net_inserted();
+            sum.updated += rows.updated;
+            sum.deleted += rows.deleted;
+        }
+        let mut relations: Vec<LostRows> = tables.into_values().filter(|rows| rows.total() > 0).collect();
+        relations.sort_by_key(|rows| std::cmp::Reverse(rows.total()));
+        Loss {
+            transactions: lost.transactions,
+            from: lost.first.and_then(|ended| timestamp(ended.time)),
+            to: lost.last.and_then(|ended| timestamp(ended.time)),
+            relations,
+            system_rows,
+        }
+    }
+
+    /// Seconds from the first commit that is lost to the last, rounded up; 0 when nothing is.
+    pub fn seconds(&self) -> u64 {
+        let (Some(from), Some(to)) = (self.from, self.to) else { return 0 };
+        let nanos = to.as_nanosecond().saturating_sub(from.as_nanosecond()).max(0);
+        u64::try_from((nanos + 999_999_999) / 1_000_000_000).unwrap_or(u64::MAX)
+    }
+}
+
+impl LostRows {
+    fn total(&self) -> u64 {
+        self.inserted + self.updated + self.deleted
+    }
+}

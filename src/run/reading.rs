@@ -1,0 +1,164 @@
+//! Reads a chain of WAL with every checksum, as the owner, and answers one question about it.
+//!
+//! Two segments are read at a time; memory is bounded by them and by what was in flight.
+
+use std::collections::BTreeMap;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::{At, Error, Result};
+use crate::pg::{History, Lsn, SegmentName};
+use crate::plan::chain;
+use crate::plan::wal_facts::question;
+use crate::run::executor::Run;
+use crate::run::owner::{Task, open_directory};
+use crate::run::sources;
+use crate::run::tail::WalIdentity;
+use crate::wal::chain::Chain;
+use crate::wal::inquiry::{Answer, Inquiry, Question, Stop};
+use crate::wal::page::Major;
+use crate::wal::scan::Checks;
+use crate::wal::summary::{SegmentSummary, summarise};
+use crate::wal::{EndOfWal, Identity, SegmentSource, Walk};
+
+/// Segments read at the same time.
+const THREADS: usize = 2;
+
+/// What to read and what to look for.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct ReadRequest {
+    /// Directory (by the path to open) and file of each segment, in the order of the chain.
+    pub segments: Vec<(SegmentName, PathBuf, String)>,
+    /// History that is followed.
+    pub history: History,
+    /// Whose WAL.
+    pub identity: WalIdentity,
+    /// What is looked for.
+    pub question: Question,
+    /// Redo point of the backup whose end is looked for.
+    pub backup: Option<Lsn>,
+    /// The full id of a transaction near these.
+    #[serde(with = "crate::pg::decimal")]
+    pub next_xid: u64,
+}
+
+/// Reads the chain to its end.
+pub fn read(request: &ReadRequest) -> Result<Answer> {
+    let located = match request.question {
+        Question::Lsn { lsn, inclusive } => locate(request, lsn, inclusive)?,
+        _ => None,
+    };
+    let mut chain = Chain::new(request.identity.segment_size, request.history.clone(), Some(identity(request)));
+    let mut inquiry = Inquiry::new(request.question.clone(), request.history.clone(), request.backup, request.next_xid, located);
+    for some in request.segments.chunks(THREADS) {
+        for summary in summaries(request, some) {
+            match summary? {
+                Ok(summary) => {
+                    if let Ok(joined) = chain.push(summary) {
+                        inquiry.joined(joined);
+                    }
+                }
+                Err(end) => {
+                    chain.unreadable(end);
+                }
+            }
+            if chain.end().is_some() {
+                return Ok(inquiry.finish(&chain));
+            }
+        }
+    }
+    chain.missing();
+    Ok(inquiry.finish(&chain))
+}
+
+/// The outer error: a file could not be read; the inner one: what it holds is not this segment.
+type Read1 = Result<std::result::Result<SegmentSummary, EndOfWal>>;
+
+fn summaries(request: &ReadRequest, segments: &[(SegmentName, PathBuf, String)]) -> Vec<Read1> {
+    std::thread::scope(|scope| {
+        let readers: Vec<_> = segments.iter().map(|segment| scope.spawn(|| summary(request, segment))).collect();
+        let died = |_| Err(Error::failed("a reader of WAL died"));
+        readers.into_iter().map(|reader| reader.join().unwrap_or_else(died)).collect()
+    })
+}
+
+fn summary(request: &ReadRequest, (name, directory, file): &(SegmentName, PathBuf, String)) -> Read1 {
+    let bytes = segment_bytes(directory, file, request.identity.segment_size.bytes())?;
+    let checks = Checks { identity: Some(identity(request)), history: Some(request.history.clone()) };
+    Ok(summarise(&bytes, *name, request.identity.segment_size, checks, None))
+}
+
+fn identity(request: &ReadRequest) -> Identity {
+    Identity { system_identifier: request.identity.system_identifier, major: Major(request.identity.major) }
+}
+
+/// A whole segment, decompressed; one byte more when the file is longer, which is then found out.
+fn segment_bytes(directory: &Path, file: &str, size: u64) -> Result<Vec<u8>> {
+    let opened = open_directory(directory)?;
+    let path = opened.join(file);
+    let (_, reader) = crate::store::codec::decoder(opened.open_file(file)?).at("read", &path)?;
+    let mut bytes = Vec::with_capacity(usize::try_from(size).unwrap_or(0));
+    reader.take(size.saturating_add(1)).read_to_end(&mut bytes).at("read", &path)?;
+    Ok(bytes)
+}
+
+/// The first record that starts at `wanted` or later: the one that PostgreSQL would stop at.
+fn locate(request: &ReadRequest, wanted: Lsn, inclusive: bool) -> Result<Option<Stop>> {
+    let size = request.identity.segment_size;
+    let files = request.segments.iter().map(|(name, directory, file)| (*name, (directory.clone(), file.clone()))).collect();
+    let source = Files { size: size.bytes(), files };
+    let mut walk = Walk::from_segment(source, size, request.history.clone(), Some(identity(request)), size.number(wanted));
+    while let Some(record) = walk.next()? {
+        if record.lsn >= wanted {
+            return Ok(Some(Stop { lsn: record.lsn, end: record.end, inclusive }));
+        }
+    }
+    Ok(None)
+}
+
+struct Files {
+    size: u64,
+    files: BTreeMap<SegmentName, (PathBuf, String)>,
+}
+
+impl SegmentSource for Files {
+    type Bytes = Vec<u8>;
+
+    fn segment(&mut self, name: SegmentName) -> Result<Option<Vec<u8>>> {
+        self.files.get(&name).map(|(directory, file)| segment_bytes(directory, file, self.size)).transpose()
+    }
+}
+
+/// The answer for this run's target from the WAL as it stands after the stop: archives and copied tail.
+pub fn after_stop(run: &mut Run) -> Result<Answer> {
+    let listed = sources::list(run, &sources::serving(run))?;
+    let recovery = run.recovery();
+    let size = recovery.cluster.segment_size;
+    let links = chain::follow(&recovery.target.history, recovery.chain.first.number, None, &listed, size);
+    let copies = chain::copies(&listed);
+    let segments = links.segments.iter();
+    let segments = segments.filter_map(|n| copies.get(n).and_then(|l| l.first()).map(|c| (*n, c.directory.clone(), c.file.clone())));
+    let question = match (recovery.target.lsn, &recovery.target.request) {
+        (Some(lsn), _) => Question::Lsn { lsn, inclusive: recovery.target.inclusive },
+        (None, request) => question(request),
+    };
+    let request = ReadRequest {
+        segments: segments.collect(),
+        history: recovery.target.history.clone(),
+        identity: sources::identity(run),
+        question,
+        backup: None,
+        next_xid: recovery.backup.control.as_ref().map_or(0, |control| control.next_xid),
+    };
+    run.owner(Task::ReadWal(Box::new(request)))
+}
+
+/// The last valid record, for latest of a cluster that crashed.
+pub fn last_record(answer: &Answer) -> Result<Lsn> {
+    answer.last.map(|(start, _)| start).ok_or_else(|| {
+        Error::failed("there is no valid WAL record after the backup's start")
+            .cause(answer.end.map(|e| e.reason.to_string()).unwrap_or_default())
+    })
+}

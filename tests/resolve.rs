@@ -1,0 +1,272 @@
+//! Exact targets: what a plan says is kept and discarded is what stands there after the recovery, with writers around.
+
+use std::collections::BTreeMap;
+use std::fs::{self, OpenOptions};
+use std::io::{Read, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+use std::process::Child;
+
+use serde_json::Value;
+
+use crate::support::program::as_postgres;
+use crate::support::{Pitr, Scratch, TestCluster};
+
+const DATABASE: &str = "aims";
+
+/// A cluster whose table `journal` has one row per transaction, with that transaction's id.
+struct Ground {
+    cluster: TestCluster,
+    pitr: Pitr,
+}
+
+impl Ground {
+    fn new(scratch: &Scratch) -> Ground {
+        let cluster = TestCluster::builder(scratch, "main").conf("max_prepared_transactions = 5").conf("autovacuum = off").start();
+        cluster.sql("postgres", &format!("CREATE DATABASE {DATABASE}"));
+        let tables =
+            "CREATE TABLE journal (id bigserial PRIMARY KEY, xid bigint NOT NULL DEFAULT (pg_current_xact_id()::text::bigint), note text);
+            CREATE TABLE accounts (id int PRIMARY KEY, balance int NOT NULL DEFAULT 0);
+            INSERT INTO accounts SELECT i FROM generate_series(1, 100) AS i";
+        cluster.sql(DATABASE, tables);
+        cluster.packed_basebackup("base-20261121.tar.gz", None);
+        let mut pitr = Pitr::for_cluster(scratch, &cluster);
+        pitr.set("database", DATABASE);
+        Ground { cluster, pitr }
+    }
+
+    /// One transaction with one row; its id.
+    fn write(&self, note: &str) -> String {
+        self.cluster.sql(DATABASE, &format!("INSERT INTO journal (note) VALUES ('{note}') RETURNING xid"))
+    }
+
+    /// Writers on two connections until they are killed.
+    fn writers(&self, scratch: &Scratch) -> Child {
+        let script = scratch.file("writers.sql", "INSERT INTO journal (note) VALUES ('noise');\n", 0o644);
+        let mut command = as_postgres(self.cluster.programs.bin.join("pgbench"));
+        command.args(["-n", "-c", "2", "-T", "60", "-R", "200", "-f"]).arg(script);
+        command
+            .arg("-h")
+            .arg(&self.cluster.socket.dir)
+            .arg("-p")
+            .arg(self.cluster.socket.port.to_string())
+            .args(["-U", "postgres", DATABASE]);
+        command.stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null()).spawn().unwrap()
+    }
+
+    fn has(&self, xid: &str) -> bool {
+        self.cluster.sql(DATABASE, &format!("SELECT count(*) FROM journal WHERE xid = {xid}")) == "1"
+    }
+
+    fn archive(&self) -> &Path {
+        self.cluster.archive.as_ref().unwrap()
+    }
+
+    /// Archived segments in order.
+    fn segments(&self) -> Vec<PathBuf> {
+        let mut segments: Vec<PathBuf> = fs::read_dir(self.archive()).unwrap().flatten().map(|entry| entry.path()).collect();
+        segments.retain(|path| path.file_name().is_some_and(|name| name.len() == 24));
+        segments.sort();
+        segments
+    }
+
+    #[track_caller]
+    fn refused(&self, target: &[&str], id: &str) -> String {
+        let plan = self.pitr.json_code(3, &[&["plan"], target].concat());
+        let reasons = plan["refusals"].as_array().unwrap();
+        let reason = reasons.iter().find(|reason| reason["id"] == id).unwrap_or_else(|| panic!("no {id} in {plan:#}"));
+        format!("{} {}", reason["what"].as_str().unwrap(), reason["hint"].as_str().unwrap())
+    }
+}
+
+fn word(value: &Value) -> String {
+    value.as_str().unwrap_or_else(|| panic!("{value} is no string")).to_string()
+}
+
+/// Each kind of target, while others write: the last kept transaction is there, the first discarded is not, and the
+/// report counts what was committed between plan and stop.
+#[test]
+fn each_target_lands_where_it_was_planned() {
+    let scratch = Scratch::new("aims");
+    let ground = Ground::new(&scratch);
+    let mut writers = ground.writers(&scratch);
+    std::thread::sleep(std::time::Duration::from_millis(300));
+    let (first, middle) = (ground.write("first"), ground.write("middle"));
+    std::thread::sleep(std::time::Duration::from_millis(20));
+    let time = ground.cluster.now();
+    std::thread::sleep(std::time::Duration::from_millis(20));
+    ground.cluster.sql(DATABASE, "SELECT pg_create_restore_point('here')");
+    let last = ground.write("last");
+
+    let targets = [
+        ("--to-xid", first.clone()),
+        ("--before-xid", middle.clone()),
+        ("--to-time", time.clone()),
+        ("--before-time", time),
+        ("--to-name", "here".to_string()),
+    ];
+    for (flag, value) in &targets {
+        let plan = ground.pitr.json(&["plan", flag, value]);
+        let (keeps, discards) = (word(&plan["target"]["keeps"]["xid"]), word(&plan["target"]["discards"]["xid"]));
+        assert!(plan["target"]["lsn"].is_string(), "{plan}");
+        match *flag {
+            "--to-xid" => assert_eq!(keeps, first),
+            "--before-xid" => assert_eq!(discards, middle),
+            _ => {}
+        }
+        let restored = ground.pitr.json(&["restore", "--yes", flag, value]);
+        assert_eq!(restored["outcome"], "switched", "{flag}: {restored}");
+        assert!(ground.has(&keeps), "{flag} {value}: {keeps} is not there");
+        assert!(!ground.has(&discards), "{flag} {value}: {discards} is there");
+        assert!(!ground.has(&last), "{flag}");
+        let (planned, real) = (&plan["loss"]["transactions"], &restored["loss"]["transactions"]);
+        assert!(real.as_u64() >= planned.as_u64() && planned.as_u64() > Some(0), "{planned} {real}");
+        assert_eq!(ground.pitr.json(&["undo", "--yes"])["outcome"], "undone");
+        assert!(ground.has(&last));
+    }
+    let _ = writers.kill();
+    let _ = writers.wait();
+
+    // LSNs: of the record, of the place where one ends, and of the very end.
+    let before = ground.cluster.wal_lsn();
+    let next = ground.write("next");
+    let end = ground.cluster.wal_lsn();
+    let plan = ground.pitr.json(&["plan", "--before-lsn", &before]);
+    assert_eq!(word(&plan["target"]["discards"]["xid"]), next);
+    let commit = word(&plan["target"]["discards"]["lsn"]);
+    let plan = ground.pitr.json(&["plan", "--to-lsn", &commit]);
+    assert_eq!((word(&plan["target"]["keeps"]["xid"]), &plan["target"]["discards"]), (next.clone(), &Value::Null));
+    assert_eq!(plan["loss"]["transactions"], 0);
+    let restored = ground.pitr.json(&["restore", "--yes", "--before-lsn", &end]);
+    assert_eq!(restored["outcome"], "switched", "{restored}");
+    assert!(ground.has(&next));
+}
+
+/// What is no target is refused, with the way out.
+#[test]
+fn what_is_no_target_is_refused_with_the_choices() {
+    let scratch = Scratch::new("no-aims");
+    let ground = Ground::new(&scratch);
+    let script = "BEGIN; INSERT INTO journal (note) VALUES ('top') RETURNING xid; SAVEPOINT a;
+        INSERT INTO journal (note) VALUES ('sub'); SELECT xmin FROM journal WHERE note = 'sub'; COMMIT;";
+    let said = ground.cluster.script(DATABASE, script);
+    let numbers: Vec<&str> = said.lines().filter(|line| line.parse::<u64>().is_ok()).collect();
+    let [top, sub] = numbers.as_slice() else { panic!("{said}") };
+    assert_ne!(top, sub);
+    let words = ground.refused(&["--before-xid", sub], "subtransaction");
+    assert!(words.contains(&format!("--before-xid {top}")), "{words}");
+
+    ground.cluster.sql(DATABASE, "SELECT pg_create_restore_point('twice')");
+    ground.write("between");
+    ground.cluster.sql(DATABASE, "SELECT pg_create_restore_point('twice')");
+    let words = ground.refused(&["--to-name", "twice"], "restore-point-ambiguous");
+    assert_eq!(words.matches("--to-lsn ").count(), 2, "{words}");
+    ground.refused(&["--to-name", "never"], "target-not-found");
+    ground.refused(&["--to-xid", "4000000"], "target-not-found");
+
+    let mut open = ground.cluster.session(DATABASE);
+    let running = open.sql("BEGIN; INSERT INTO journal (note) VALUES ('open') RETURNING xid");
+    let running = running.lines().last().unwrap().to_string();
+    ground.write("flushes it");
+    ground.refused(&["--to-xid", &running], "transaction-in-progress");
+    open.sql("PREPARE TRANSACTION 'later'");
+    ground.refused(&["--before-xid", &running], "transaction-prepared");
+    open.sql("COMMIT PREPARED 'later'");
+    let plan = ground.pitr.json(&["plan", "--before-xid", &running]);
+    assert_eq!(word(&plan["target"]["discards"]["xid"]), running);
+    open.close();
+
+    let words = ground.refused(&["--to-lsn", "FF/0"], "target-behind-wal");
+    assert!(words.contains("--to-lsn 0/"), "{words}");
+    let refused = ground.pitr.json_code(3, &["restore", "--yes", "--before-xid", top, "--max-loss", "1"]);
+    assert_eq!(refused["refusals"][0]["id"], "max-loss", "{refused}");
+    let now = ground.cluster.now();
+    std::thread::sleep(std::time::Duration::from_millis(50));
+    let plan = ground.pitr.json(&["plan", "--to-time", &now]);
+    assert!(plan["target"]["lsn"].is_string() && plan["target"]["discards"].is_null(), "{plan}");
+    assert!(word(&plan["target"]["note"]).contains("latest"), "{plan}");
+}
+
+/// A transaction that committed before the newest backup ended is recovered from the one before.
+#[test]
+fn an_older_backup_serves_an_older_transaction() {
+    let scratch = Scratch::new("older");
+    let ground = Ground::new(&scratch);
+    let xid = ground.write("between the backups");
+    ground.write("after it");
+    ground.cluster.packed_basebackup("base-20261122.tar.gz", None);
+    ground.write("at last");
+
+    let plan = ground.pitr.json(&["plan", "--to-xid", &xid]);
+    assert_eq!(plan["backup"]["name"], "base-20261121.tar.gz", "{plan}");
+    assert_eq!(word(&plan["target"]["keeps"]["xid"]), xid);
+    let words = ground.refused(&["--to-xid", &xid, "--backup", "base-20261122.tar.gz"], "target-not-found");
+    assert!(words.contains(&xid), "{words}");
+}
+
+/// Rows per relation are what the workload did, also for a table that was truncated, rewritten or moved since.
+#[test]
+fn the_loss_is_what_the_workload_did() {
+    let scratch = Scratch::new("loss");
+    let ground = Ground::new(&scratch);
+    let border = ground.write("border");
+    ground.cluster.sql(DATABASE, "CREATE TABLE wide (id int PRIMARY KEY, body text); CREATE INDEX ON wide (body)");
+    ground.cluster.sql(DATABASE, "INSERT INTO wide SELECT i, repeat(md5(i::text), 2) FROM generate_series(1, 50) AS i");
+    ground.cluster.sql(DATABASE, "TRUNCATE wide");
+    ground.cluster.sql(DATABASE, "INSERT INTO wide SELECT i, repeat(md5(i::text), 2) FROM generate_series(1, 30) AS i");
+    ground.cluster.sql(DATABASE, "UPDATE accounts SET balance = 7 WHERE id <= 40; DELETE FROM accounts WHERE id > 90");
+    ground.cluster.sql(DATABASE, "VACUUM FULL accounts");
+    ground.cluster.sql(DATABASE, "INSERT INTO accounts VALUES (101), (102)");
+    ground.cluster.sql(DATABASE, "TRUNCATE accounts");
+    ground.cluster.sql(DATABASE, "INSERT INTO accounts VALUES (1)");
+
+    let plan = ground.pitr.json(&["plan", "--to-xid", &border]);
+    let mut found = BTreeMap::new();
+    for rows in plan["loss"]["relations"].as_array().unwrap() {
+        assert_eq!(rows["database"], DATABASE);
+        let counts = ["inserted", "updated", "deleted"].map(|key| rows[key].as_u64().unwrap());
+        found.insert(word(&rows["name"]), counts);
+    }
+    let expected = [("public.accounts", [3, 40, 10]), ("public.wide", [80, 0, 0])].map(|(name, counts)| (name.to_string(), counts));
+    assert_eq!(found, BTreeMap::from(expected));
+    assert_eq!(plan["loss"]["transactions"], 9, "one for each statement sent");
+}
+
+/// A byte within a record, a segment that is gone: refused for what lies behind, with the command that reaches what
+/// lies before, and that command works.
+#[test]
+fn damage_is_refused_with_the_furthest_point() {
+    let scratch = Scratch::new("broken");
+    let ground = Ground::new(&scratch);
+    let early = ground.write("early");
+    ground.cluster.sql(DATABASE, "INSERT INTO journal (note) SELECT repeat(md5(i::text), 30) FROM generate_series(1, 4000) AS i");
+    let late = ground.write("late");
+    ground.cluster.switch_wal();
+    ground.cluster.archive_caught_up();
+    ground.cluster.sql("postgres", "CHECKPOINT");
+    let segments = ground.segments();
+    let victim = segments[segments.len() - 3].clone();
+    let name = victim.file_name().unwrap().to_str().unwrap().to_string();
+    let _ = fs::remove_file(ground.cluster.data.join("pg_wal").join(&name));
+
+    let mut file = OpenOptions::new().read(true).write(true).open(&victim).unwrap();
+    let mut byte = [0];
+    file.seek(SeekFrom::Start(300_001)).unwrap();
+    file.read_exact(&mut byte).unwrap();
+    file.seek(SeekFrom::Start(300_001)).unwrap();
+    file.write_all(&[byte[0] ^ 1]).unwrap();
+    let words = ground.refused(&["--to-xid", &late], "wal-damaged");
+    assert!(words.contains(&name) && words.contains("--to-lsn "), "{words}");
+    ground.refused(&["--to-latest"], "wal-damaged");
+    let plan = ground.pitr.json(&["plan", "--to-xid", &early]);
+    assert!(word(&plan["target"]["note"]).contains("damaged"), "{plan}");
+
+    fs::remove_file(&victim).unwrap();
+    let words = ground.refused(&["--to-xid", &late], "wal-gap");
+    assert!(words.contains(&name), "{words}");
+    let furthest = words.split("--to-lsn ").nth(1).unwrap().split(' ').next().unwrap().to_string();
+    let plan = ground.pitr.json(&["plan", "--to-lsn", &furthest]);
+    assert_eq!(word(&plan["target"]["lsn"]), furthest);
+    let restored = ground.pitr.json(&["restore", "--yes", "--to-lsn", &furthest]);
+    assert_eq!(restored["outcome"], "switched", "{restored}");
+    assert!(ground.has(&early) && !ground.has(&late));
+}
