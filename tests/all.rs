@@ -16,6 +16,8 @@ mod privileges;
 mod resolve;
 mod restore;
 mod store;
+mod store_forms;
+mod store_plain;
 mod store_real;
 mod support;
 mod timelines;

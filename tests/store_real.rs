@@ -9,15 +9,15 @@ use pitr::error::Kind;
 use pitr::store::{CatalogueEntry, ExtractOptions, Extracted, Form, Label, Source, catalogue, extract, verify};
 use pitr::sys::dir::Dir;
 
-const BIN: &str = "/usr/lib/postgresql/15/bin";
+pub const BIN: &str = "/usr/lib/postgresql/15/bin";
 
 /// A scratch cluster; stopped and removed when dropped.
-struct Cluster {
+pub struct Cluster {
     held: tempfile::TempDir,
 }
 
 impl Cluster {
-    fn start() -> Cluster {
+    pub fn start() -> Cluster {
         let held = tempfile::Builder::new().prefix("pitr-store-").tempdir_in("/var/tmp").unwrap();
         std::fs::set_permissions(held.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
         if nix::unistd::geteuid().is_root() {
@@ -31,12 +31,12 @@ impl Cluster {
         cluster
     }
 
-    fn path(&self, rel: &str) -> PathBuf {
+    pub fn path(&self, rel: &str) -> PathBuf {
         self.held.path().join(rel)
     }
 
     /// A script as the owner, in the scratch directory.
-    fn shell(&self, script: &str) -> Output {
+    pub fn shell(&self, script: &str) -> Output {
         run(&mut self.command(script))
     }
 
@@ -54,7 +54,7 @@ impl Cluster {
         command
     }
 
-    fn extract(&self, source: &Source, name: &str) -> pitr::error::Result<Extracted> {
+    pub fn extract(&self, source: &Source, name: &str) -> pitr::error::Result<Extracted> {
         self.shell(&format!("mkdir {name} {name}-wal {name}-space"));
         let options = ExtractOptions {
             group_access: false,
@@ -67,7 +67,7 @@ impl Cluster {
         extract(source, &Dir::open(self.path(name)).unwrap(), &options, &mut |_| true)
     }
 
-    fn entry(&self, name: &str) -> CatalogueEntry {
+    pub fn entry(&self, name: &str) -> CatalogueEntry {
         let found = catalogue(&[self.path("backups")]).unwrap();
         found.into_iter().find(|e| e.name == name).unwrap()
     }
@@ -80,7 +80,7 @@ impl Drop for Cluster {
     }
 }
 
-fn run(command: &mut Command) -> Output {
+pub fn run(command: &mut Command) -> Output {
     let output = command.output().unwrap();
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     assert!(output.status.success(), "{command:?}\n{}\n{}", text(&output.stdout), text(&output.stderr));

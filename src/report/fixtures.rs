@@ -34,6 +34,7 @@ pub fn entry() -> CatalogueEntry {
         unpacked_bytes: None,
         tablespaces: Vec::new(),
         tablespaces_known: true,
+        wal: None,
         problems: Vec::new(),
     }
 }

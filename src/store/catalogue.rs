@@ -5,127 +5,15 @@
 
 use std::path::{Path, PathBuf};
 
-use serde::{Deserialize, Serialize};
-
 use super::codec::{Compression, begins_covered};
-use super::extract::{LARGEST_MANIFEST, parse_major};
+use super::entry::{ANOTHER, read_manifest, take};
+pub use super::entry::{CatalogueEntry, Label, Problem};
 use super::layout::is_wal_file;
-use super::skim::{Skimmed, skim, skim_whole};
+use super::plain::plain_backup;
+use super::skim::{skim, skim_whole};
 use super::source::{Form, Source, TablespaceTar};
-use super::verify::proves_content;
 use crate::error::{At, Result};
-use crate::pg::label::{BackupLabel, parse_tablespace_map};
-use crate::pg::{ClusterState, ControlFile, Lsn, Manifest, WalRange};
-use crate::sys::dir::{Dir, Entry, Kind, Stamp};
-
-/// A backup that was found, usable or not.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct CatalogueEntry {
-    /// Its file or directory name.
-    pub name: String,
-    /// Its real path.
-    pub path: PathBuf,
-    /// What the extraction needs to know.
-    pub source: Source,
-    /// Of its main archive.
-    pub compression: Compression,
-    /// Whether its archives begin with a frame or member that carries a checksum of its content (gzip always does, zstd and lz4 may,
-    /// a plain file never). Of an archive of several frames only the end tells: [`super::Extracted::checksummed`].
-    #[serde(default)]
-    pub checksummed: bool,
-    /// `backup_label`.
-    pub label: Label,
-    /// Whether a `backup_manifest` beside it can prove its content. A backup without one is a judgement, not a defect.
-    pub has_manifest: bool,
-    /// From the manifest (17 and later) or pg_control, where either was within reach.
-    pub system_identifier: Option<u64>,
-    /// Major version, where `PG_VERSION` or pg_control was within reach.
-    pub major: Option<u32>,
-    /// WAL that makes it consistent, from the manifest.
-    pub wal_ranges: Vec<WalRange>,
-    /// For a copy of a cluster that was shut down: its pg_control.
-    pub control: Option<ControlFile>,
-    /// Newest change of its files: it ended at or before this time (as long as nobody touched them later).
-    pub stop_time_bound: Option<Stamp>,
-    /// Bytes of its files.
-    pub compressed_bytes: u64,
-    /// Bytes of its content, from the manifest or an archive that is not compressed.
-    pub unpacked_bytes: Option<u64>,
-    /// OID and location of each tablespace.
-    pub tablespaces: Vec<(u32, String)>,
-    /// Whether these are all. In a compressed tarball of copied files a link may come later than was looked.
-    pub tablespaces_known: bool,
-    /// Why it cannot be used; empty for a usable one.
-    pub problems: Vec<Problem>,
-}
-
-/// What is known of a backup's label.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Label {
-    /// There it is.
-    Found(BackupLabel),
-    /// The whole archive was looked through and has none.
-    Absent,
-    /// Not in the part of the archive that was looked at; the extraction finds it.
-    Unknown,
-}
-
-/// A reason not to use a backup.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Problem {
-    /// Stable name, such as `incremental-backup`.
-    pub id: String,
-    /// What is wrong, lower case.
-    pub what: String,
-    /// What to do, a sentence.
-    pub hint: String,
-}
-
-impl CatalogueEntry {
-    /// Whether nothing speaks against it so far.
-    pub fn is_usable(&self) -> bool {
-        self.problems.is_empty()
-    }
-
-    /// End of the WAL that makes it consistent, where the manifest tells.
-    pub fn end_lsn(&self) -> Option<Lsn> {
-        self.wal_ranges.last().map(|range| range.end)
-    }
-
-    fn new(source: Source) -> CatalogueEntry {
-        CatalogueEntry {
-            name: source.name.clone(),
-            path: source.path().to_path_buf(),
-            source,
-            compression: Compression::Plain,
-            checksummed: false,
-            label: Label::Unknown,
-            has_manifest: false,
-            system_identifier: None,
-            major: None,
-            wal_ranges: Vec::new(),
-            control: None,
-            stop_time_bound: None,
-            compressed_bytes: 0,
-            unpacked_bytes: None,
-            tablespaces: Vec::new(),
-            tablespaces_known: false,
-            problems: Vec::new(),
-        }
-    }
-
-    fn problem(&mut self, id: &str, what: impl Into<String>, hint: &str) {
-        self.problems.push(Problem { id: id.into(), what: what.into(), hint: hint.into() });
-    }
-
-    fn count(&mut self, entry: &Entry) {
-        self.compressed_bytes = self.compressed_bytes.saturating_add(entry.metadata.size);
-        self.stop_time_bound = self.stop_time_bound.max(Some(entry.metadata.modified));
-    }
-}
-
-const ANOTHER: &str = "Choose another backup with --backup.";
+use crate::sys::dir::{Dir, Entry, Kind};
 
 /// The backups in each of `directories` and one level below, each directory itself where it is one, and files named directly;
 /// sorted by path. Links on the way to a configured path are followed, those below it are not. A path that cannot be read is an
@@ -194,8 +82,12 @@ fn link_to_backup(dir: &Dir, entry: &Entry) -> Option<CatalogueEntry> {
     Some(backup)
 }
 
-fn plain(path: &Path) -> Source {
-    Source { name: file_name(path), form: Form::Plain { directory: path.to_path_buf() } }
+/// A directory as a source of which nothing is known.
+pub(super) fn plain(path: &Path) -> Source {
+    Source {
+        name: file_name(path),
+        form: Form::Plain { directory: path.to_path_buf(), from_server: false, tablespaces: Vec::new(), manifest: false },
+    }
 }
 
 fn file_name(path: &Path) -> String {
@@ -272,60 +164,6 @@ fn check_tablespace_tars(backup: &mut CatalogueEntry, dir: &Dir) {
     }
 }
 
-fn read_manifest(backup: &mut CatalogueEntry, dir: &Dir) {
-    let parsed = dir.read_file("backup_manifest", LARGEST_MANIFEST).map_err(|e| e.to_string());
-    match parsed.and_then(|bytes| Manifest::parse(&bytes).map_err(|e| e.to_string())) {
-        Ok(manifest) => {
-            backup.has_manifest = proves_content(&manifest);
-            backup.system_identifier = manifest.system_identifier;
-            backup.unpacked_bytes = Some(manifest.files.iter().fold(0, |sum: u64, f| sum.saturating_add(f.size)));
-            if manifest.files.iter().any(|f| is_incremental(&f.path)) {
-                incremental(backup);
-            }
-            backup.wal_ranges = manifest.wal_ranges;
-        }
-        Err(e) => backup.problem("malformed-manifest", e, ANOTHER),
-    }
-}
-
-fn is_incremental(path: &[u8]) -> bool {
-    path.rsplit(|b| *b == b'/').next().is_some_and(|name| name.starts_with(b"INCREMENTAL."))
-}
-
-fn incremental(backup: &mut CatalogueEntry) {
-    if backup.problems.iter().all(|p| p.id != "incremental-backup") {
-        let hint = "Combine it with its predecessors by pg_combinebackup, or choose a full backup.";
-        backup.problem("incremental-backup", "an incremental backup cannot be started by itself", hint);
-    }
-}
-
-/// A data directory: recognised, and for now only named.
-fn plain_backup(dir: &Dir, entries: &[Entry]) -> CatalogueEntry {
-    let mut backup = CatalogueEntry::new(plain(dir.path()));
-    entries
-        .iter()
-        .filter(|e| e.kind() == Kind::File)
-        .for_each(|e| backup.stop_time_bound = backup.stop_time_bound.max(Some(e.metadata.modified)));
-    let small = |name: &str| dir.read_file_if_exists(name, 1 << 20).ok().flatten();
-    backup.label = match small("backup_label").map(|bytes| BackupLabel::parse(&bytes)) {
-        None => Label::Absent,
-        Some(Ok(label)) => Label::Found(label),
-        Some(Err(_)) => Label::Unknown,
-    };
-    backup.major = small("PG_VERSION").and_then(|bytes| parse_major(&bytes).ok());
-    backup.control = small("global/pg_control").and_then(|bytes| ControlFile::parse(&bytes).ok());
-    backup.system_identifier = backup.control.as_ref().map(|c| c.system_identifier);
-    if entries.iter().any(|e| e.name == "backup_manifest") {
-        read_manifest(&mut backup, dir);
-    }
-    backup.problem(
-        "unsupported-form",
-        "a backup in plain form (pg_basebackup -Fp) cannot be used yet",
-        "Take backups with `pg_basebackup -Ft`, or pack this one with tar.",
-    );
-    backup
-}
-
 /// A tarball of a data directory, recognised by content.
 fn file_backup(dir: &Dir, entry: &Entry) -> Option<CatalogueEntry> {
     if is_wal_file(Compression::of_name(entry.name_str()?).1.as_bytes()) {
@@ -363,77 +201,4 @@ pub fn identify(entry: &CatalogueEntry) -> CatalogueEntry {
     again.stop_time_bound = entry.stop_time_bound;
     take(&mut again, skim_whole(file));
     again
-}
-
-/// Takes over what the beginning of the main archive showed.
-fn take(backup: &mut CatalogueEntry, skimmed: Result<Skimmed>) {
-    let seen = match skimmed {
-        Ok(seen) => seen,
-        Err(e) => {
-            let id = if e.kind == crate::error::Kind::Refused { "unsupported-compression" } else { "unreadable" };
-            return backup.problem(id, e.to_string(), ANOTHER);
-        }
-    };
-    backup.compression = seen.compression;
-    backup.checksummed = seen.covered;
-    backup.major = seen.major;
-    backup.tablespaces_known = seen.complete || seen.from_server;
-    if seen.complete {
-        backup.unpacked_bytes = backup.unpacked_bytes.or(Some(seen.content));
-    }
-    if let Some(damage) = seen.damage {
-        backup.problem("truncated", damage, ANOTHER);
-    }
-    if seen.incremental {
-        incremental(backup);
-    }
-    match seen.label.map(|bytes| BackupLabel::parse(&bytes)) {
-        Some(Ok(label)) => {
-            if label.incremental_from.is_some() {
-                incremental(backup);
-            }
-            if backup.wal_ranges.first().is_some_and(|range| range.start != label.start_lsn) {
-                backup.problem("malformed-manifest", "its backup_manifest belongs to another backup", ANOTHER);
-            }
-            backup.label = Label::Found(label);
-        }
-        Some(Err(e)) => backup.problem("malformed-label", format!("backup_label: {e}"), ANOTHER),
-        None if seen.complete => backup.label = Label::Absent,
-        None => {}
-    }
-    match seen.tablespace_map.map(|bytes| parse_tablespace_map(&bytes)).unwrap_or(Ok(seen.links)) {
-        Ok(map) => take_tablespaces(backup, map),
-        Err(e) => backup.problem("malformed-label", format!("tablespace_map: {e}"), ANOTHER),
-    }
-    take_control(backup, seen.control.map(|bytes| ControlFile::parse(&bytes)), seen.complete);
-}
-
-fn take_tablespaces(backup: &mut CatalogueEntry, map: Vec<(u32, Vec<u8>)>) {
-    for (oid, path) in map {
-        match String::from_utf8(path) {
-            Ok(path) => backup.tablespaces.push((oid, path)),
-            Err(e) => {
-                let what = format!("the location of tablespace {oid} is not UTF-8: {}", e.as_bytes().escape_ascii());
-                backup.problem("tablespace-location", what, ANOTHER);
-            }
-        }
-    }
-}
-
-fn take_control(backup: &mut CatalogueEntry, control: Option<std::result::Result<ControlFile, crate::pg::Malformed>>, complete: bool) {
-    match control {
-        Some(Ok(control)) => {
-            backup.system_identifier = Some(control.system_identifier);
-            backup.major = backup.major.or(control.major());
-            let clean = matches!(control.state, ClusterState::ShutDown | ClusterState::ShutDownInRecovery);
-            if backup.label == Label::Absent && !clean {
-                let what = format!("no backup_label, and the cluster was {} when its files were copied", control.state.name());
-                backup.problem("no-backup-label", what, "Take backups with pg_basebackup, or choose another backup.");
-            }
-            backup.control = Some(control);
-        }
-        Some(Err(e)) => backup.problem("malformed-control", format!("global/pg_control: {e}"), ANOTHER),
-        None if complete => backup.problem("incomplete", "it has no global/pg_control", ANOTHER),
-        None => {}
-    }
 }

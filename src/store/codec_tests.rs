@@ -56,9 +56,9 @@ fn sample() -> Vec<u8> {
     (0..300_000_u32).flat_map(|i| (i.wrapping_mul(2_654_435_761) >> 20).to_le_bytes()).collect()
 }
 
-/// Every writer, with a checksum over the content.
 type Writer = fn(&[u8]) -> Vec<u8>;
 
+/// Every writer, with a checksum over the content.
 const WRITERS: [Writer; 4] = [
     gzip,
     |b| zstd(b, true),

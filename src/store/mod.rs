@@ -6,20 +6,26 @@
 pub mod archive;
 pub mod catalogue;
 pub mod codec;
+mod conclude;
+mod copy;
+mod entry;
 pub mod extract;
 pub mod layout;
 mod lz4;
+mod pass;
+mod plain;
 mod readahead;
 mod skim;
 pub mod source;
 mod staging;
 mod stream;
 pub mod tar;
+mod unpack;
 pub mod verify;
 mod zstd;
 
 pub use archive::{ArchiveListing, ArchivedSegment, list_archive};
 pub use catalogue::{CatalogueEntry, Label, Problem, catalogue};
 pub use extract::{ExtractOptions, ExtractProgress, Extracted, extract, verify};
-pub use source::{Form, Source, TablespaceTar};
+pub use source::{Form, Source, TablespaceDirectory, TablespaceTar};
 pub use verify::VerifyProblems;

@@ -1,9 +1,10 @@
 //! A look at the beginning of a backup archive: enough to tell what it is.
 
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use super::codec::Compression;
-use super::layout::{clean, root_of};
+use super::layout::{clean, is_wal_file, root_of};
 use super::staging::tablespace_of;
 use super::stream::ArchiveStream;
 use super::tar::MemberKind;
@@ -15,6 +16,9 @@ const FAR_ENOUGH: u64 = 16 << 20;
 
 /// The largest file that is looked into.
 const SMALL: u64 = 4 << 20;
+
+/// A backup of days still has fewer segments.
+const MOST_WAL: usize = 1_000_000;
 
 /// What was seen.
 #[derive(Debug, Default)]
@@ -35,6 +39,8 @@ pub(super) struct Skimmed {
     pub(super) incremental: bool,
     /// Links in `pg_tblspc`.
     pub(super) links: Vec<(u32, Vec<u8>)>,
+    /// WAL files in `pg_wal`, by name.
+    pub(super) wal: Vec<String>,
     /// Bytes of the members seen.
     pub(super) content: u64,
     /// The whole archive was seen.
@@ -86,6 +92,10 @@ fn look(stream: &mut ArchiveStream, seen: &mut Skimmed, limit: u64) -> Result<()
         match &member.kind {
             MemberKind::Link(target) if seen.links.len() < 1000 => seen.links.extend(tablespace_of(rel).map(|oid| (oid, target.clone()))),
             MemberKind::File => {
+                if seen.wal.len() < MOST_WAL && rel.parent() == Some(Path::new("pg_wal")) {
+                    let name = rel.file_name().filter(|name| is_wal_file(name.as_bytes()));
+                    seen.wal.extend(name.map(|name| name.to_string_lossy().into_owned()));
+                }
                 seen.content = seen.content.saturating_add(member.size);
                 seen.file(stream, rel, member.size)?;
             }
@@ -111,7 +121,7 @@ impl Skimmed {
             Some("backup_label") => self.label = Some(content(stream)?),
             Some("tablespace_map") => self.tablespace_map = Some(content(stream)?),
             Some("global/pg_control") => self.control = Some(content(stream)?),
-            Some("PG_VERSION") => self.major = super::extract::parse_major(&content(stream)?).ok(),
+            Some("PG_VERSION") => self.major = super::conclude::parse_major(&content(stream)?).ok(),
             _ => {}
         }
         Ok(())

@@ -39,10 +39,20 @@ pub enum Form {
         /// (`-X fetch`), where a copy of files has whatever lay there.
         from_server: bool,
     },
-    /// What `pg_basebackup -Fp` writes: a data directory.
+    /// What `pg_basebackup -Fp` writes, or a copied data directory.
     Plain {
         /// The directory.
         directory: PathBuf,
+        /// No server was ever started in it (it has no `postmaster.opts`): then its `pg_wal` belongs to the backup, where
+        /// a copied data directory has whatever lay there.
+        #[serde(default)]
+        from_server: bool,
+        /// Where the content of each tablespace lies that is a link in `pg_tblspc`.
+        #[serde(default)]
+        tablespaces: Vec<TablespaceDirectory>,
+        /// Whether its `backup_manifest` is of this backup.
+        #[serde(default)]
+        manifest: bool,
     },
 }
 
@@ -55,11 +65,20 @@ pub struct TablespaceTar {
     pub file: String,
 }
 
+/// A tablespace of a [`Form::Plain`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TablespaceDirectory {
+    /// The tablespace's OID.
+    pub oid: u32,
+    /// Real path of the directory that the link names; the content is in `PG_<major>_<catalogue version>` there.
+    pub directory: PathBuf,
+}
+
 impl Source {
     /// The file or directory that is the backup.
     pub fn path(&self) -> &Path {
         match &self.form {
-            Form::TarDirectory { directory, .. } | Form::Plain { directory } => directory,
+            Form::TarDirectory { directory, .. } | Form::Plain { directory, .. } => directory,
             Form::Tarball { file, .. } => file,
         }
     }

@@ -11,4 +11,5 @@ pub mod label;
 pub mod lock;
 pub mod namespace;
 pub mod proc;
+pub mod reflink;
 pub mod signals;
