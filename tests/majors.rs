@@ -141,7 +141,11 @@ fn restored_while_stopped(scratch: &Scratch, builder: Builder<'_>) {
     ground.there_and_back(&target, &ground.lossy.before);
     ground.cluster.stop();
     ground.restored(&target, &ground.lossy.before);
-    ground.undone();
+    let undone = ground.pitr.json(&["undo", "--yes"]);
+    assert_eq!(undone["outcome"], "undone", "{undone}");
+    assert!(!ground.cluster.running(), "it did not run before the recovery");
+    ground.cluster.start();
+    ground.serves(&ground.last);
 }
 
 /// A cluster with a backup and a lossy migration after it.

@@ -43,6 +43,7 @@ impl TestCluster {
             ..=14 => ("pg_start_backup('cron', true, false)".to_string(), format!("pg_stop_backup(false, {wait})")),
             _ => ("pg_backup_start('cron', true)".to_string(), format!("pg_backup_stop({wait})")),
         };
+        session.sql("SET client_min_messages = warning");
         session.sql(&format!("SELECT {start}"));
         let tar = self.tar_data(file, lead);
         session.sql(&format!("CREATE TEMP TABLE stopped AS SELECT * FROM {stop}"));
