@@ -96,6 +96,8 @@ pub enum Verb {
     Status(StatusArgs),
     /// List the base backups and say which of them can be used
     Backups,
+    /// List transactions of the WAL, oldest first, and what each changed
+    Log(LogArgs),
     /// Show what a recovery would do, and prove that it can be done; change nothing
     #[command(override_usage = "pitr plan [OPTIONS] <TARGET>")]
     Plan(PlanArgs),
@@ -126,6 +128,45 @@ pub struct StatusArgs {
     /// Show it again every few seconds until interrupted
     #[arg(long)]
     pub watch: bool,
+}
+
+/// Arguments of `log`.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Which transactions")]
+pub struct LogArgs {
+    /// From this time on: '2026-11-21 21:05', 21:05 (today), or 2h (ago)
+    #[arg(long, value_name = "TIME")]
+    pub since: Option<String>,
+    /// Up to this time
+    #[arg(long, value_name = "TIME")]
+    pub until: Option<String>,
+    /// From five minutes before this time to five minutes after it
+    #[arg(long, value_name = "TIME", conflicts_with_all = ["since", "until"])]
+    pub around: Option<String>,
+    /// That changed this relation: name, schema.name, OID or file number
+    #[arg(short = 't', long, value_name = "NAME")]
+    pub relation: Option<String>,
+    /// In this database: name or OID
+    #[arg(long, value_name = "NAME")]
+    pub database: Option<String>,
+    /// This transaction, also when it was rolled back
+    #[arg(long, value_name = "XID", value_parser = parse_xid)]
+    pub xid: Option<u64>,
+    /// That changed definitions
+    #[arg(long)]
+    pub ddl: bool,
+    /// That deleted rows or emptied relations
+    #[arg(long)]
+    pub deletes: bool,
+    /// The newest so many
+    #[arg(long, value_name = "N", default_value_t = 100_000)]
+    pub limit: usize,
+    /// Follow this timeline: a number, latest (the highest there is), or current (the cluster's own)
+    #[arg(long, value_name = "N|current|latest")]
+    pub timeline: Option<TimelineRequest>,
+    /// Read this directory instead of the cluster's archive and pg_wal; needs no cluster; may be repeated
+    #[arg(long, value_name = "DIR", value_parser = absolute)]
+    pub wal: Vec<PathBuf>,
 }
 
 /// Arguments of `plan`.

@@ -7,6 +7,7 @@
 pub mod backups;
 pub mod confirm;
 pub mod layout;
+pub mod log;
 pub mod logging;
 pub mod narrator;
 pub mod plan;

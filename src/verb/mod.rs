@@ -2,6 +2,7 @@
 
 pub mod act;
 pub mod backups;
+pub mod log;
 pub mod purge;
 pub mod restore;
 pub mod resume;
@@ -82,6 +83,7 @@ fn dispatch(cli: Cli) -> Result<u8> {
     match cli.verb {
         Verb::Status(args) => status::run(&context, &args),
         Verb::Backups => backups::run(&context),
+        Verb::Log(args) => log::run(&context, &args),
         Verb::Plan(args) => restore::plan_only(&context, &args.target, &args.source),
         Verb::Restore(args) if args.dry_run => restore::plan_only(&context, &args.target, &args.source),
         Verb::Restore(args) => restore::run(&context, &args, Signals::catch()?),
