@@ -120,6 +120,9 @@ pub enum Verb {
     /// Start the private server; the request comes on standard input.
     #[command(name = "__launch", hide = true)]
     Launch,
+    /// Runs a program in a session of its own.
+    #[command(name = "__session", hide = true)]
+    Session(SessionArgs),
 }
 
 /// Arguments of `status`.
@@ -302,6 +305,14 @@ pub struct PurgeArgs {
     /// Only show what would be deleted
     #[arg(long)]
     pub dry_run: bool,
+}
+
+/// Arguments of `__session`.
+#[derive(Debug, Clone, Args)]
+pub struct SessionArgs {
+    /// Program and arguments.
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true, required = true)]
+    pub words: Vec<OsString>,
 }
 
 /// Arguments of `wal-get`.

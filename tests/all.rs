@@ -7,11 +7,16 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 mod bad_input;
+#[cfg(feature = "crash-points")]
+mod crash;
 mod harness;
 mod lint;
+mod majors;
+mod privileges;
 mod resolve;
 mod restore;
 mod store;
 mod store_real;
 mod support;
+mod timelines;
 mod wal;

@@ -42,7 +42,7 @@ impl Ground {
     /// Writers on two connections until they are killed.
     fn writers(&self, scratch: &Scratch) -> Child {
         let script = scratch.file("writers.sql", "INSERT INTO journal (note) VALUES ('noise');\n", 0o644);
-        let mut command = as_postgres(self.cluster.bin.join("pgbench"));
+        let mut command = as_postgres(self.cluster.programs.bin.join("pgbench"));
         command.args(["-n", "-c", "2", "-T", "60", "-R", "200", "-f"]).arg(script);
         command
             .arg("-h")

@@ -8,7 +8,7 @@ use nix::sys::signal::Signal;
 use serde_json::Value;
 
 use crate::support::cluster::{Builder, Layout};
-use crate::support::program::{self, as_postgres};
+use crate::support::program;
 use crate::support::story::{self, CHECK_USER, CHECKS, DATABASE, Facts, Point};
 use crate::support::tree::{diff, snapshot_tree};
 use crate::support::{Pitr, Scratch, Story, TestCluster, process, wait_until};
@@ -72,7 +72,7 @@ fn there_and_back(scratch: &Scratch, builder: Builder<'_>, logs: &Path) {
     let again = pitr.json(&["undo", "--yes"]);
     assert_eq!((&again["outcome"], &again["changed"]), (&"nothing".into(), &false.into()), "{again}");
     cluster.stop();
-    program::ok(as_postgres(cluster.bin.join("pg_checksums")).arg("--check").arg("-D").arg(&cluster.data));
+    program::ok(cluster.tool("pg_checksums").arg("--check").arg("-D").arg(&cluster.data));
 }
 
 /// A check that fails: exit 6, the old cluster serves, the archive has nothing of the recovery.
@@ -192,7 +192,7 @@ fn assert_sound(cluster: &TestCluster, point: &Point) {
     assert!(cluster.running(), "no server at {}", cluster.data.display());
     assert_eq!(cluster.sql("postgres", "SELECT pg_is_in_recovery()"), "f");
     assert_eq!(story::facts(cluster, DATABASE), point.facts, "not the rows of {}", point.time);
-    let mut amcheck = as_postgres(cluster.bin.join("pg_amcheck"));
+    let mut amcheck = cluster.tool("pg_amcheck");
     amcheck.arg("-h").arg(&cluster.socket.dir).arg("-p").arg(cluster.socket.port.to_string()).args(["-U", "postgres", "-d", DATABASE]);
     program::ok(amcheck.args(["--heapallindexed", "--rootdescend"]));
 }

@@ -53,7 +53,6 @@ pub fn observe(config: &Config, found: &Found, places: &Where) -> Result<Observe
     let data_directory = found.data_directory.clone();
     let (uid, inode) = owner_of(&data_directory)?;
     let owner = Owner::lookup(uid).map_err(|e| e.with_kind(Kind::Refused))?;
-    let environment = found.process.as_ref().map(|p| proc::environment(p.identity.pid)).unwrap_or_default();
     let early: ControlFile =
         owner::call(&owner, None, Task::ReadControl { data_directory: data_directory.clone(), hidden: None }).map_err(refused)?;
     let major = early.major().ok_or_else(|| {
@@ -61,6 +60,10 @@ pub fn observe(config: &Config, found: &Found, places: &Where) -> Result<Observe
             .cause(format!("catalog version {}", early.catalog_version))
     })?;
     let programs = programs(found, major)?;
+    let (log, environment) = match &found.process {
+        Some(process) => (log_of(process), proc::environment(process.identity.pid)),
+        None => runs::last_seen_running(&config.state_directory, early.system_identifier, &data_directory)?.unwrap_or_default(),
+    };
     let earlier = runs::list(&config.state_directory, early.system_identifier, &data_directory)?;
     let other_wal = other_wal(&config.state_directory, &earlier);
     let mut archives = if places.wal.is_empty() { found.config.wal_archive.clone() } else { places.wal.clone() };
@@ -72,6 +75,7 @@ pub fn observe(config: &Config, found: &Found, places: &Where) -> Result<Observe
     let mut request = SurveyRequest {
         data_directory: data_directory.clone(),
         programs: programs.clone(),
+        arguments: found.process.as_ref().map(|p| p.arguments.iter().skip(1).cloned().collect()).unwrap_or_default(),
         config_file,
         environment: library,
         backups,
@@ -96,9 +100,10 @@ pub fn observe(config: &Config, found: &Found, places: &Where) -> Result<Observe
         space: space(&parent)?,
         capability: capability(config, &owner, &parent),
         runs: earlier,
+        damaged_runs: runs::damaged(&config.state_directory)?,
         backups: std::mem::take(&mut survey.backups),
         wal: std::mem::take(&mut survey.wal),
-        cluster: cluster(found, owner, inode, programs, environment, &mut survey)?,
+        cluster: cluster(found, owner, inode, programs, (log, environment), &mut survey)?,
     };
     Ok(Observed { host, archives, guessed, other_wal, backup_problems: survey.backup_problems })
 }
@@ -107,7 +112,14 @@ fn refused(error: Error) -> Error {
     error.with_kind(Kind::Refused)
 }
 
-fn cluster(found: &Found, owner: Owner, inode: u64, programs: PathBuf, environment: Vec<Vec<u8>>, survey: &mut Survey) -> Result<Cluster> {
+fn cluster(
+    found: &Found,
+    owner: Owner,
+    inode: u64,
+    programs: PathBuf,
+    (log, environment): runs::Start,
+    survey: &mut Survey,
+) -> Result<Cluster> {
     let data_directory = found.data_directory.clone();
     let config_file = PathBuf::from(survey.settings.get("config_file").cloned().unwrap_or_default());
     let server = server(found, survey);
@@ -115,7 +127,7 @@ fn cluster(found: &Found, owner: Owner, inode: u64, programs: PathBuf, environme
         Some((version, name)) => Control::PgCtlCluster { version: version.clone(), name: name.clone() },
         None => Control::PgCtl {
             options: found.process.as_ref().map_or_else(|| survey.options.clone(), |p| p.arguments.iter().skip(1).cloned().collect()),
-            log: found.process.as_ref().and_then(log_of),
+            log,
             environment,
         },
     };
@@ -143,6 +155,7 @@ fn cluster(found: &Found, owner: Owner, inode: u64, programs: PathBuf, environme
         mounts: mounts_at_or_below(&data_directory)?,
         bytes: survey.bytes,
         markers: std::mem::take(&mut survey.markers),
+        slots: std::mem::take(&mut survey.slots),
         group_access: survey.mode & 0o070 != 0,
         control_file: survey.control_file.clone(),
         data_directory,
@@ -246,6 +259,10 @@ fn capability(config: &Config, owner: &Owner, parent: &Path) -> Capability {
     let parent_uid = std::fs::symlink_metadata(parent).map_err(|e| e.to_string()).and_then(|m| {
         if m.uid() == owner.uid && m.mode() & 0o002 == 0 {
             return Ok(m.uid());
+        }
+        let group = owner.groups.contains(&m.gid());
+        if m.mode() & if group { 0o050 } else { 0o005 } != if group { 0o050 } else { 0o005 } {
+            return Err(format!("{} cannot list {}", owner.name, parent.display()));
         }
         trust::roots_alone(parent).map(|()| 0).map_err(|e| e.to_string())
     });

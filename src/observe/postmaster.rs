@@ -1,27 +1,35 @@
 //! Which postmaster runs on a data directory: PostgreSQL's own working directory tells, not a file.
+//!
+//! Compared by device and inode, and by the directory's owner: a server in a container can have the same path, and
+//! any user can call a program `postgres`.
 
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use crate::error::Result;
 use crate::sys::proc::{self, Process};
 
-/// The postmaster whose working directory is `data_directory` (a real path).
+/// The postmaster whose working directory is `data_directory`.
 pub fn find(data_directory: &Path) -> Result<Option<Process>> {
     let all = processes_on(data_directory)?;
     let pids: Vec<i32> = all.iter().map(|p| p.identity.pid).collect();
     Ok(all.into_iter().find(|p| !pids.contains(&p.parent)))
 }
 
-/// Every `postgres` process whose working directory is `data_directory`, backends of a dead postmaster too.
+/// Every `postgres` process of the directory's owner whose working directory it is, backends of a dead postmaster too.
 pub fn processes_on(data_directory: &Path) -> Result<Vec<Process>> {
-    Ok(postgres_processes()?.into_iter().filter(|p| p.cwd == data_directory).collect())
+    let Ok(metadata) = std::fs::symlink_metadata(data_directory) else { return Ok(vec![]) };
+    let identity = (metadata.dev(), metadata.ino());
+    Ok(postgres_processes()?.into_iter().filter(|p| p.cwd_identity == identity && p.uid == metadata.uid()).collect())
 }
 
-/// Every running postmaster of the host: a `postgres` whose parent is none.
+/// Every running postmaster of this host's own view: a `postgres` whose parent is none, on a directory that is here
+/// what it is there.
 pub fn all() -> Result<Vec<Process>> {
     let found = postgres_processes()?;
     let pids: Vec<i32> = found.iter().map(|p| p.identity.pid).collect();
-    Ok(found.into_iter().filter(|p| !pids.contains(&p.parent)).collect())
+    let here = |p: &Process| std::fs::symlink_metadata(&p.cwd).is_ok_and(|m| (m.dev(), m.ino()) == p.cwd_identity && m.uid() == p.uid);
+    Ok(found.into_iter().filter(|p| !pids.contains(&p.parent) && here(p)).collect())
 }
 
 fn postgres_processes() -> Result<Vec<Process>> {

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use crate::error::{At, Result};
-use crate::plan::facts::RunFact;
+use crate::plan::facts::{Control, RunFact};
 use crate::plan::ledger::{Fact, Ledger};
 use crate::run::journal::Journal;
 use crate::run::paths::{RunPaths, is_run_id};
@@ -34,16 +34,39 @@ pub fn all(state: &Path) -> Result<Vec<Known>> {
     Ok(ids.into_iter().map(read).collect())
 }
 
-/// The runs of one cluster, by system identifier and data directory.
+/// Runs whose journal is there and cannot be read; one that was never written began nothing.
+pub fn damaged(state: &Path) -> Result<Vec<String>> {
+    let unread = |k: Known| k.ledger.err().filter(|_| RunPaths::new(state, &k.id).journal().exists()).map(|why| format!("{}: {why}", k.id));
+    Ok(all(state)?.into_iter().filter_map(unread).collect())
+}
+
+/// The runs of one cluster, by system identifier and data directory, oldest first.
 pub fn list(state: &Path, system_identifier: u64, data_directory: &Path) -> Result<Vec<RunFact>> {
-    let of_cluster = |known: &Known| match &known.ledger {
-        Ok(ledger) => ledger
+    Ok(of_cluster(state, system_identifier, data_directory)?.iter().map(|(id, ledger)| fact(id, ledger)).collect())
+}
+
+/// What a postmaster was started with: the file of its messages and its environment, `KEY=VALUE` bytes.
+pub type Start = (Option<PathBuf>, Vec<Vec<u8>>);
+
+/// How the server of a cluster had been started when the newest run that saw it running began. Nothing else tells that
+/// once it is stopped.
+pub fn last_seen_running(state: &Path, system_identifier: u64, data_directory: &Path) -> Result<Option<Start>> {
+    let controls = of_cluster(state, system_identifier, data_directory)?;
+    Ok(controls.into_iter().rev().find_map(|(_, ledger)| match ledger.recovery?.cluster.control {
+        Control::PgCtl { log, environment, .. } if !environment.is_empty() => Some((log, environment)),
+        Control::PgCtl { .. } | Control::PgCtlCluster { .. } => None,
+    }))
+}
+
+fn of_cluster(state: &Path, system_identifier: u64, data_directory: &Path) -> Result<Vec<(String, Ledger)>> {
+    let readable = all(state)?.into_iter().filter_map(|known| Some((known.id, known.ledger.ok()?)));
+    let ours = |ledger: &Ledger| {
+        ledger
             .recovery
             .as_ref()
-            .is_some_and(|r| r.cluster.system_identifier == system_identifier && r.cluster.data_directory == data_directory),
-        Err(_) => false,
+            .is_some_and(|r| r.cluster.system_identifier == system_identifier && r.cluster.data_directory == data_directory)
     };
-    Ok(all(state)?.iter().filter(|k| of_cluster(k)).filter_map(|k| k.ledger.as_ref().ok().map(|l| fact(&k.id, l))).collect())
+    Ok(readable.filter(|(_, ledger)| ours(ledger)).collect())
 }
 
 fn fact(id: &str, ledger: &Ledger) -> RunFact {
@@ -61,5 +84,7 @@ fn fact(id: &str, ledger: &Ledger) -> RunFact {
         }),
         directory,
         switched: ledger.outcome == Some(crate::plan::ledger::Outcome::Switched),
+        stands: ledger.exchanged(),
+        rates: ledger.rates(),
     }
 }

@@ -13,6 +13,7 @@ use crate::pg::ControlFile;
 use crate::pg::conf::parse_opts;
 use crate::pg::version;
 use crate::plan::facts::{WalKind, WalSource};
+use crate::run::control::start_arguments;
 use crate::run::paths::parse_marker;
 use crate::run::switch::{ServerStatus, read_control, server_status};
 use crate::run::tail::{self, ListRequest, WalIdentity};
@@ -33,6 +34,8 @@ pub struct SurveyRequest {
     pub config_file: Option<PathBuf>,
     /// Library path and the like that the server's programs need.
     pub environment: Vec<Vec<u8>>,
+    /// Arguments of the running server, or of its last start: settings given there beat every file.
+    pub arguments: Vec<String>,
     /// Backup directories.
     pub backups: Vec<PathBuf>,
     /// WAL directories beside pg_wal: name, kind, path to open.
@@ -78,6 +81,8 @@ pub struct Survey {
     pub bytes: u64,
     /// Runs whose markers stand in it.
     pub markers: Vec<String>,
+    /// Names of replication slots.
+    pub slots: Vec<String>,
     /// Mode of the directory.
     pub mode: u32,
     /// Backups.
@@ -93,7 +98,9 @@ pub fn survey(request: &SurveyRequest) -> Result<Survey> {
     let data = Dir::open(&request.data_directory)?;
     let major = major(&data)?;
     let control_file = read_control(&data, None)?;
-    let postgres = Postgres { request, program: request.programs.join("postgres") };
+    let options = options(&data);
+    let arguments = if request.arguments.is_empty() { options.clone() } else { request.arguments.clone() };
+    let postgres = Postgres { request, arguments, program: request.programs.join("postgres") };
     let top = data.entries()?;
     let names: Vec<&str> = top.iter().filter_map(|e| e.name_str()).collect();
     let present = |list: &[&str]| list.iter().filter(|n| names.contains(*n)).map(|n| n.to_string()).collect::<Vec<_>>();
@@ -106,16 +113,17 @@ pub fn survey(request: &SurveyRequest) -> Result<Survey> {
     }
     Ok(Survey {
         major,
-        version: postgres.version()?,
+        version: postgres.version(major)?,
         status: server_status(&data)?,
         settings: postgres.settings()?,
-        options: options(&data),
+        options,
         signal_files: present(&["standby.signal", "recovery.signal", "recovery.conf"]),
         manager_files: present(&["patroni.dynamic.json", "stolon-keeper.lock", "pg_auto_failover", "repmgr.conf"]),
         tablespaces: tablespaces(&data)?,
         wal_link: wal_link(&data)?,
         bytes: tree_bytes(&data, 0)?,
         markers: names.iter().filter_map(|n| parse_marker(n)).map(str::to_string).collect(),
+        slots: slots(&data).unwrap_or_default(),
         mode: data.own_metadata()?.mode,
         backups,
         backup_problems,
@@ -133,14 +141,24 @@ fn major(data: &Dir) -> Result<u32> {
 
 struct Postgres<'a> {
     request: &'a SurveyRequest,
+    arguments: Vec<String>,
     program: PathBuf,
 }
 
 impl Postgres<'_> {
-    fn version(&self) -> Result<String> {
+    /// Programs of another major would not read the data directory, but only say so when the old server is down.
+    fn version(&self, major: u32) -> Result<String> {
         let output = self.command().arg("--version").output().at("run", &self.program)?;
         let text = String::from_utf8_lossy(&output.stdout);
-        Ok(text.trim().trim_start_matches("postgres (PostgreSQL) ").split(' ').next().unwrap_or_default().to_string())
+        let version = text.trim().trim_start_matches("postgres (PostgreSQL) ").split(' ').next().unwrap_or_default().to_string();
+        // `18.6`, `18beta1`. Without an answer the settings cannot be read either, which has more to say.
+        let digits: String = version.chars().take_while(char::is_ascii_digit).collect();
+        if digits != major.to_string() && output.status.success() {
+            return Err(Error::failed(format!("{} is of PostgreSQL {digits}", self.program.display()))
+                .cause(format!("the data directory is of PostgreSQL {major}"))
+                .hint("Set pg_bindir in the cluster's configuration."));
+        }
+        Ok(version)
     }
 
     /// `postgres -C` reads the configuration as a start would, without starting.
@@ -152,7 +170,7 @@ impl Postgres<'_> {
 
     fn setting(&self, name: &str) -> Result<String> {
         let mut command = self.command();
-        command.arg("-C").arg(name).arg("-D").arg(&self.request.data_directory);
+        command.args(start_arguments(&self.arguments, &self.request.data_directory)).arg("-C").arg(name);
         if let Some(file) = &self.request.config_file {
             command.arg("-c").arg(format!("config_file={}", file.display()));
         }
@@ -161,9 +179,13 @@ impl Postgres<'_> {
             let words = String::from_utf8_lossy(&output.stderr);
             // The server's own words may quote a line of a file that an include names: only the first line, shortened.
             let cause: String = words.lines().next().unwrap_or_default().chars().take(200).collect();
-            return Err(Error::failed(format!("read the configuration of {}", self.request.data_directory.display()))
-                .cause(cause)
-                .hint("PostgreSQL itself cannot read it: mend it first."));
+            let hint = if cause.contains("error while loading shared libraries") {
+                "Its server was started with a library path that pitr cannot know while it is stopped. Start the cluster as it is always started, then try again."
+            } else {
+                "PostgreSQL itself cannot read it: mend it first."
+            };
+            let error = Error::failed(format!("read the configuration of {}", self.request.data_directory.display()));
+            return Err(error.cause(cause).hint(hint));
         }
         Ok(String::from_utf8_lossy(&output.stdout).trim_end_matches('\n').to_string())
     }
@@ -203,6 +225,11 @@ fn tablespaces(data: &Dir) -> Result<Vec<(u32, PathBuf)>> {
         }
     }
     Ok(found)
+}
+
+fn slots(data: &Dir) -> Result<Vec<String>> {
+    let entries = data.open_beneath("pg_replslot")?.entries()?;
+    Ok(entries.iter().filter(|e| e.kind() == Kind::Directory).filter_map(|e| e.name_str().map(str::to_string)).collect())
 }
 
 fn wal_link(data: &Dir) -> Result<Option<PathBuf>> {

@@ -215,7 +215,8 @@ fn decimal(digits: &str) -> Option<u32> {
 fn from_standby(lines: &Lines) -> Result<bool, Malformed> {
     match lines.last("BACKUP FROM") {
         Some("standby") => Ok(true),
-        Some("primary") | None => Ok(false),
+        // xlog.c of 13 says master.
+        Some("primary" | "master") | None => Ok(false),
         Some(_) => Err(Malformed::new("BACKUP FROM is neither primary nor standby")),
     }
 }
@@ -274,6 +275,11 @@ mod tests {
         let forged = edited("first base", "x\nSTART TIMELINE: 9\nSTART WAL LOCATION: 0/5 (file 000000090000000000000000)\nLABEL: y");
         let label = BackupLabel::parse(&forged).unwrap();
         assert_eq!((label.timeline, label.start_lsn, label.label.as_deref()), (Timeline(1), Lsn(0x2000028), Some("x")));
+    }
+
+    #[test]
+    fn a_primary_of_13_calls_itself_master() {
+        assert!(!BackupLabel::parse(&edited("FROM: primary", "FROM: master")).unwrap().from_standby);
     }
 
     #[test]

@@ -3,8 +3,8 @@
 //! The private server's settings are here: what must never reach production from it, by name and major. Sources:
 //! guc.c / guc_tables.c of each major; every row was tried with `postgres -C NAME` on the majors we run.
 
-/// Majors this program can recover now. Others are recognised and refused.
-pub const SUPPORTED: &[u32] = &[15];
+/// Majors this program can recover. Others are refused.
+pub const SUPPORTED: &[u32] = &[13, 14, 15, 16, 17, 18];
 
 /// Whether `major` can be recovered.
 pub fn is_supported(major: u32) -> bool {
@@ -27,6 +27,7 @@ const PRIVATE: &[Row] = &[
     Row("logging_collector", "off", ALWAYS, STILL), // on: writes into production's logs, hides the stop line
     Row("log_destination", "stderr", ALWAYS, STILL),
     Row("log_min_messages", "info", ALWAYS, STILL),
+    Row("log_error_verbosity", "default", ALWAYS, STILL), // verbose: an SQLSTATE before each message hides the stop line
     Row("log_line_prefix", "%m [%p] ", ALWAYS, STILL),
     Row("log_statement", "none", ALWAYS, STILL),
     Row("lc_messages", "C", ALWAYS, STILL),
@@ -48,6 +49,7 @@ const PRIVATE: &[Row] = &[
     Row("default_transaction_deferrable", "off", ALWAYS, STILL),
     Row("stats_temp_directory", "pg_stat_tmp", ALWAYS, 14), // Debian's is shared with production
     Row("huge_pages", "try", ALWAYS, STILL),
+    Row("io_method", "worker", 18, STILL), // io_uring: FATAL where the limits of a run are below those of the unit
     Row("restart_after_crash", "off", ALWAYS, STILL),
     Row("fsync", "on", ALWAYS, STILL),
     Row("full_page_writes", "on", ALWAYS, STILL),
@@ -59,6 +61,9 @@ const PRIVATE: &[Row] = &[
     Row("statement_timeout", "0", ALWAYS, STILL),
     Row("lock_timeout", "0", ALWAYS, STILL),
     Row("idle_in_transaction_session_timeout", "0", ALWAYS, STILL),
+    Row("idle_session_timeout", "0", 14, STILL),
+    Row("transaction_timeout", "0", 17, STILL),
+    Row("db_user_namespace", "off", ALWAYS, 16), // on: the bootstrap role is postgres@
     Row("session_preload_libraries", "", ALWAYS, STILL),
     Row("local_preload_libraries", "", ALWAYS, STILL),
     Row("autovacuum", "off", ALWAYS, STILL), // nothing but recovery writes until the cluster is public
@@ -122,6 +127,7 @@ mod tests {
         assert!(names(14).contains(&"stats_temp_directory"));
         assert!(names(15).contains(&"archive_library") && !names(15).contains(&"stats_temp_directory"));
         assert!(names(15).contains(&"promote_trigger_file") && !names(16).contains(&"promote_trigger_file"));
+        assert!(names(16).contains(&"db_user_namespace") && !names(17).contains(&"db_user_namespace"));
         assert!(!names(16).contains(&"event_triggers") && names(17).contains(&"event_triggers"));
     }
 }

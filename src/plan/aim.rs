@@ -124,7 +124,10 @@ pub fn history(sources: &[WalSource], timeline: Timeline) -> std::result::Result
 
 /// The highest timeline that is not the dead branch of an undone run.
 fn latest_timeline(host: &Host) -> Option<Timeline> {
-    let dead: Vec<Timeline> = host.runs.iter().filter(|r| !r.open && !r.switched).filter_map(|r| r.number).collect();
+    // A branch is dead when its cluster was taken back; what leads to the serving cluster never is.
+    let serving = history(&host.wal, host.cluster.control_file.timeline).ok();
+    let lives = |t: Timeline| serving.as_ref().is_some_and(|h| h.end_of(t).is_some());
+    let dead: Vec<Timeline> = host.runs.iter().filter(|r| !r.stands).filter_map(|r| r.number).filter(|t| !lives(*t)).collect();
     let known = chain::histories(&host.wal).into_keys().chain([host.cluster.control_file.timeline]);
     known.filter(|t| !dead.contains(t)).max()
 }

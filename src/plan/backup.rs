@@ -11,7 +11,6 @@ use super::target::TargetRequest;
 use crate::pg::label::BackupHistory;
 use crate::pg::{Lsn, Timeline};
 use crate::store::catalogue::{CatalogueEntry, Label};
-use crate::store::codec::Compression;
 
 /// A backup that serves.
 #[derive(Debug, Clone)]
@@ -67,8 +66,8 @@ pub fn choose(host: &Host, request: &Request, target: &Target) -> Chosen {
         }
     }
     if let Some(choice) = &result.chosen {
-        // A gzip stream carries a checksum of everything packed into it; a plain tar carries none.
-        if !choice.entry.has_manifest && choice.entry.compression == Compression::Plain {
+        // A gzip stream carries a checksum of everything packed into it, zstd and lz4 frames may; a plain tar carries none.
+        if !choice.entry.has_manifest && !choice.entry.checksummed {
             let what =
                 format!("backup {} has neither manifest nor checksum: damage within its files would not be found", choice.entry.name);
             result.reasons.push(Reason::judgement("no-manifest", what, "To use it all the same: --accept no-manifest."));

@@ -9,7 +9,10 @@ pub fn list(host: &Host, request: &Request) -> Vec<Consequence> {
     let configuration = &host.cluster.configuration;
     let mut all = Vec::new();
     let mut add = |id: &str, text: String| all.push(Consequence { id: id.into(), text });
-    add("slots", "replication slots are gone; standbys and logical consumers must be rebuilt".into());
+    if !host.cluster.slots.is_empty() {
+        add("slots", format!("replication slots are gone ({}); what reads from them must be rebuilt", host.cluster.slots.join(", ")));
+    }
+    add("standbys", "standbys of this cluster must be rebuilt".into());
     add("unlogged", "unlogged tables will be empty".into());
     add("subscriptions", "enabled subscriptions will be disabled and named: resynchronise before enabling them".into());
     if request.config_from_backup {

@@ -18,23 +18,25 @@ pub struct Course {
 }
 
 /// How an interrupted or kept run goes on.
-pub fn resume(id: &str, ledger: &Ledger, recovery: &Recovery) -> Result<Course> {
+///
+/// `at_pgdata`: the recovered cluster was seen at PGDATA. The journal says what was meant, the host what is.
+pub fn resume(id: &str, ledger: &Ledger, recovery: &Recovery, at_pgdata: bool) -> Result<Course> {
     match (ledger.outcome, ledger.section.as_ref().map(|s| s.purpose)) {
         (Some(Outcome::Switched | Outcome::Undone | Outcome::Removed), _) => {
             Err(Error::new(Kind::Refused, format!("run {id} is over: {}", ledger.state())).hint("There is nothing to resume."))
         }
-        (None, Some(Purpose::Undo)) => Ok(undo(ledger, recovery)),
-        (None, Some(Purpose::Purge)) => Ok(purge()),
-        _ => Ok(Course { purpose: Purpose::Restore, steps: remaining(ledger, recovery), outcome: Outcome::Switched }),
+        (None, Some(Purpose::Undo)) => Ok(undo(ledger, recovery, at_pgdata)),
+        (None, Some(Purpose::Purge)) => Ok(purge(ledger)),
+        _ => Ok(Course { purpose: Purpose::Restore, steps: remaining(ledger, recovery, at_pgdata), outcome: Outcome::Switched }),
     }
 }
 
 /// Steps of a recovery that are still to do. What the old cluster's running again made void is done again; what
 /// is cheap and was not made final by the promotion is done again too.
-fn remaining(ledger: &Ledger, recovery: &Recovery) -> Vec<Step> {
+fn remaining(ledger: &Ledger, recovery: &Recovery, at_pgdata: bool) -> Vec<Step> {
     let ran_again = old_ran_again(ledger);
     let promoted = ledger.promoted();
-    let switched = ledger.switch_begun();
+    let switched = at_pgdata || ledger.switch_begun();
     // A promoted staging cannot replay what was written since: latest begins again from the backup.
     let afresh = ran_again && promoted && matches!(recovery.target.request, TargetRequest::ToLatest) && !switched;
     let again = |step: &Step| match step {
@@ -50,16 +52,16 @@ fn remaining(ledger: &Ledger, recovery: &Recovery) -> Vec<Step> {
 /// The old cluster was started, or found running, since it was last stopped.
 fn old_ran_again(ledger: &Ledger) -> bool {
     ledger.facts.iter().rev().find_map(|fact| match fact {
-        Fact::OldStopped { .. } => Some(false),
+        Fact::OldStopped { .. } | Fact::Stopping => Some(false),
         Fact::OldStarted => Some(true),
         _ => None,
     }) == Some(true)
 }
 
 /// Back to the old cluster, from wherever the run stands.
-pub fn undo(ledger: &Ledger, recovery: &Recovery) -> Course {
+pub fn undo(ledger: &Ledger, recovery: &Recovery, at_pgdata: bool) -> Course {
     let mut steps = vec![Step::EndPrivate];
-    if ledger.switch_begun() {
+    if at_pgdata || ledger.switch_begun() {
         if !recovery.quiesce.is_empty() {
             steps.push(Step::StopUnits);
         }
@@ -99,8 +101,11 @@ pub fn stand_back(recovery: &Recovery) -> Course {
 }
 
 /// What is left is deleted, but for WAL that exists nowhere else.
-pub fn purge() -> Course {
-    Course { purpose: Purpose::Purge, steps: vec![Step::Unseal, Step::KeepWal, Step::RemoveAside], outcome: Outcome::Removed }
+pub fn purge(ledger: &Ledger) -> Course {
+    // Once deleting was begun there is no WAL left to look at: it was kept before.
+    let steps =
+        if ledger.removing() { vec![Step::Unseal, Step::RemoveAside] } else { vec![Step::Unseal, Step::KeepWal, Step::RemoveAside] };
+    Course { purpose: Purpose::Purge, steps, outcome: Outcome::Removed }
 }
 
 /// Why a run cannot be purged, if so.

@@ -29,6 +29,8 @@ pub struct Host {
     pub wal: Vec<WalSource>,
     /// Earlier runs of this cluster, oldest first.
     pub runs: Vec<RunFact>,
+    /// Runs whose journal cannot be read: id and why.
+    pub damaged_runs: Vec<String>,
     /// Room on the filesystem of PGDATA's parent.
     pub space: Space,
     /// What the host can do.
@@ -74,6 +76,8 @@ pub struct Cluster {
     pub bytes: u64,
     /// Name of the marker files of earlier runs that stand in it.
     pub markers: Vec<String>,
+    /// Names of its replication slots.
+    pub slots: Vec<String>,
     /// Its group may read it (0750).
     pub group_access: bool,
 }
@@ -205,8 +209,12 @@ pub struct RunFact {
     pub moved_to: Option<Timeline>,
     /// Its directory beside PGDATA still stands: the aside or the work of a kept run.
     pub directory: Option<PathBuf>,
-    /// It was switched and not undone.
+    /// It was switched and not undone, and can be.
     pub switched: bool,
+    /// Its recovered cluster was put at PGDATA and not taken back, whether or not its aside was purged.
+    pub stands: bool,
+    /// How fast it unpacked and replayed, bytes a second.
+    pub rates: Option<(u64, u64)>,
 }
 
 /// Room on a filesystem, in bytes.

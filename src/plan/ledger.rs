@@ -132,6 +132,8 @@ pub enum Fact {
         /// Their names.
         units: Vec<String>,
     },
+    /// The old cluster is about to be told to stop.
+    Stopping,
     /// The old cluster is down and this is its pg_control.
     OldStopped {
         /// pg_control after the stop.
@@ -146,6 +148,8 @@ pub enum Fact {
         /// Its inode.
         inode: u64,
     },
+    /// Staging is about to be made anew: what was there is void.
+    Extracting,
     /// The backup lies verified in staging.
     Extracted {
         /// Files.
@@ -236,6 +240,8 @@ pub enum Fact {
         /// Timeline.
         timeline: Timeline,
     },
+    /// The cluster aside is about to be deleted: nothing can be undone from here on.
+    Removing,
     /// WAL kept by a purge.
     WalKept {
         /// Segment files.
@@ -269,6 +275,8 @@ pub struct CheckResult {
 /// The state of a run, folded from its journal.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Ledger {
+    /// Format version of the journal.
+    pub format: u32,
     /// The recovery.
     pub recovery: Option<Recovery>,
     /// Who began it.
@@ -315,7 +323,8 @@ impl Ledger {
     /// Adds one entry.
     pub fn take(&mut self, entry: &Entry) {
         match &entry.event {
-            Event::Run { recovery, by, .. } => {
+            Event::Run { recovery, by, format, .. } => {
+                self.format = *format;
                 self.recovery = Some((**recovery).clone());
                 self.by = by.clone();
                 self.begun = Some(entry.time);
@@ -329,7 +338,14 @@ impl Ledger {
                     section.open = true;
                 }
             }
-            Event::Fact { fact } => self.facts.push(fact.clone()),
+            Event::Fact { fact } => {
+                match fact {
+                    Fact::Extracting => self.done.retain(|step| *step != Step::Extract),
+                    Fact::Extracted { .. } if !self.done.contains(&Step::Extract) => self.done.push(Step::Extract),
+                    _ => {}
+                }
+                self.facts.push(fact.clone());
+            }
             Event::Done { index, seconds } => self.finish(*index, *seconds),
             Event::Failed { error, .. } => self.failure = Some(error.clone()),
             Event::End { outcome } => self.outcome = Some(*outcome),
@@ -364,11 +380,12 @@ impl Ledger {
         picked.flatten()
     }
 
-    /// Whether the recovered cluster stands, or may stand, at PGDATA.
+    /// Whether the recovered cluster stands, or may stand, at PGDATA. Where the old one was let go, or was found
+    /// running there, the exchange has not happened, however far the switch had come.
     pub fn switch_begun(&self) -> bool {
         let picked = self.facts.iter().rev().find_map(|fact| match fact {
             Fact::Switching | Fact::Switched | Fact::SwitchingBack => Some(true),
-            Fact::SwitchedBack => Some(false),
+            Fact::SwitchedBack | Fact::OldStarted => Some(false),
             _ => None,
         });
         picked.unwrap_or(false)
@@ -383,12 +400,51 @@ impl Ledger {
     pub fn promoted(&self) -> bool {
         let picked = self.facts.iter().rev().find_map(|fact| match fact {
             Fact::Promoted { .. } => Some(true),
-            Fact::Extracted { .. } => Some(false),
+            Fact::Extracting | Fact::Extracted { .. } => Some(false),
             _ => None,
         });
         picked.unwrap_or(false)
     }
 
+    /// A promotion was begun on this staging and did not come to its end.
+    pub fn promotion_begun(&self) -> bool {
+        let picked = self.facts.iter().rev().find_map(|fact| match fact {
+            Fact::Number { .. } => Some(true),
+            Fact::Promoted { .. } | Fact::Extracting | Fact::Extracted { .. } => Some(false),
+            _ => None,
+        });
+        picked.unwrap_or(false)
+    }
+
+    /// The target's LSN as it was found after the newest stop; an earlier stop's is void.
+    pub fn found_target(&self) -> Option<Lsn> {
+        let picked = self.facts.iter().rev().find_map(|fact| match fact {
+            Fact::Target { lsn } => Some(Some(*lsn)),
+            Fact::OldStopped { .. } => Some(None),
+            _ => None,
+        });
+        picked.flatten()
+    }
+
+    /// The recovered cluster was put at PGDATA and not taken back.
+    pub fn exchanged(&self) -> bool {
+        let picked = self.facts.iter().rev().find_map(|fact| match fact {
+            Fact::Switched => Some(true),
+            Fact::SwitchedBack => Some(false),
+            _ => None,
+        });
+        picked.unwrap_or(false)
+    }
+
+    /// Deleting the cluster aside was begun.
+    pub fn removing(&self) -> bool {
+        self.facts.contains(&Fact::Removing)
+    }
+
+    /// The old cluster was told to stop, whether or not it is known to have done so.
+    pub fn stop_begun(&self) -> bool {
+        self.facts.iter().any(|f| matches!(f, Fact::Stopping | Fact::OldStopped { .. }))
+    }
     /// The timeline number of the recovered cluster.
     pub fn number(&self) -> Option<Timeline> {
         self.last(|f| match f {
@@ -403,6 +459,15 @@ impl Ledger {
             None | Some(Outcome::Kept) => true,
             Some(Outcome::Switched | Outcome::Undone | Outcome::Removed) => false,
         }
+    }
+
+    /// How fast this run unpacked and replayed, bytes a second, if it did both.
+    pub fn rates(&self) -> Option<(u64, u64)> {
+        let took = |wanted: Step| self.seconds.iter().rev().find(|(step, _)| *step == wanted).map(|(_, s)| s.max(0.01));
+        let unpacked = self.last(|f| if let Fact::Extracted { bytes, .. } = f { Some(*bytes) } else { None })?;
+        let chain = self.recovery.as_ref().map(|r| r.chain.segments.saturating_mul(r.cluster.segment_size.bytes()))?;
+        let rate = |bytes: u64, seconds: f64| ((bytes as f64 / seconds) as u64).max(1);
+        Some((rate(unpacked, took(Step::Extract)?), rate(chain, took(Step::Replay)?)))
     }
 
     /// The state in a person's words.

@@ -94,6 +94,8 @@ pub struct ClusterFacts {
     /// System identifier.
     #[serde(with = "crate::pg::decimal")]
     pub system_identifier: u64,
+    /// The timeline it was on.
+    pub timeline: Timeline,
     /// Segment size.
     pub segment_size: SegmentSize,
     /// It served when the plan was made.

@@ -91,6 +91,7 @@ pub fn plan(host: &Host, request: &Request) -> Planned {
     if let (Some(chosen), Some(target)) = (chosen, &target) {
         let wal_bytes = built.as_ref().map_or(0, |(chain, _)| chain.segments) * host.cluster.control_file.segment_size.bytes();
         planned.space = space(host, chosen, wal_bytes, &mut reasons);
+        planned.estimate = estimate(host, planned.space.needed.saturating_sub(wal_bytes), wal_bytes);
         planned.wal = built.as_ref().map(|(chain, gaps)| wal_line(host, target, chain, gaps));
         if let Some(findings) = findings_for(request, chosen) {
             tell_loss(host, request, target, findings, &mut planned);
@@ -173,6 +174,13 @@ fn judge(reasons: Vec<Reason>, accept: &[String]) -> (Vec<Reason>, Vec<String>) 
 fn cluster_reasons(host: &Host, request: &Request, reasons: &mut Vec<Reason>) {
     let cluster = &host.cluster;
     let pgdata = cluster.data_directory.display();
+    for damaged in &host.damaged_runs {
+        reasons.push(Reason::fact(
+            "journal-damaged",
+            format!("the journal of run {damaged}"),
+            "What that run did is not known: look at its directory and at PGDATA before anything else.",
+        ));
+    }
     if let Some(open) = host.runs.iter().rev().find(|r| r.open) {
         reasons.push(Reason::fact(
             "open-run",
@@ -483,6 +491,7 @@ fn recovery(
             programs: cluster.programs.clone(),
             control: cluster.control.clone(),
             system_identifier: cluster.control_file.system_identifier,
+            timeline: cluster.control_file.timeline,
             segment_size: cluster.control_file.segment_size,
             serving: matches!(cluster.server, Server::Serving { .. }),
             configuration: cluster.configuration.clone(),
@@ -591,11 +600,11 @@ fn digest(recovery: &Recovery) -> String {
     hex::encode(Sha256::digest(decisions.to_string().as_bytes())).chars().take(16).collect()
 }
 
-/// Seconds from rates of earlier runs on this host; nothing is guessed.
-pub fn estimate(bytes: u64, wal_bytes: u64, rates: Option<(f64, f64)>) -> Option<Estimate> {
-    let (unpack, replay) = rates.filter(|(u, r)| *u > 0.0 && *r > 0.0)?;
-    let seconds = |bytes: u64, rate: f64| (bytes as f64 / rate).ceil();
-    let downtime = seconds(wal_bytes, replay) + 3.0;
-    let total = seconds(bytes, unpack) + downtime;
-    Some(Estimate { total_seconds: total as u64, downtime_seconds: downtime as u64 })
+/// From the rates of the newest earlier run that has them; nothing is guessed. Stop, promotion, checks and start
+/// count for a few seconds.
+fn estimate(host: &Host, bytes: u64, wal_bytes: u64) -> Option<Estimate> {
+    const FIXED: u64 = 4;
+    let (unpack, replay) = host.runs.iter().rev().find_map(|r| r.rates)?;
+    let downtime_seconds = wal_bytes.div_ceil(replay.max(1)) + FIXED;
+    Some(Estimate { total_seconds: bytes.div_ceil(unpack.max(1)) + downtime_seconds, downtime_seconds })
 }

@@ -9,6 +9,7 @@ use crate::pg::{ClusterState, ControlFile};
 use crate::plan::facts::Control;
 use crate::run::executor::Run;
 use crate::run::owner::Task;
+use crate::run::private::without_directory;
 use crate::run::sql::{Reply, SqlRequest, Statement};
 use crate::run::switch::ServerStatus;
 use crate::sys::descendant::{Launch, ending, launch, run_program};
@@ -46,11 +47,11 @@ pub fn stop(run: &mut Run) -> Result<(ControlFile, bool)> {
                 }
             }
         }
-        wait_gone(run, handle.as_ref(), &data_directory)?;
+        wait_gone(handle.as_ref(), &data_directory)?;
     }
     run.down_since.get_or_insert_with(Instant::now);
     let control: ControlFile =
-        run.owner(Task::ReadControl { data_directory: data_directory.clone(), hidden: Some(run.paths.id.clone()) })?;
+        run.owner_unwatched(Task::ReadControl { data_directory: data_directory.clone(), hidden: Some(run.paths.id.clone()) })?;
     match control.state {
         ClusterState::ShutDown => Ok((control, false)),
         ClusterState::InProduction | ClusterState::InCrashRecovery | ClusterState::ShuttingDown => Ok((control, true)),
@@ -58,9 +59,8 @@ pub fn stop(run: &mut Run) -> Result<(ControlFile, bool)> {
     }
 }
 
-fn wait_gone(run: &Run, handle: Option<&ProcessHandle>, data_directory: &Path) -> Result<()> {
+fn wait_gone(handle: Option<&ProcessHandle>, data_directory: &Path) -> Result<()> {
     let begun = Instant::now();
-    let watch = run.watch();
     loop {
         let gone = match handle {
             Some(handle) => handle.wait_gone(Duration::from_millis(200))?,
@@ -69,7 +69,7 @@ fn wait_gone(run: &Run, handle: Option<&ProcessHandle>, data_directory: &Path) -
         if gone && postmaster::processes_on(data_directory)?.is_empty() {
             return Ok(());
         }
-        watch.check()?;
+        // Told to stop, it will: no signal interrupts the waiting, or nobody would know how it ended.
         if begun.elapsed() > Duration::from_secs(3600) {
             return Err(Error::failed(format!("the server on {} does not stop", data_directory.display()))
                 .hint("Something holds it: look at its log."));
@@ -83,6 +83,7 @@ fn wait_gone(run: &Run, handle: Option<&ProcessHandle>, data_directory: &Path) -
 /// Starts the cluster at PGDATA publicly and waits until it accepts connections. One that serves already is left.
 pub fn start(run: &mut Run) -> Result<()> {
     let cluster = run.recovery().cluster.clone();
+    let mut said = String::new();
     if postmaster::find(&cluster.data_directory)?.is_none() {
         match &cluster.control {
             Control::PgCtl { options, log, environment } => {
@@ -94,11 +95,7 @@ pub fn start(run: &mut Run) -> Result<()> {
                     parent: 0,
                     isolate: None,
                     program: cluster.programs.join("postgres"),
-                    arguments: if options.is_empty() {
-                        vec!["-D".into(), cluster.data_directory.display().to_string()]
-                    } else {
-                        options.clone()
-                    },
+                    arguments: start_arguments(options, &cluster.data_directory),
                     environment: if environment.is_empty() { plain_environment(&cluster.owner) } else { environment.clone() },
                     directory: "/".into(),
                     log: log.clone(),
@@ -108,14 +105,19 @@ pub fn start(run: &mut Run) -> Result<()> {
             }
             Control::PgCtlCluster { version, name } => {
                 let (status, words) = run_program(Path::new(PG_CTLCLUSTER), &[version, name, "start"], START_LIMIT, b"")?;
+                // Its word is not taken, neither yes nor no: what counts is a server that answers.
                 if !status.success() {
                     log::warn!("pg_ctlcluster start: {} {words}", ending(status));
+                    said = format!("pg_ctlcluster: {} {words}", ending(status));
                 }
             }
         }
     }
-    let log = run.recovery().cluster.data_directory.clone();
-    wait_ready(run, None, &log)
+    let log = match &cluster.control {
+        Control::PgCtlCluster { version, name } => std::path::PathBuf::from(format!("/var/log/postgresql/postgresql-{version}-{name}.log")),
+        Control::PgCtl { log, .. } => log.clone().unwrap_or_else(|| run.paths.root.join("server-public.log")),
+    };
+    wait_ready(run, None, &log).map_err(|error| if said.is_empty() { error } else { error.cause(said) })
 }
 
 fn wait_ready(run: &mut Run, mut child: Option<std::process::Child>, log: &Path) -> Result<()> {
@@ -127,7 +129,7 @@ fn wait_ready(run: &mut Run, mut child: Option<std::process::Child>, log: &Path)
             .hint(format!("Its log: {}", log.display())))
     };
     loop {
-        let status: ServerStatus = run.owner(Task::ServerStatus { data_directory: data_directory.clone() })?;
+        let status: ServerStatus = run.owner_unwatched(Task::ServerStatus { data_directory: data_directory.clone() })?;
         let process = postmaster::find(&data_directory)?;
         if let Some(process) = &process {
             // A pid file left by an earlier server says "ready" too: it must be this one's.
@@ -168,11 +170,24 @@ pub fn query(run: &mut Run, database: &str, sql: &str) -> Result<Reply> {
 /// SQL on the serving cluster's own socket as any role.
 pub fn query_as(run: &mut Run, user: &str, database: &str, statements: Vec<Statement>) -> Result<Vec<Reply>> {
     let data_directory = run.recovery().cluster.data_directory.clone();
-    let status: ServerStatus = run.owner(Task::ServerStatus { data_directory })?;
+    let status: ServerStatus = run.owner_unwatched(Task::ServerStatus { data_directory })?;
     let (Some(socket), Some(port)) = (status.socket, status.port) else {
         return Err(Error::failed("the server has no Unix socket"));
     };
     run.owner(Task::Sql(SqlRequest { socket, port, user: user.to_string(), database: database.to_string(), statements }))
+}
+
+/// The arguments that the server ran with; a data directory that is missing or was relative to a directory that
+/// nobody knows is put right.
+pub fn start_arguments(options: &[String], data_directory: &Path) -> Vec<String> {
+    let absolute = options.windows(2).any(|pair| matches!(pair, [flag, path] if flag == "-D" && path.starts_with('/')))
+        || options.iter().any(|word| word.starts_with("-D/"));
+    if absolute {
+        return options.to_vec();
+    }
+    let mut kept = without_directory(options);
+    kept.extend(["-D".to_string(), data_directory.display().to_string()]);
+    kept
 }
 
 fn plain_environment(owner: &crate::host::Owner) -> Vec<Vec<u8>> {

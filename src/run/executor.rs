@@ -94,6 +94,10 @@ impl<'a> Run<'a> {
         let lock = Lock::take(&paths.lock())?;
         let (journal, entries) = Journal::open(&paths.journal())?;
         let ledger = Ledger::fold(&entries);
+        if ledger.format > FORMAT {
+            return Err(Error::failed(format!("the journal of run {id} has format {}, this program knows {FORMAT}", ledger.format))
+                .hint("Use the version of pitr that began the run, or a newer one."));
+        }
         let recovery = ledger.recovery.clone().ok_or_else(|| {
             Error::failed(format!("run {id} has no plan in its journal")).hint("It did nothing: remove its directory by `pitr purge`.")
         })?;
@@ -157,13 +161,20 @@ impl<'a> Run<'a> {
             }
         }
         self.end_private();
-        self.write(Event::End { outcome })
+        self.write(Event::End { outcome })?;
+        if !self.ledger.is_open() {
+            self.paths.forget_program();
+        }
+        Ok(())
     }
 
     fn one(&mut self, index: usize, step: &Step) -> Result<()> {
         let watch = self.ledger.section.as_ref().is_some_and(|s| s.purpose == Purpose::Restore);
         if watch {
-            self.signals.check()?;
+            // From the switch on a stop would leave nothing serving: signals wait until the end.
+            if !self.ledger.switch_begun() {
+                self.signals.check()?;
+            }
             steps::compare_old_cluster(self)?;
         }
         let begun = Instant::now();
@@ -186,6 +197,11 @@ impl<'a> Run<'a> {
             }
             watch.check()
         })
+    }
+
+    /// Runs a short task as the owner that nothing may interrupt.
+    pub fn owner_unwatched<T: serde::de::DeserializeOwned>(&self, task: Task) -> Result<T> {
+        owner::call(&self.recovery.cluster.owner, Some(&self.lock), task)
     }
 
     /// What [`Run::owner`] watches, for loops of our own.
@@ -230,7 +246,7 @@ impl Watch {
         let restoring = run.ledger.section.as_ref().is_some_and(|s: &Section| s.purpose == Purpose::Restore);
         let parent = run.recovery.cluster.data_directory.parent().unwrap_or(Path::new("/")).to_path_buf();
         Watch {
-            signals: restoring.then(|| run.signals.clone()),
+            signals: (restoring && !run.ledger.switch_begun()).then(|| run.signals.clone()),
             at: parent,
             reserve: if restoring && !run.ledger.switch_begun() { run.recovery.reserve } else { 0 },
         }

@@ -27,6 +27,7 @@ pub struct Journal {
     file: File,
     path: PathBuf,
     next: u64,
+    broken: bool,
 }
 
 impl Journal {
@@ -46,7 +47,7 @@ impl Journal {
         }
         file.sync_all().at("sync", path)?;
         sync_parent(path)?;
-        Ok(Journal { file, path: path.to_path_buf(), next: 1 })
+        Ok(Journal { file, path: path.to_path_buf(), next: 1, broken: false })
     }
 
     /// Opens an existing journal, cuts off a torn last line, and returns what it tells.
@@ -60,7 +61,7 @@ impl Journal {
         }
         file.seek(SeekFrom::Start(valid)).at("seek in", path)?;
         let next = entries.len() as u64 + 1;
-        Ok((Journal { file, path: path.to_path_buf(), next }, entries))
+        Ok((Journal { file, path: path.to_path_buf(), next, broken: false }, entries))
     }
 
     /// Reads a journal without changing it.
@@ -73,8 +74,16 @@ impl Journal {
     pub fn append(&mut self, entry: &Entry) -> Result<()> {
         let json = serde_json::to_string(entry).map_err(|e| Error::failed("describe journal entry").cause(e))?;
         let line = render_line(self.next, &json);
-        self.file.write_all(line.as_bytes()).at("write to journal", &self.path)?;
-        self.file.sync_data().at("sync journal", &self.path)?;
+        if self.broken {
+            return Err(Error::failed(format!("write to journal {}", self.path.display())).cause("an earlier write to it failed"));
+        }
+        let before = self.file.metadata().at("look at", &self.path)?.len();
+        if let Err(error) = self.file.write_all(line.as_bytes()).and_then(|()| self.file.sync_data()) {
+            // Half a line must not stand between good ones; after a failed sync nothing of this file can be relied on.
+            self.broken = true;
+            let _ = self.file.set_len(before).and_then(|()| self.file.sync_all());
+            return Err(error).at("write to journal", &self.path);
+        }
         self.next += 1;
         Ok(())
     }

@@ -24,6 +24,9 @@ use crate::run::{promote, steps};
 
 /// Moves the old cluster; what was interrupted goes on from what its pg_control says.
 pub fn move_old(run: &mut Run) -> Result<()> {
+    if run.accepted.iter().any(|id| id == "latest-follows-undone") {
+        return run.remark("the old cluster stays on its timeline, as accepted: readers of `latest` follow the undone one");
+    }
     if steps::stage(run)? != Stage::Switched {
         // It stands at PGDATA already: the exchange back came later and was done, or the switch never was.
         return Ok(());

@@ -78,7 +78,12 @@ pub enum Task {
     Switch(switch::Effect),
     /// Where the switch stands.
     LookAtSwitch(switch::Places),
-    /// Put a file back into a data directory or take one away.
+    /// Which files of pg_wal differ from their archived copies, or cannot be compared with them.
+    CompareWal {
+        /// Directory and file here, directory and file in the archive.
+        pairs: Vec<(PathBuf, String, PathBuf, String)>,
+    },
+    /// Remove a directory with everything in it.
     RemoveTree {
         /// Directory that holds it.
         parent: PathBuf,
@@ -216,6 +221,7 @@ fn perform(task: Task) -> Result<Value> {
         Task::ProbeWal { directory } => answer(wal_log::probe(&directory)?),
         Task::Tidy(request) => answer(tidy::tidy(&request)?),
         Task::SettleMarks(request) => answer(tidy::settle_marks(&request)?),
+        Task::CompareWal { pairs } => answer(tidy::different(&pairs)),
         Task::Switch(effect) => answer(switch::perform(&effect)?),
         Task::LookAtSwitch(places) => answer(switch::look(&places)?),
         Task::RemoveTree { parent, name } => {

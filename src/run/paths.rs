@@ -84,13 +84,18 @@ impl RunPaths {
         std::fs::DirBuilder::new().mode(0o711).create(&self.root).at("make", &self.root)?;
         std::fs::set_permissions(&self.root, std::fs::Permissions::from_mode(0o711)).at("set mode of", &self.root)?;
         self.make_owned(&self.door(), owner)?;
+        self.write_access()?;
+        self.copy_program()
+    }
+
+    /// Only the private server's own socket directory, mode 0700, leads to it.
+    fn write_access(&self) -> Result<()> {
         write_readable(
             &self.access_file(),
             b"# private server: only its own socket directory, mode 0700, leads here\nlocal all all trust\n",
             0o644,
         )?;
-        write_readable(&self.ident_file(), b"", 0o644)?;
-        self.copy_program()
+        write_readable(&self.ident_file(), b"", 0o644)
     }
 
     /// Makes sure that what the owner needs is there, for a run that goes on.
@@ -98,6 +103,7 @@ impl RunPaths {
         if !self.door().is_dir() {
             self.make_owned(&self.door(), owner)?;
         }
+        self.write_access()?;
         self.copy_program()
     }
 
@@ -105,6 +111,13 @@ impl RunPaths {
     pub fn make_owned(&self, path: &Path, owner: &Owner) -> Result<()> {
         std::fs::DirBuilder::new().mode(0o700).create(path).at("make", path)?;
         std::os::unix::fs::lchown(path, Some(owner.uid), Some(owner.gid)).at("give away", path)
+    }
+
+    /// Removes the program's copy of a run that is over; a run that goes on makes it anew.
+    pub fn forget_program(&self) {
+        if let Err(error) = std::fs::remove_file(self.program()) {
+            log::debug!("remove {}: {error}", self.program().display());
+        }
     }
 
     /// The program runs from here even while a package upgrade replaces the installed one.

@@ -130,14 +130,16 @@ impl Private {
         self.proved
     }
 
-    /// PostgreSQL changes into its data directory before anything else: that is where it runs.
+    /// PostgreSQL changes into its data directory before anything else: that is where it runs. Only while it looks for
+    /// its own program it stands in that one's directory for a moment (`resolve_symlinks`, src/common/exec.c).
     fn prove_place(&mut self) -> Result<()> {
         if self.proved {
             return Ok(());
         }
         let pid = i32::try_from(self.child.id()).unwrap_or(0);
         let Some(process) = proc::process(pid, "") else { return Ok(()) };
-        if process.exe.file_name() != Some("postgres".as_ref()) || process.cwd == Path::new("/") {
+        let starting = process.cwd == Path::new("/") || Some(process.cwd.as_path()) == process.exe.parent();
+        if process.exe.file_name() != Some("postgres".as_ref()) || starting {
             return Ok(());
         }
         if process.cwd != self.data_directory {
@@ -209,7 +211,29 @@ fn arguments(run: &Run, data_directory: &Path, settings: Option<&RecoverySetting
         list.push((name.clone(), floor.to_string()));
     }
     list.extend(recovery_settings(run, settings)?);
-    Ok(list.into_iter().flat_map(|(name, value)| ["-c".to_string(), format!("{name}={value}")]).collect())
+    // Settings that the server was started with beat every file; ours come after them and win.
+    let own = match &cluster.control {
+        crate::plan::facts::Control::PgCtl { options, .. } => without_directory(options),
+        crate::plan::facts::Control::PgCtlCluster { .. } => Vec::new(),
+    };
+    let ours = list.into_iter().flat_map(|(name, value)| ["-c".to_string(), format!("{name}={value}")]);
+    Ok(own.into_iter().chain(ours).collect())
+}
+
+/// Server arguments without `-D` and its value.
+pub fn without_directory(options: &[String]) -> Vec<String> {
+    let mut words = options.iter();
+    let mut kept = Vec::new();
+    while let Some(word) = words.next() {
+        match word.as_str() {
+            "-D" => {
+                words.next();
+            }
+            _ if word.starts_with("-D") => {}
+            _ => kept.push(word.clone()),
+        }
+    }
+    kept
 }
 
 /// At most one target may be non-empty at any moment while the list is applied in order: empties first.

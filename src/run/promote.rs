@@ -112,6 +112,18 @@ pub fn decide_number(run: &mut Run) -> Result<Timeline> {
 /// The number that nobody has.
 pub fn next_number(run: &mut Run) -> Result<Timeline> {
     let sources = sources::list(run, &sources::everything(run))?;
+    for source in sources.iter().filter(|s| s.kind == WalKind::Archive) {
+        // An archive that is away looks empty; what cannot be read may hold any number.
+        let problem = source
+            .problem
+            .clone()
+            .or_else(|| (source.segments.is_empty() && source.histories.is_empty()).then(|| "it holds no WAL".into()));
+        if let Some(problem) = problem {
+            return Err(Error::failed(format!("cannot tell which timeline numbers are taken: {}", source.directory.display()))
+                .cause(problem)
+                .hint("Is it mounted? Make it readable, then go on."));
+        }
+    }
     let runs = crate::observe::runs::list(&run.state, run.recovery().cluster.system_identifier, &run.recovery().cluster.data_directory)?;
     let of_runs =
         runs.iter().filter(|r| r.id != run.paths.id || run.ledger().public_start()).flat_map(|r| [r.number, r.moved_to]).flatten();

@@ -3,8 +3,10 @@
 use std::path::PathBuf;
 
 use crate::error::{Error, Kind, Result};
+use crate::pg::Timeline;
+use crate::pg::segment::history_name;
 use crate::plan::chain;
-use crate::plan::facts::WalKind;
+use crate::plan::facts::{WalKind, WalSource};
 use crate::plan::ledger::Fact;
 use crate::run::executor::Run;
 use crate::run::owner::Task;
@@ -13,30 +15,22 @@ use crate::run::steps;
 use crate::run::switch::Stage;
 use crate::run::tail::CopyRequest;
 
-/// Copies every valid segment of the aside that neither the archive nor PGDATA's pg_wal has into `runs/<id>/wal`.
+/// Copies every valid segment and history of the aside into `runs/<id>/wal` of which no archive holds the same bytes.
+/// The live pg_wal is no evidence: the server recycles it.
 pub fn keep_wal(run: &mut Run) -> Result<()> {
     let own = run.staging().join("pg_wal");
-    if std::fs::symlink_metadata(run.beside()).is_err() {
+    if std::fs::symlink_metadata(&own).is_err() {
         return Ok(());
     }
-    let live = run.recovery().cluster.data_directory.join("pg_wal");
     let aside = Directories::default().with(&own, WalKind::Kept(run.paths.id.clone()));
-    let elsewhere = sources::archives(run).with(&live, WalKind::Live);
     let lone = sources::list(run, &aside)?;
-    let known = sources::list(run, &elsewhere)?;
-    let mut problems = lone
-        .iter()
-        .chain(known.iter().filter(|s| s.kind == WalKind::Archive))
-        .filter_map(|s| s.problem.as_ref().map(|p| (s.directory.clone(), p)));
-    if let Some((directory, problem)) = problems.next() {
-        return Err(Error::new(Kind::Refused, format!("cannot tell what WAL would be lost: {}", directory.display()))
+    let archives = sources::list(run, &sources::archives(run))?;
+    if let Some((source, problem)) = lone.iter().chain(&archives).find_map(|s| s.problem.as_ref().map(|p| (s, p))) {
+        return Err(Error::new(Kind::Refused, format!("cannot tell what WAL would be lost: {}", source.directory.display()))
             .cause(problem)
             .hint("Make it readable, then purge again."));
     }
-    let have = chain::copies(&known);
-    let files = chain::copies(&lone).into_iter().filter(|(name, _)| !have.contains_key(name));
-    let files: Vec<(PathBuf, String, u64)> =
-        files.filter_map(|(_, list)| list.first().map(|c| (c.directory.clone(), c.file.clone(), c.size))).collect();
+    let files = without_equal(run, &lone, &archives)?;
     let segments: Vec<String> = files.iter().map(|(_, file, _)| file.clone()).collect();
     if !files.is_empty() {
         let to = run.paths.kept_wal();
@@ -49,13 +43,73 @@ pub fn keep_wal(run: &mut Run) -> Result<()> {
     run.fact(Fact::WalKept { segments })
 }
 
+/// Files of the aside that no archive holds byte for byte.
+fn without_equal(run: &mut Run, lone: &[WalSource], archives: &[WalSource]) -> Result<Vec<(PathBuf, String, u64)>> {
+    let archived = chain::copies(archives);
+    let (mut files, mut pairs) = (Vec::new(), Vec::new());
+    for (name, list) in chain::copies(lone) {
+        let Some(own) = list.first() else { continue };
+        match archived.get(&name).and_then(|copies| copies.first()) {
+            Some(copy) => pairs.push((own.directory.clone(), own.file.clone(), copy.directory.clone(), copy.file.clone(), own.size)),
+            None => files.push((own.directory.clone(), own.file.clone(), own.size)),
+        }
+    }
+    let compared = pairs.iter().map(|(d, f, ad, af, _)| (d.clone(), f.clone(), ad.clone(), af.clone())).collect();
+    let different: Vec<String> = run.owner(Task::CompareWal { pairs: compared })?;
+    files.extend(pairs.into_iter().filter(|(_, file, ..)| different.contains(file)).map(|(d, f, _, _, size)| (d, f, size)));
+    let known =
+        |t: &Timeline, text: &str| archives.iter().any(|s| s.histories.iter().any(|(other, content)| other == t && content == text));
+    for source in lone {
+        files.extend(
+            source
+                .histories
+                .iter()
+                .filter(|(t, text)| !known(t, text))
+                .map(|(t, text)| (source.directory.clone(), history_name(*t), text.len() as u64)),
+        );
+    }
+    Ok(files)
+}
+
+/// What is deleted must be what the journal says: after an undo the recovered cluster, which carries the marker; after
+/// a switch the old one, which does not.
+fn right_one(run: &mut Run) -> Result<()> {
+    let marker = run.staging().join(run.paths.marker());
+    let data = run.staging();
+    if run.ledger().removing() || std::fs::symlink_metadata(&data).is_err() {
+        return Ok(());
+    }
+    let recovered = std::fs::symlink_metadata(marker).is_ok();
+    if recovered == run.ledger().exchanged() {
+        let is = if recovered { "the recovered cluster" } else { "not the cluster that this run recovered" };
+        return Err(Error::new(Kind::Hands, format!("{} is {is}, against the journal", data.display()))
+            .hint("Somebody exchanged directories. Nothing was deleted: look at PGDATA and at it."));
+    }
+    Ok(())
+}
+
+/// A half-deleted cluster must never start: its pg_control goes first.
+fn never_startable(run: &mut Run) -> Result<()> {
+    let global = run.staging().join("global");
+    if std::fs::symlink_metadata(&global).is_err() {
+        return Ok(());
+    }
+    for name in ["pg_control".to_string(), crate::run::switch::hidden_name(&run.paths.id)] {
+        run.owner::<()>(Task::RemoveFile { parent: global.clone(), name })?;
+    }
+    Ok(())
+}
+
 /// Deletes the run's directory beside PGDATA and the run's marker in PGDATA.
 pub fn remove_aside(run: &mut Run) -> Result<()> {
     let data_directory = run.recovery().cluster.data_directory.clone();
     match steps::stage(run)? {
         Stage::Exchanged => return Err(Error::new(Kind::Hands, "a switch is open").hint("End it: pitr resume, or pitr undo.")),
-        Stage::Switched | Stage::Staged | Stage::Hidden | Stage::Nothing => {}
+        Stage::Switched | Stage::Staged | Stage::Hidden | Stage::Nothing | Stage::Foreign | Stage::Sealed => {}
     }
+    right_one(run)?;
+    run.fact(Fact::Removing)?;
+    never_startable(run)?;
     steps::delete_beside(run)?;
     run.owner(Task::RemoveFile { parent: data_directory, name: run.paths.marker() })
 }

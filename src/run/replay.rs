@@ -30,7 +30,10 @@ pub fn ensure_at_target(run: &mut Run) -> Result<()> {
     if run.ledger().number().is_some_and(|number| number == staged.timeline) && staged.timeline != run.recovery().target.timeline {
         return promote::start_promoted(run);
     }
-    if stands_on_its_target(run, &staged) {
+    if run.ledger().promotion_begun() {
+        run.remark("a promotion was interrupted: staging is extracted once more")?;
+        steps::extract_again(run)?;
+    } else if stands_on_its_target(run, &staged) {
         // Started again, it would find "redo is not required" and end without reaching the target.
         run.remark("staging stands on the target record itself: it is extracted once more")?;
         steps::extract_again(run)?;
@@ -173,8 +176,7 @@ fn settings(run: &Run, action: &'static str) -> Result<RecoverySettings> {
 
 /// The target's LSN: planned, or for latest found after the stop.
 pub fn target_lsn(run: &Run) -> Option<Lsn> {
-    let found = run.ledger().last(|f| if let Fact::Target { lsn } = f { Some(*lsn) } else { None });
-    run.recovery().target.lsn.or(found)
+    run.recovery().target.lsn.or(run.ledger().found_target())
 }
 
 /// What `wal-get` may hand out: the chain as it stands now, in archives and tail.
@@ -185,9 +187,7 @@ fn offer(run: &mut Run) -> Result<Offer> {
     let copies = chain::copies(&sources);
     let until = match target_lsn(run) {
         _ if !recovery.chain.open => Some(recovery.chain.last.number),
-        // The last record of all may run into one more segment.
-        Some(lsn) => Some(size.number(lsn)).map(|n| if copies.keys().any(|name| name.number == n + 1) { n + 1 } else { n }),
-        None => None,
+        found => found.map(|lsn| size.number(lsn)),
     };
     let links = chain::follow(&recovery.target.history, recovery.chain.first.number, until, &sources, size);
     let Some(last) = links.segments.last().copied() else {
@@ -198,7 +198,12 @@ fn offer(run: &mut Run) -> Result<Offer> {
             .hint(format!("WAL is there up to {}.", gap.reachable)));
     }
     let identity = sources::identity(run);
-    let segments = links.segments.iter().map(|name| {
+    // The target's record may go on in the next segment.
+    let next =
+        crate::pg::SegmentName { timeline: recovery.target.history.timeline_of_segment(last.number + 1, size), number: last.number + 1 };
+    let (names, last) =
+        if copies.contains_key(&next) { ([links.segments.clone(), vec![next]].concat(), next) } else { (links.segments.clone(), last) };
+    let segments = names.iter().map(|name| {
         let paths = copies.get(name).map(|list| list.iter().map(|c| c.directory.join(&c.file)).collect()).unwrap_or_default();
         (name.file_name(size), (paths, identity.expect(*name)))
     });
@@ -213,5 +218,6 @@ fn staged_control(run: &mut Run) -> Result<ControlFile> {
 
 /// A stopped replay whose last restartpoint is the target record (pitfalls F1).
 fn stands_on_its_target(run: &Run, staged: &ControlFile) -> bool {
-    staged.state == ClusterState::ShutDownInRecovery && target_lsn(run) == Some(staged.checkpoint)
+    let recovering = matches!(staged.state, ClusterState::ShutDownInRecovery | ClusterState::InArchiveRecovery);
+    recovering && target_lsn(run).is_some_and(|target| staged.checkpoint >= target)
 }

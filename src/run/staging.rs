@@ -27,6 +27,10 @@ pub struct ExtractRequest {
 pub fn extract(request: &ExtractRequest, say: &mut dyn FnMut(Progress) -> bool) -> Result<Extracted> {
     let beside = Dir::open(&request.beside)?;
     if beside.metadata_if_exists("data")?.is_some() {
+        // The marker goes first: what is half deleted is nothing.
+        if beside.open_beneath("data")?.unlink_if_exists(&request.marker)? {
+            beside.open_beneath("data")?.sync()?;
+        }
         beside.remove_tree("data")?;
     }
     let mode = if request.options.group_access { 0o750 } else { 0o700 };

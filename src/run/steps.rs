@@ -29,6 +29,7 @@ use crate::run::{control, hooks, moveold, purge, switch, validate};
 use crate::store::extract::{ExtractOptions, Extracted};
 use crate::sys::crash;
 use crate::sys::dir::Dir;
+use crate::sys::label;
 
 /// Applies one step.
 pub fn apply(run: &mut Run, step: &Step) -> Result<()> {
@@ -101,8 +102,24 @@ pub fn compare_old_cluster(run: &mut Run) -> Result<()> {
 /// Where the switch stands.
 pub fn stage(run: &mut Run) -> Result<Stage> {
     let places = places(run);
-    // A sealed aside is root's: what stands in it is known from what stands at PGDATA.
-    run.owner(Task::LookAtSwitch(places))
+    match run.owner(Task::LookAtSwitch(places))? {
+        Stage::Sealed => look_into_sealed(run),
+        seen => Ok(seen),
+    }
+}
+
+/// What stands in a directory that is root's alone: nobody changes it meanwhile, and nothing in it is followed.
+fn look_into_sealed(run: &Run) -> Result<Stage> {
+    let beside = Dir::open(run.beside())?;
+    let metadata = beside.own_metadata()?;
+    if metadata.uid != 0 || metadata.mode & 0o077 != 0 {
+        return Err(Error::failed(format!("{} changed while it was looked at", run.beside().display())));
+    }
+    if beside.metadata_if_exists("data")?.is_none() {
+        return Ok(Stage::Nothing);
+    }
+    let ours = beside.open_beneath("data")?.metadata_if_exists(run.paths.marker())?.is_some();
+    Ok(if ours { Stage::Hidden } else { Stage::Foreign })
 }
 
 /// The two directories of this run.
@@ -118,9 +135,13 @@ pub fn places(run: &Run) -> Places {
 }
 
 fn stop(run: &mut Run) -> Result<()> {
+    run.fact(Fact::Stopping)?;
     let (control, crashed) = control::stop(run)?;
-    if control.system_identifier != run.recovery().cluster.system_identifier {
-        return Err(Error::failed(format!("{} is another cluster now", run.recovery().cluster.data_directory.display())));
+    let cluster = &run.recovery().cluster;
+    if control.system_identifier != cluster.system_identifier || control.timeline != cluster.timeline {
+        return Err(Error::failed(format!("{} is another cluster than the plan was made for", cluster.data_directory.display()))
+            .cause(format!("timeline {} now, {} in the plan", control.timeline, cluster.timeline))
+            .hint("End this run by `pitr undo` and plan again."));
     }
     let latest = matches!(run.recovery().target.request, TargetRequest::ToLatest);
     let checkpoint = control.checkpoint;
@@ -135,6 +156,8 @@ fn stop(run: &mut Run) -> Result<()> {
 /// Every segment and history of the chain that the archive lacks, while nothing can recycle it.
 fn copy_tail(run: &mut Run) -> Result<()> {
     make_beside(run)?;
+    // An earlier stop's copy is stale where the cluster ran again: its last segment went on under the same name.
+    run.owner::<()>(Task::RemoveTree { parent: run.beside(), name: "tail".into() })?;
     let all = sources::archives(run)
         .with(&run.recovery().cluster.data_directory.join("pg_wal"), WalKind::Live)
         .with_others(&run.recovery().other_wal.clone());
@@ -202,12 +225,18 @@ fn make_beside(run: &mut Run) -> Result<()> {
             .at("give away", &path)?;
         inode
     };
-    let known = run.ledger().facts.contains(&Fact::Staged { inode });
-    if known { Ok(()) } else { run.fact(Fact::Staged { inode }) }
+    label::copy(&Dir::open(&run.recovery().cluster.data_directory)?, &Dir::open(run.beside())?)?;
+    match run.ledger().last(|f| if let Fact::Staged { inode } = f { Some(*inode) } else { None }) {
+        None => run.fact(Fact::Staged { inode }),
+        Some(known) if known == inode => Ok(()),
+        Some(_) => Err(Error::new(Kind::Hands, format!("{} is not the directory that this run made", run.beside().display()))
+            .hint("Look at it: somebody replaced it.")),
+    }
 }
 
 fn extract(run: &mut Run) -> Result<()> {
     make_beside(run)?;
+    run.fact(Fact::Extracting)?;
     let recovery = run.recovery();
     let request = ExtractRequest {
         source: recovery.backup.source.clone(),
@@ -372,6 +401,13 @@ fn prove_staging(run: &mut Run, number: Timeline) -> Result<ControlFile> {
     if top.uid() != cluster.owner.uid || top.mode() & 0o7777 != mode {
         return Err(Error::failed(format!("{} has uid {} and mode {:o}", run.staging().display(), top.uid(), top.mode() & 0o7777)));
     }
+    if label::kind(&Dir::open(run.staging())?)? != label::kind(&Dir::open(&cluster.data_directory)?)? {
+        return Err(Error::failed(format!(
+            "{} has another SELinux type than {}",
+            run.staging().display(),
+            cluster.data_directory.display()
+        )));
+    }
     Ok(control)
 }
 
@@ -379,10 +415,7 @@ fn prove_staging(run: &mut Run, number: Timeline) -> Result<ControlFile> {
 fn switch_over(run: &mut Run) -> Result<()> {
     let places = places(run);
     let run_id = run.paths.id.clone();
-    if stage(run)? == Stage::Staged {
-        if postmaster::find(&run.recovery().cluster.data_directory)?.is_some() {
-            return Err(Error::failed("a server runs on PGDATA"));
-        }
+    if !run.ledger().switch_begun() {
         run.fact(Fact::Switching)?;
     }
     loop {
@@ -393,7 +426,7 @@ fn switch_over(run: &mut Run) -> Result<()> {
                 effect(run, Effect::Reveal { data_directory: run.recovery().cluster.data_directory.clone(), run: run_id.clone() })?
             }
             Stage::Switched => return run.fact(Fact::Switched),
-            Stage::Nothing => return Err(Error::failed("there is no staging of this run")),
+            Stage::Nothing | Stage::Foreign | Stage::Sealed => return Err(Error::failed("there is no staging of this run")),
         }
     }
 }
@@ -402,6 +435,7 @@ fn switch_over(run: &mut Run) -> Result<()> {
 pub fn switch_back(run: &mut Run) -> Result<()> {
     let places = places(run);
     let run_id = run.paths.id.clone();
+    let exchanged = run.ledger().exchanged();
     run.fact(Fact::SwitchingBack)?;
     loop {
         match stage(run)? {
@@ -409,12 +443,32 @@ pub fn switch_back(run: &mut Run) -> Result<()> {
                 effect(run, Effect::Hide { data_directory: run.recovery().cluster.data_directory.clone(), run: run_id.clone() })?
             }
             Stage::Exchanged => exchange(run, places.clone())?,
-            Stage::Hidden | Stage::Staged | Stage::Nothing => return run.fact(Fact::SwitchedBack),
+            Stage::Hidden | Stage::Staged => return run.fact(Fact::SwitchedBack),
+            Stage::Nothing if !exchanged => return run.fact(Fact::SwitchedBack),
+            Stage::Nothing | Stage::Foreign | Stage::Sealed => {
+                return Err(Error::new(
+                    Kind::Hands,
+                    format!("neither PGDATA nor {} is the cluster that this run recovered", run.beside().display()),
+                )
+                .cause(format!("no {} in them", run.paths.marker()))
+                .hint("Somebody replaced PGDATA, or a later run did. Nothing was moved: look at both before anything else."));
+            }
         }
     }
 }
 
+/// Nothing is renamed below a running server, whoever started it.
+fn nothing_runs(run: &Run) -> Result<()> {
+    for place in [run.recovery().cluster.data_directory.clone(), run.staging()] {
+        if let Some(process) = postmaster::find(&place)? {
+            return Err(Error::failed(format!("a server runs on {}", place.display())).cause(format!("process {}", process.identity.pid)));
+        }
+    }
+    Ok(())
+}
+
 fn effect(run: &mut Run, effect: Effect) -> Result<()> {
+    nothing_runs(run)?;
     crash::point("before effect of the switch")?;
     run.owner::<()>(Task::Switch(effect))?;
     crash::point("after effect of the switch")
@@ -422,6 +476,7 @@ fn effect(run: &mut Run, effect: Effect) -> Result<()> {
 
 /// The one rename that exchanges, by whoever may change the parent.
 fn exchange(run: &mut Run, places: Places) -> Result<()> {
+    nothing_runs(run)?;
     crash::point("before exchange")?;
     if run.recovery().cluster.parent_is_owners {
         run.owner::<()>(Task::Switch(Effect::Exchange(places)))?;
@@ -453,7 +508,9 @@ pub fn give(run: &mut Run, uid: u32, gid: u32) -> Result<()> {
     let metadata = directory.own_metadata()?;
     let expected = run.ledger().last(|f| if let Fact::Staged { inode } = f { Some(*inode) } else { None });
     let owner = run.recovery().cluster.owner.uid;
-    if expected != Some(metadata.inode) || (metadata.uid != owner && metadata.uid != 0) {
+    // Killed between making it and noting it: empty, it can only be ours.
+    let unnoted = expected.is_none() && directory.entries()?.is_empty();
+    if (expected != Some(metadata.inode) && !unnoted) || (metadata.uid != owner && metadata.uid != 0) {
         return Err(Error::new(Kind::Hands, format!("{} is not the directory that this run made", path.display()))
             .hint("Look at it: somebody replaced it."));
     }
@@ -470,8 +527,7 @@ fn start(run: &mut Run) -> Result<()> {
 
 /// The old cluster as it was before the run: one that did not serve is not started.
 fn start_old(run: &mut Run) -> Result<()> {
-    let stopped_by_us = run.ledger().facts.iter().any(|f| matches!(f, Fact::OldStopped { .. }));
-    if !stopped_by_us {
+    if !run.ledger().stop_begun() {
         return Ok(());
     }
     run.fact(Fact::OldStarted)?;

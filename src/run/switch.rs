@@ -65,6 +65,10 @@ pub enum Stage {
     Switched,
     /// There is no cluster of this run.
     Nothing,
+    /// The run's directory is root's and closed to the owner: only root can say what stands in it.
+    Sealed,
+    /// A cluster stands in the run's directory that does not carry the run's marker, and PGDATA does not either.
+    Foreign,
 }
 
 /// The hidden name of pg_control in `global/`.
@@ -76,11 +80,10 @@ pub fn hidden_name(run: &str) -> String {
 pub fn look(places: &Places) -> Result<Stage> {
     let parent = Dir::open(&places.parent)?;
     let here = open_if_ours(&parent, &places.name, &places.marker)?;
-    // Sealed, the run's directory is root's and closed to us. It is sealed only in two places: after a switch, when
-    // PGDATA carries the marker, and after an undo, when the recovered cluster stands hidden inside.
+    // Sealed, the run's directory is root's and closed to us.
     let sealed = parent.metadata_if_exists(&places.run_directory)?.is_some_and(|m| m.uid == 0);
     if sealed && here.is_none() {
-        return Ok(Stage::Hidden);
+        return Ok(Stage::Sealed);
     }
     let beside = match if sealed { None } else { open_optional(&parent, &places.run_directory)? } {
         Some(run) => open_if_ours(&run, "data", &places.marker)?,

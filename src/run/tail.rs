@@ -121,13 +121,7 @@ pub struct CopyRequest {
 
 /// Copies each file under its name; those that are there with the same size stay. Returns how many were copied.
 pub fn copy(request: &CopyRequest, say: &mut dyn FnMut(Progress) -> bool) -> Result<u64> {
-    let parent = open_directory(request.to.parent().unwrap_or(Path::new("/")))?;
-    let name = request.to.file_name().unwrap_or_default();
-    if parent.metadata_if_exists(name)?.is_none() {
-        parent.make_dir(name, 0o700)?;
-        parent.sync()?;
-    }
-    let to = parent.open_beneath(name)?;
+    let to = open_or_make(&request.to)?;
     let total = request.files.iter().map(|(_, _, size)| size).sum();
     let (mut done, mut copied) = (0, 0);
     for (directory, file, size) in &request.files {
@@ -141,6 +135,18 @@ pub fn copy(request: &CopyRequest, say: &mut dyn FnMut(Progress) -> bool) -> Res
     }
     to.sync()?;
     Ok(copied)
+}
+
+/// One that is there is opened by its path: the parent, such as a run's directory, may be closed to the owner.
+fn open_or_make(path: &Path) -> Result<Dir> {
+    if std::fs::symlink_metadata(path).is_ok() {
+        return open_directory(path);
+    }
+    let parent = open_directory(path.parent().unwrap_or(Path::new("/")))?;
+    let name = path.file_name().unwrap_or_default();
+    parent.make_dir(name, 0o700)?;
+    parent.sync()?;
+    parent.open_beneath(name)
 }
 
 fn copy_one(from: &Dir, file: &str, to: &Dir) -> Result<()> {

@@ -79,6 +79,14 @@ pub fn settle_marks(request: &SettleRequest) -> Result<Vec<String>> {
     Ok(different)
 }
 
+/// Names of files whose archived copy has other bytes or cannot be read to its end.
+pub fn different(pairs: &[(PathBuf, String, PathBuf, String)]) -> Vec<String> {
+    let same = |(directory, name, archive, file): &&(PathBuf, String, PathBuf, String)| {
+        open_directory(directory).and_then(|own| same_content(&own, name, &open_directory(archive)?, file)).unwrap_or(false)
+    };
+    pairs.iter().filter(|pair| !same(pair)).map(|(_, name, _, _)| name.clone()).collect()
+}
+
 fn bring(wal: &Dir, name: &str, from: &Dir) -> Result<()> {
     let mut source = from.open_file(name)?;
     let size = source.metadata().at("look at", from.join(name))?.len();

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::codec::Compression;
+use super::codec::{Compression, begins_covered};
 use super::extract::{LARGEST_MANIFEST, parse_major};
 use super::layout::is_wal_file;
 use super::skim::{Skimmed, skim, skim_whole};
@@ -29,6 +29,10 @@ pub struct CatalogueEntry {
     pub source: Source,
     /// Of its main archive.
     pub compression: Compression,
+    /// Whether its archives begin with a frame or member that carries a checksum of its content (gzip always does, zstd and lz4 may,
+    /// a plain file never). Of an archive of several frames only the end tells: [`super::Extracted::checksummed`].
+    #[serde(default)]
+    pub checksummed: bool,
     /// `backup_label`.
     pub label: Label,
     /// Whether a `backup_manifest` beside it can prove its content. A backup without one is a judgement, not a defect.
@@ -95,6 +99,7 @@ impl CatalogueEntry {
             path: source.path().to_path_buf(),
             source,
             compression: Compression::Plain,
+            checksummed: false,
             label: Label::Unknown,
             has_manifest: false,
             system_identifier: None,
@@ -235,7 +240,7 @@ fn directory_backup(dir: &Dir, entries: &[Entry]) -> Option<CatalogueEntry> {
         read_manifest(&mut backup, dir);
     }
     take(&mut backup, skimmed);
-    check_tablespace_tars(&mut backup);
+    check_tablespace_tars(&mut backup, dir);
     Some(backup)
 }
 
@@ -251,8 +256,11 @@ fn tablespace_tar(entry: &Entry, stem: &str) -> Option<TablespaceTar> {
     Some(TablespaceTar { oid, file: file_name(Path::new(&entry.name)) })
 }
 
-fn check_tablespace_tars(backup: &mut CatalogueEntry) {
+fn check_tablespace_tars(backup: &mut CatalogueEntry, dir: &Dir) {
     let Form::TarDirectory { tablespaces, .. } = &backup.source.form else { return };
+    // One that cannot be read is an error when it is extracted; here it vouches for nothing.
+    let covered = |t: &TablespaceTar| dir.open_file(&t.file).is_ok_and(|file| begins_covered(file).unwrap_or(false));
+    backup.checksummed = backup.checksummed && tablespaces.iter().all(covered);
     let missing: Vec<u32> =
         backup.tablespaces.iter().map(|(oid, _)| *oid).filter(|oid| !tablespaces.iter().any(|t| t.oid == *oid)).collect();
     for oid in missing {
@@ -367,6 +375,7 @@ fn take(backup: &mut CatalogueEntry, skimmed: Result<Skimmed>) {
         }
     };
     backup.compression = seen.compression;
+    backup.checksummed = seen.covered;
     backup.major = seen.major;
     backup.tablespaces_known = seen.complete || seen.from_server;
     if seen.complete {

@@ -1,14 +1,18 @@
 //! Compressed streams, told apart by their first bytes, never by their names.
 //!
-//! Every decoder here takes several members or frames after each other and reports a stream that ends early as
-//! [`io::ErrorKind::UnexpectedEof`]. A new format is one arm in [`decoder`].
+//! Every decoder here takes several members or frames after each other, reports a stream that ends early as
+//! [`io::ErrorKind::UnexpectedEof`], and needs no more memory than [`LARGEST_WINDOW`] and some buffers, whatever the stream asks for.
+//! A new format is one arm in [`open`].
 
-use std::io::{self, BufReader, Cursor, Read};
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
-use std::thread::JoinHandle;
+use std::io::{self, BufRead, BufReader, Cursor, Read};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
 
 use flate2::bufread::MultiGzDecoder;
 use serde::{Deserialize, Serialize};
+
+use super::lz4::Lz4;
+use super::zstd::Zstd;
 
 /// How a file is compressed.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -30,14 +34,12 @@ pub enum Compression {
 }
 
 /// First bytes of each format.
-const MAGIC: [(&[u8], Compression); 6] = [
+const MAGIC: [(&[u8], Compression); 5] = [
     (&[0x1f, 0x8b], Compression::Gzip),
     (&[0x28, 0xb5, 0x2f, 0xfd], Compression::Zstd),
     (&[0x04, 0x22, 0x4d, 0x18], Compression::Lz4),
     (b"BZh", Compression::Bzip2),
     (&[0xfd, b'7', b'z', b'X', b'Z', 0], Compression::Xz),
-    // A zstd skippable frame, which pzstd writes first.
-    (&[0x50, 0x2a, 0x4d, 0x18], Compression::Zstd),
 ];
 
 const LONGEST_MAGIC: u64 = 6;
@@ -68,7 +70,7 @@ impl Compression {
 
     /// Whether [`decoder`] reads it.
     pub fn is_readable(self) -> bool {
-        matches!(self, Compression::Plain | Compression::Gzip)
+        matches!(self, Compression::Plain | Compression::Gzip | Compression::Zstd | Compression::Lz4)
     }
 }
 
@@ -88,181 +90,141 @@ impl std::fmt::Display for Compression {
 /// A stream of decompressed bytes.
 pub type Decoded = Box<dyn Read + Send>;
 
-/// Decompresses `input` by its first bytes. A format that is not read yet is [`io::ErrorKind::Unsupported`] and named.
-pub fn decoder(mut input: impl Read + Send + 'static) -> io::Result<(Compression, Decoded)> {
+/// A stream that was recognised.
+pub struct Stream {
+    /// Its format.
+    pub compression: Compression,
+    /// Its content.
+    pub content: Decoded,
+    /// Whether checksums cover the content.
+    pub coverage: Coverage,
+}
+
+/// Whether checksums cover a stream's content, as far as it was read. The flag is a frame's own, and each frame may have another:
+/// only at the end of the stream is the answer final. The decoders compare every checksum that is there.
+#[derive(Debug, Clone, Default)]
+pub struct Coverage(Arc<AtomicU8>);
+
+const COVERED: u8 = 1;
+const BARE: u8 = 2;
+
+impl Coverage {
+    /// At least one frame or member was begun, and each one carries a checksum.
+    pub fn is_whole(&self) -> bool {
+        self.0.load(Ordering::Acquire) == COVERED
+    }
+
+    /// A frame begins, with a checksum or without.
+    pub(super) fn frame(&self, checksum: bool) {
+        self.0.fetch_or(if checksum { COVERED } else { BARE }, Ordering::Release);
+    }
+}
+
+/// Decompresses `input` by its first bytes; [`open`] without what is said about checksums.
+pub fn decoder(input: impl Read + Send + 'static) -> io::Result<(Compression, Decoded)> {
+    open(input).map(|stream| (stream.compression, stream.content))
+}
+
+/// Decompresses `input` by its first bytes. A format that is not read is [`io::ErrorKind::Unsupported`] and named, as is a stream
+/// that asks for more memory than is given.
+pub fn open(mut input: impl Read + Send + 'static) -> io::Result<Stream> {
     let mut head = Vec::new();
     input.by_ref().take(LONGEST_MAGIC).read_to_end(&mut head)?;
+    let mut offset = 0;
+    // pzstd puts such a frame first; it is part of both formats, so what follows decides.
+    while is_skippable(&head) {
+        offset = skip_frame(&mut input, &mut head, offset)?;
+    }
     let compression = Compression::of_bytes(&head);
     let whole = Cursor::new(head).chain(input);
-    let decoded: Decoded = match compression {
+    let coverage = Coverage::default();
+    let content: Decoded = match compression {
+        Compression::Plain if offset > 0 => return Err(no_frame(offset)),
         Compression::Plain => Box::new(whole),
-        Compression::Gzip => Box::new(MultiGzDecoder::new(BufReader::with_capacity(CHUNK, whole))),
+        Compression::Gzip => {
+            // Every member ends with a CRC-32 of its content.
+            coverage.frame(true);
+            Box::new(MultiGzDecoder::new(BufReader::with_capacity(CHUNK, whole)))
+        }
+        Compression::Zstd => Box::new(Zstd::new(BufReader::with_capacity(CHUNK, whole), offset, coverage.clone())?),
+        Compression::Lz4 => Box::new(Lz4::new(BufReader::with_capacity(CHUNK, whole), offset, coverage.clone())),
         other => return Err(io::Error::new(io::ErrorKind::Unsupported, format!("compressed with {other}, which cannot be read yet"))),
     };
-    Ok((compression, decoded))
+    Ok(Stream { compression, content, coverage })
 }
 
-/// Bytes of one buffer between two threads; large enough that handing it over costs nothing beside filling it.
-const CHUNK: usize = 256 << 10;
-
-/// Buffers in flight: with four neither side waits for the other's jitter.
-const CHUNKS: usize = 4;
-
-/// Reads `source` ahead on its own thread, so that decompression runs beside what the caller does with the bytes. At most
-/// [`CHUNKS`] buffers exist. Dropping it ends the thread.
-pub struct ReadAhead {
-    full: Option<Receiver<io::Result<Vec<u8>>>>,
-    spare: SyncSender<Vec<u8>>,
-    current: Cursor<Vec<u8>>,
-    ended: bool,
-    thread: Option<JoinHandle<()>>,
+/// Whether checksums cover the beginning of `input`: the flag of its first frame.
+pub fn begins_covered(input: impl Read + Send + 'static) -> io::Result<bool> {
+    let mut stream = open(input)?;
+    let _ = stream.content.read(&mut [0])?;
+    Ok(stream.coverage.is_whole())
 }
 
-impl ReadAhead {
-    /// Starts reading.
-    pub fn new(source: Decoded) -> io::Result<ReadAhead> {
-        let (full_in, full) = sync_channel(CHUNKS);
-        let (spare, spare_out) = sync_channel(CHUNKS + 1);
-        let thread = std::thread::Builder::new().name("decompress".into()).spawn(move || fill(source, &full_in, &spare_out))?;
-        Ok(ReadAhead { full: Some(full), spare, current: Cursor::new(Vec::new()), ended: false, thread: Some(thread) })
-    }
+/// The most memory that a stream may ask for to look back into, in bytes: what `zstd` itself grants without `--long` or `--memory`.
+pub const LARGEST_WINDOW: u64 = 128 << 20;
 
-    fn next_chunk(&mut self) -> io::Result<()> {
-        match self.full.as_ref().map(Receiver::recv) {
-            Some(Ok(Ok(chunk))) => {
-                let empty = std::mem::replace(&mut self.current, Cursor::new(chunk)).into_inner();
-                // A spare buffer that finds no place is freed.
-                let _ = self.spare.try_send(empty);
-                Ok(())
-            }
-            Some(Ok(Err(e))) => {
-                self.ended = true;
-                Err(e)
-            }
-            _ => {
-                self.ended = true;
-                self.current = Cursor::new(Vec::new());
-                Ok(())
-            }
-        }
+/// Bytes of one buffer; large enough that handing it over costs nothing beside filling it.
+pub(super) const CHUNK: usize = 256 << 10;
+
+/// The sixteen magics of skippable frames (RFC 8878, 3.1.2; the LZ4 frame format has the same).
+pub(super) fn is_skippable(magic: &[u8]) -> bool {
+    matches!(magic, [0x50..=0x5f, 0x2a, 0x4d, 0x18, ..])
+}
+
+/// Passes over a skippable frame at `offset`, whose first bytes are `head`; afterwards `head` are those of the next frame. Returns
+/// where that one begins.
+fn skip_frame(input: &mut impl Read, head: &mut Vec<u8>, offset: u64) -> io::Result<u64> {
+    let header = head.split_off(head.len().min(4));
+    let mut rest = Cursor::new(header).chain(input);
+    let size = skip_body(&mut rest, offset)?;
+    head.clear();
+    rest.take(LONGEST_MAGIC).read_to_end(head)?;
+    let next = offset + 8 + size;
+    if head.is_empty() { Err(no_frame(next)) } else { Ok(next) }
+}
+
+/// Passes over what follows the magic of a skippable frame that begins at `offset`: four bytes of size, and as many bytes.
+pub(super) fn skip_body(input: &mut impl Read, offset: u64) -> io::Result<u64> {
+    let mut size = [0; 4];
+    input.read_exact(&mut size).map_err(|e| placed(e, "skippable", offset))?;
+    let size = u64::from(u32::from_le_bytes(size));
+    match io::copy(&mut input.take(size), &mut io::sink())? {
+        skipped if skipped < size => Err(cut("skippable", offset)),
+        _ => Ok(size),
     }
 }
 
-impl Read for ReadAhead {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        loop {
-            let n = self.current.read(buffer)?;
-            if n > 0 || buffer.is_empty() || self.ended {
-                return Ok(n);
-            }
-            self.next_chunk()?;
-        }
-    }
-}
-
-impl Drop for ReadAhead {
-    fn drop(&mut self) {
-        // Without a receiver the thread's next send fails and it ends.
-        self.full = None;
-        if let Some(thread) = self.thread.take() {
-            // A panic there was already seen here as the end of the stream.
-            let _ = thread.join();
-        }
-    }
-}
-
-fn fill(mut source: Decoded, full: &SyncSender<io::Result<Vec<u8>>>, spare: &Receiver<Vec<u8>>) {
+/// Whether nothing follows.
+pub(super) fn at_end(input: &mut impl BufRead) -> io::Result<bool> {
     loop {
-        let mut chunk = spare.try_recv().unwrap_or_else(|_| Vec::with_capacity(CHUNK));
-        chunk.clear();
-        let read = source.by_ref().take(CHUNK as u64).read_to_end(&mut chunk);
-        // What came before an error is still handed over: the reader names the place where the stream broke.
-        let at_end = chunk.is_empty();
-        if (!at_end && full.send(Ok(chunk)).is_err()) || (at_end && read.is_ok()) {
-            return;
-        }
-        if let Err(e) = read {
-            // Nobody waits for the error where the receiver is gone.
-            let _ = full.send(Err(e));
-            return;
+        match input.fill_buf() {
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            other => return other.map(<[u8]>::is_empty),
         }
     }
+}
+
+/// A frame that ends too early.
+pub(super) fn cut(format: &str, offset: u64) -> io::Error {
+    placed(io::Error::new(io::ErrorKind::UnexpectedEof, "the file is truncated"), format, offset)
+}
+
+/// The error of a decoder, with the place. What the system could not do stays as it is.
+pub(super) fn placed(e: io::Error, format: &str, offset: u64) -> io::Error {
+    if e.raw_os_error().is_some() || e.kind() == io::ErrorKind::Interrupted {
+        return e;
+    }
+    let kind = match e.kind() {
+        kind @ (io::ErrorKind::UnexpectedEof | io::ErrorKind::Unsupported) => kind,
+        _ => io::ErrorKind::InvalidData,
+    };
+    io::Error::new(kind, format!("{e}, in the {format} frame that begins at byte {offset} of the file"))
+}
+
+fn no_frame(offset: u64) -> io::Error {
+    io::Error::new(io::ErrorKind::UnexpectedEof, format!("only skippable frames, and nothing known at byte {offset} of the file"))
 }
 
 #[cfg(test)]
-mod tests {
-    use std::io::Write;
-
-    use flate2::write::GzEncoder;
-
-    use super::*;
-
-    fn gzip(bytes: &[u8]) -> Vec<u8> {
-        let mut encoder = GzEncoder::new(Vec::new(), flate2::Compression::fast());
-        encoder.write_all(bytes).unwrap();
-        encoder.finish().unwrap()
-    }
-
-    fn decode(bytes: Vec<u8>) -> io::Result<Vec<u8>> {
-        let mut out = Vec::new();
-        ReadAhead::new(decoder(Cursor::new(bytes))?.1)?.read_to_end(&mut out)?;
-        Ok(out)
-    }
-
-    fn sample() -> Vec<u8> {
-        (0..300_000_u32).flat_map(|i| (i.wrapping_mul(2_654_435_761) >> 20).to_le_bytes()).collect()
-    }
-
-    #[test]
-    fn several_members_are_one_stream() {
-        let sample = sample();
-        let (first, second) = sample.split_at(400_000);
-        assert_eq!(decode([gzip(first), gzip(second)].concat()).unwrap(), sample);
-        assert_eq!(decode(sample.clone()).unwrap(), sample);
-        assert_eq!(decode(Vec::new()).unwrap(), b"");
-        assert_eq!(decode(b"ab".to_vec()).unwrap(), b"ab");
-    }
-
-    #[test]
-    fn a_gzip_stream_cut_anywhere_is_an_error() {
-        let whole = gzip(&sample()[..3000]);
-        for length in 2..whole.len() {
-            let error = decode(whole[..length].to_vec()).unwrap_err();
-            assert_eq!(error.kind(), io::ErrorKind::UnexpectedEof, "cut at {length}: {error}");
-        }
-    }
-
-    #[test]
-    fn a_flipped_byte_never_changes_the_content_unnoticed() {
-        let plain = &sample()[..3000];
-        let whole = gzip(plain);
-        for at in 0..whole.len() {
-            let mut bytes = whole.clone();
-            bytes[at] ^= 0x41;
-            // Flags, time and system in the header are not content; a broken magic makes it another (plain) stream.
-            if let Ok(out) = decode(bytes) {
-                assert!(at < 2 || (at < 10 && out == plain), "byte {at}");
-            }
-        }
-    }
-
-    #[test]
-    fn formats_that_cannot_be_read_are_named() {
-        for (magic, format) in MAGIC {
-            if !format.is_readable() {
-                let error = decoder(Cursor::new(magic.to_vec())).err().unwrap();
-                assert!(error.to_string().contains(&format.to_string()));
-            }
-        }
-        assert_eq!(Compression::of_name("base.tar.gz"), (Compression::Gzip, "base.tar"));
-        assert_eq!(Compression::of_name("base.tar"), (Compression::Plain, "base.tar"));
-    }
-
-    #[test]
-    fn a_reader_that_is_dropped_early_ends_its_thread() {
-        let (_, endless) = decoder(io::repeat(7)).unwrap();
-        let mut ahead = ReadAhead::new(endless).unwrap();
-        ahead.read_exact(&mut [0; 1000]).unwrap();
-        drop(ahead);
-    }
-}
+#[path = "codec_tests.rs"]
+mod tests;

@@ -69,6 +69,9 @@ pub struct Extracted {
     pub control: ControlFile,
     /// The manifest vouches for the content of every file.
     pub verified: bool,
+    /// Checksums of the compressed streams cover every archive but that of WAL, and were right. False where one is plain.
+    #[serde(default)]
+    pub checksummed: bool,
     /// WAL files put into [`ExtractOptions::wal_into`].
     pub wal: Vec<String>,
     /// What was left out, by path in the archive; the first thousand.
@@ -147,6 +150,7 @@ struct Pass<'a> {
     dropped_count: u64,
     files: u64,
     members: u64,
+    covered: bool,
     buffer: Vec<u8>,
 }
 
@@ -172,6 +176,7 @@ impl<'a> Pass<'a> {
             dropped_count: 0,
             files: 0,
             members: 0,
+            covered: true,
             buffer: vec![0; CHUNK],
         })
     }
@@ -187,6 +192,7 @@ impl<'a> Pass<'a> {
             while let Some(member) = stream.next_member()? {
                 self.member(&mut stream, &place, &member, before)?;
             }
+            self.covered &= stream.is_covered() || matches!(place, Place::Wal);
             self.so_far.read = before + stream.bytes_read();
         }
         Ok(())
@@ -385,6 +391,7 @@ impl Pass<'_> {
             links: std::mem::take(&mut self.links),
             control,
             verified,
+            checksummed: self.covered,
             wal: std::mem::take(&mut self.wal),
             dropped: std::mem::take(&mut self.dropped),
             dropped_count: self.dropped_count,

@@ -8,12 +8,15 @@ pub mod catalogue;
 pub mod codec;
 pub mod extract;
 pub mod layout;
+mod lz4;
+mod readahead;
 mod skim;
 pub mod source;
 mod staging;
 mod stream;
 pub mod tar;
 pub mod verify;
+mod zstd;
 
 pub use archive::{ArchiveListing, ArchivedSegment, list_archive};
 pub use catalogue::{CatalogueEntry, Label, Problem, catalogue};

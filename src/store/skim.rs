@@ -20,6 +20,8 @@ const SMALL: u64 = 4 << 20;
 #[derive(Debug, Default)]
 pub(super) struct Skimmed {
     pub(super) compression: Compression,
+    /// A checksum covers what was looked at.
+    pub(super) covered: bool,
     /// Members read; none: not a tar.
     pub(super) members: u64,
     /// The leading directory.
@@ -54,7 +56,9 @@ pub(super) fn skim_whole(path: &Path) -> Result<Skimmed> {
 fn skim_to(path: &Path, limit: u64) -> Result<Skimmed> {
     let mut stream = ArchiveStream::skim(path)?;
     let mut seen = Skimmed { compression: stream.compression(), ..Skimmed::default() };
-    match look(&mut stream, &mut seen, limit) {
+    let looked = look(&mut stream, &mut seen, limit);
+    seen.covered = stream.is_covered();
+    match looked {
         Ok(()) => Ok(seen),
         Err(e) if e.kind == Kind::Check => {
             seen.damage = Some(e.to_string());

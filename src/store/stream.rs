@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::codec::{Compression, Decoded, ReadAhead, decoder};
+use super::codec::{Compression, Coverage, Decoded, open};
+use super::readahead::ReadAhead;
 use super::tar::{Input, Member, Members};
 use crate::error::{At, Error, Kind, Result};
 use crate::sys::dir::Dir;
@@ -19,6 +20,7 @@ pub(super) struct ArchiveStream {
     read: Arc<AtomicU64>,
     size: u64,
     compression: Compression,
+    coverage: Coverage,
 }
 
 impl ArchiveStream {
@@ -45,11 +47,12 @@ impl ArchiveStream {
         let read = Arc::new(AtomicU64::new(0));
         let again = file.try_clone().at("duplicate the descriptor of", path)?;
         let counted = Counted { input: file, read: Arc::clone(&read) };
-        let (compression, decoded) = decoder(counted).map_err(|e| damage(path, &e, String::new()))?;
+        let stream = open(counted).map_err(|e| damage(path, &e, String::new()))?;
+        let (compression, coverage) = (stream.compression, stream.coverage);
         // Both descriptors share one position: whoever uses the second leaves the decoder alone.
         let again = (compression == Compression::Plain).then_some(again);
-        let input = input((again, Arc::clone(&read)), decoded).at("read", path)?;
-        Ok(ArchiveStream { members: Members::new(input), path: path.to_path_buf(), read, size, compression })
+        let input = input((again, Arc::clone(&read)), stream.content).at("read", path)?;
+        Ok(ArchiveStream { members: Members::new(input), path: path.to_path_buf(), read, size, compression, coverage })
     }
 
     /// The next member; `None` only where the archive is complete.
@@ -85,6 +88,11 @@ impl ArchiveStream {
     /// How the file is compressed.
     pub(super) fn compression(&self) -> Compression {
         self.compression
+    }
+
+    /// Whether checksums cover the content, as far as it was read.
+    pub(super) fn is_covered(&self) -> bool {
+        self.coverage.is_whole()
     }
 
     /// The file.

@@ -2,7 +2,8 @@
 //!
 //! In a build without the feature `crash-points` [`point`] is nothing at all: a root tool has no knobs in its
 //! environment. With it, `PITR_CRASH_COUNT=FILE` appends each point's name to FILE and `PITR_CRASH_AT=N` sends
-//! SIGKILL to the process at the N-th point (1-based); `PITR_FAIL_AT=N` makes that point return an error instead.
+//! SIGKILL to the process at the N-th point (1-based); `PITR_FAIL_AT=N` makes that point return an error instead. In
+//! place of a number stands the name of a point: every one of that name.
 
 use crate::error::Result;
 
@@ -26,7 +27,7 @@ pub fn point(name: &str) -> Result<()> {
     {
         let _ = writeln!(file, "{number} {name}");
     }
-    let wanted = |variable: &str| std::env::var(variable).ok().and_then(|n| n.parse::<u64>().ok()) == Some(number);
+    let wanted = |variable: &str| std::env::var(variable).is_ok_and(|wish| wish == number.to_string() || wish == name);
     if wanted("PITR_CRASH_AT") {
         let _ = rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL);
         std::thread::sleep(std::time::Duration::from_secs(60));

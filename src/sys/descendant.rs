@@ -130,17 +130,15 @@ fn launch_request() -> Result<std::convert::Infallible> {
         super::namespace::isolate(binds)?;
     }
     super::identity::become_owner(&request.owner, request.leash, request.parent)?;
+    // A log that the owner cannot open (its directory is gone, or root's) must not keep a database from starting: what
+    // root opened for it stays.
     if let Some(log) = &request.log {
         use std::os::unix::fs::OpenOptionsExt;
-        let file = std::fs::OpenOptions::new()
-            .append(true)
-            .create(true)
-            .mode(0o600)
-            .custom_flags(nix::libc::O_NOFOLLOW)
-            .open(log)
-            .at("open", log)?;
-        rustix::stdio::dup2_stdout(&file).at("redirect to", log)?;
-        rustix::stdio::dup2_stderr(&file).at("redirect to", log)?;
+        let opened = std::fs::OpenOptions::new().append(true).create(true).mode(0o600).custom_flags(nix::libc::O_NOFOLLOW).open(log);
+        if let Ok(file) = opened {
+            rustix::stdio::dup2_stdout(&file).at("redirect to", log)?;
+            rustix::stdio::dup2_stderr(&file).at("redirect to", log)?;
+        }
     }
     use std::os::unix::ffi::OsStringExt;
     let environment = request.environment.into_iter().filter_map(|mut entry| {
@@ -151,6 +149,15 @@ fn launch_request() -> Result<std::convert::Infallible> {
     let error =
         Command::new(&request.program).args(&request.arguments).env_clear().envs(environment).current_dir(&request.directory).exec();
     Err(error).at("execute", &request.program)
+}
+
+/// The hidden verb behind [`run_program`]: a session of its own, without the terminal of whoever typed the command,
+/// then the program. Returns only when that failed.
+pub fn session_entry(words: &[std::ffi::OsString]) -> Error {
+    let _ = rustix::process::setsid();
+    let Some((program, arguments)) = words.split_first() else { return Error::failed("no program") };
+    let error = Command::new(program).args(arguments).exec();
+    Error::failed(format!("run {}", Path::new(program).display())).cause(error)
 }
 
 /// Starts `launch` through a child of ours; both outputs go to `output`. `lock` is held by everything that
@@ -173,7 +180,8 @@ pub fn launch(launch: &Launch, output: &std::fs::File, lock: Option<&Lock>) -> R
 /// Runs a program of the host as root or as it is installed to run, to its end, with nothing inherited.
 /// Returns its status and the last part of what it said.
 pub fn run_program(program: &Path, arguments: &[&str], limit: Duration, input: &[u8]) -> Result<(ExitStatus, String)> {
-    let mut child = Command::new(program)
+    let mut child = itself("__session")
+        .arg(program)
         .args(arguments)
         .env_clear()
         .envs([("PATH", "/usr/sbin:/usr/bin:/sbin:/bin"), ("LC_ALL", "C"), ("HOME", "/")])

@@ -7,6 +7,7 @@ pub mod crash;
 pub mod descendant;
 pub mod dir;
 pub mod identity;
+pub mod label;
 pub mod lock;
 pub mod namespace;
 pub mod proc;

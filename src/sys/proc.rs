@@ -23,8 +23,10 @@ pub struct Process {
     pub uid: u32,
     /// Target of `exe`, with ` (deleted)` removed.
     pub exe: PathBuf,
-    /// Target of `cwd`.
+    /// Target of `cwd`, as text of the process's own mount namespace.
     pub cwd: PathBuf,
+    /// Device and inode of its working directory: what tells the same path in a container from ours.
+    pub cwd_identity: (u64, u64),
     /// Arguments, the program's name first.
     pub arguments: Vec<String>,
 }
@@ -62,8 +64,15 @@ pub fn process(pid: i32, boot: &str) -> Option<Process> {
         uid: effective_uid(&base)?,
         exe,
         cwd: std::fs::read_link(base.join("cwd")).ok()?,
-        arguments: arguments.split(|b| *b == 0).map(|a| String::from_utf8_lossy(a).into_owned()).filter(|a| !a.is_empty()).collect(),
+        cwd_identity: std::fs::metadata(base.join("cwd")).ok().map(|m| (m.dev(), m.ino()))?,
+        arguments: words(&arguments),
     })
+}
+
+/// `cmdline` ends each argument with a zero byte; an empty argument in between is an argument.
+fn words(cmdline: &[u8]) -> Vec<String> {
+    let ended = cmdline.strip_suffix(b"\0").unwrap_or(cmdline);
+    if ended.is_empty() { Vec::new() } else { ended.split(|b| *b == 0).map(|a| String::from_utf8_lossy(a).into_owned()).collect() }
 }
 
 /// From `status`: the owner of `/proc/PID` itself is root for a process that may not be dumped.
@@ -82,6 +91,7 @@ pub fn environment(pid: i32) -> Vec<Vec<u8>> {
 pub fn file_behind(pid: i32, descriptor: i32) -> Option<PathBuf> {
     let link = format!("/proc/{pid}/fd/{descriptor}");
     let target = std::fs::read_link(&link).ok()?;
+    let target = target.to_str().and_then(|t| t.strip_suffix(" (deleted)")).map(PathBuf::from).unwrap_or(target);
     std::fs::metadata(&link).ok()?.is_file().then_some(target)
 }
 

@@ -3,7 +3,7 @@
 use crate::config::Config;
 use crate::error::{Error, Kind, Result};
 use crate::plan::course::{self, Course};
-use crate::plan::ledger::{By, Fact, Ledger, Outcome, Purpose};
+use crate::plan::ledger::{By, Ledger, Outcome, Purpose};
 use crate::plan::planned::Reason;
 use crate::plan::recovery::Recovery;
 use crate::report::run::{Mark, ResultOutcome, RunResult};
@@ -48,10 +48,24 @@ pub fn carry_out(run: &mut Run, course: Course, by: By) -> (ResultOutcome, Optio
         Err(error) if purpose == Purpose::Restore => fall_back(run, error, by),
         Err(error) => {
             run.end_private();
+            if purpose == Purpose::Undo {
+                serve_recovered_again(run);
+            }
             let id = run.paths.id.clone();
             let kept = error.hint.clone().map(|h| format!("{h} ")).unwrap_or_default();
             (ResultOutcome::Failed, Some(error.with_kind(Kind::Hands).hint(format!("{kept}Then go on: pitr resume {id}."))))
         }
+    }
+}
+
+/// An undo that failed while the recovered cluster still stood at PGDATA: better that one serves than none.
+fn serve_recovered_again(run: &mut Run) {
+    let served = steps::stage(run).and_then(|stage| match stage {
+        Stage::Switched => steps::give(run, 0, 0).and_then(|()| control::start(run)),
+        _ => Ok(()),
+    });
+    if let Err(error) = served {
+        log::error!("the recovered cluster does not start again: {error}");
     }
 }
 
@@ -79,15 +93,13 @@ fn put_old_back(run: &mut Run, error: &Error, by: By) -> Result<ResultOutcome> {
     if run.ledger().switch_begun() {
         match steps::stage(run)? {
             Stage::Switched => return Ok(ResultOutcome::Switched),
-            Stage::Exchanged | Stage::Hidden | Stage::Staged => steps::switch_back(run)?,
-            Stage::Nothing => {}
+            Stage::Exchanged | Stage::Hidden | Stage::Staged | Stage::Nothing | Stage::Foreign | Stage::Sealed => steps::switch_back(run)?,
         }
     }
     let recovery = run.recovery().clone();
-    let stopped = run.ledger().facts.iter().any(|f| matches!(f, Fact::OldStopped { .. }));
-    if !stopped && error.kind == Kind::Check {
+    if !run.ledger().stop_begun() && error.kind == Kind::Check {
         // A damaged backup, found while the cluster serves: nothing of it is worth keeping.
-        let course = course::undo(run.ledger(), &recovery);
+        let course = course::undo(run.ledger(), &recovery, false);
         run.execute(Purpose::Undo, course.steps, by, Outcome::Undone)?;
         return Ok(ResultOutcome::Refused);
     }

@@ -5,7 +5,6 @@ use crate::observe::discover;
 use crate::observe::host::{Where, observe};
 use crate::plan::planned::Reason;
 use crate::report::backups::{self, BackupRow};
-use crate::store::codec::Compression;
 use crate::verb::{Context, act};
 
 /// `pitr backups`.
@@ -22,7 +21,7 @@ pub fn run(context: &Context) -> Result<u8> {
             let reasons = foreign.map(|id| {
                 Reason::fact("other-cluster", format!("it is of another cluster, system identifier {id}"), "Choose another backup.")
             });
-            let bare = !entry.has_manifest && entry.compression == Compression::Plain;
+            let bare = !entry.has_manifest && !entry.checksummed;
             let manifest = bare.then(|| {
                 Reason::judgement(
                     "no-manifest",

@@ -51,6 +51,10 @@ pub fn main() -> ExitCode {
     match &cli.verb {
         // Children of a run: no configuration, no logging beyond their protocol.
         Verb::Owner => return ExitCode::from(owner::entry()),
+        Verb::Session(args) => {
+            Out::stderr().error(&descendant::session_entry(&args.words));
+            return ExitCode::from(126);
+        }
         Verb::Launch => {
             Out::stderr().error(&descendant::launch_entry());
             return ExitCode::from(1);
@@ -90,6 +94,6 @@ fn dispatch(cli: Cli) -> Result<u8> {
         Verb::Resume(args) => resume::run(&context, &args, Signals::catch()?),
         Verb::Undo(args) => undo::run(&context, &args, Signals::catch()?),
         Verb::Purge(args) => purge::run(&context, &args, Signals::catch()?),
-        Verb::WalGet(_) | Verb::Owner | Verb::Launch => Ok(0),
+        Verb::WalGet(_) | Verb::Owner | Verb::Launch | Verb::Session(_) => Ok(0),
     }
 }

@@ -56,7 +56,7 @@ fn all(context: &Context, args: &PurgeArgs, signals: Signals) -> Result<u8> {
 }
 
 fn one(context: &Context, args: &PurgeArgs, id: &str, ledger: &Ledger, recovery: &Recovery, signals: Signals) -> Result<u8> {
-    let course = course::purge();
+    let course = course::purge(ledger);
     if !context.json() || args.dry_run {
         let lines = vec![
             format!("run {id} is {}", ledger.state()),

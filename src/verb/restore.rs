@@ -64,6 +64,7 @@ pub fn run(context: &Context, args: &RestoreArgs, signals: Signals) -> Result<u8
 
 fn carry_out(context: &Context, recovery: Recovery, args: &RestoreArgs, signals: Signals) -> Result<u8> {
     let _lock = act::lock_cluster(&context.config, &recovery)?;
+    nothing_open(context, &recovery)?;
     let id = new_run_id(Timestamp::now());
     let by = act::by(context, args.source.reason.clone());
     let course = Course { purpose: Purpose::Restore, steps: recovery.steps.clone(), outcome: Outcome::Switched };
@@ -74,6 +75,17 @@ fn carry_out(context: &Context, recovery: Recovery, args: &RestoreArgs, signals:
     drop(run);
     narrator.finish();
     act::finish(context, &id, &ledger, Mark::default(), outcome, error)
+}
+
+/// Asked again under the cluster's lock: another run may have begun and ended open while the plan was read.
+fn nothing_open(context: &Context, recovery: &Recovery) -> Result<()> {
+    let cluster = &recovery.cluster;
+    let runs = crate::observe::runs::list(&context.config.state_directory, cluster.system_identifier, &cluster.data_directory)?;
+    match runs.iter().find(|r| r.open) {
+        Some(open) => Err(Error::new(Kind::Refused, format!("run {} is {}", open.id, open.state))
+            .hint(format!("End it first: pitr resume {0}, or pitr undo {0}.", open.id))),
+        None => Ok(()),
+    }
 }
 
 fn refuse(context: &Context, planned: &Planned) -> Result<u8> {

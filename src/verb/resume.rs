@@ -10,7 +10,9 @@ use crate::report::confirm::Question;
 use crate::report::narrator::StepNarrator;
 use crate::report::run::{Mark, RunResult, section_text};
 use crate::run::executor::Run;
+use crate::run::paths::RunPaths;
 use crate::run::steps;
+use crate::run::switch::Stage;
 use crate::sys::signals::Signals;
 use crate::verb::{Context, act};
 
@@ -20,15 +22,15 @@ pub fn run(context: &Context, args: &ReturnArgs, signals: Signals) -> Result<u8>
         act::print_result(context, &RunResult::nothing("no run is open"))?;
         return Ok(0);
     };
-    let course = course::resume(&id, &ledger, &recovery)?;
+    let course = course::resume(&id, &ledger, &recovery, ledger.exchanged())?;
+    let host = crate::observe::host::host_name();
     let lines = vec![format!("run {id} is {}", ledger.state())];
     if !context.json() {
-        act::print_text(&section_text(&format!("Resume {id}"), &course.steps, &recovery, &lines))?;
+        act::print_text(&section_text(&format!("Resume {id} on {host}"), &course.steps, &recovery, &lines))?;
     }
     if args.dry_run {
         return Ok(0);
     }
-    let host = crate::observe::host::host_name();
     Question { host: &host, cluster: &recovery.cluster.name, verb: "resume" }.ask(args.yes, &mut || signals.check())?;
     let _lock = act::lock_cluster(&context.config, &recovery)?;
     let by = act::by(context, args.reason.clone());
@@ -38,7 +40,7 @@ pub fn run(context: &Context, args: &ReturnArgs, signals: Signals) -> Result<u8>
     run.accepted.extend(args.accept.iter().cloned());
     let settled = settle(&mut run);
     // Settling may have changed what is to be done: the course is computed from the journal as it is now.
-    let (outcome, error) = match settled.and_then(|()| course::resume(&id, run.ledger(), &recovery)) {
+    let (outcome, error) = match settled.and_then(|at_pgdata| course::resume(&id, run.ledger(), &recovery, at_pgdata)) {
         Ok(course) => act::carry_out(&mut run, course, by),
         Err(error) => (crate::report::run::ResultOutcome::Refused, Some(error)),
     };
@@ -49,15 +51,18 @@ pub fn run(context: &Context, args: &ReturnArgs, signals: Signals) -> Result<u8>
 }
 
 /// The old cluster may have run meanwhile: that stops here, unless it was accepted by name.
-fn settle(run: &mut Run) -> Result<()> {
+/// Returns whether the recovered cluster stands at PGDATA.
+fn settle(run: &mut Run) -> Result<bool> {
+    let at_pgdata = matches!(steps::stage(run)?, Stage::Exchanged | Stage::Switched);
     match steps::compare_old_cluster(run) {
         Err(error) if error.kind == Kind::Refused && run.accepted.iter().any(|id| id == "old-cluster-ran") => {
             log::warn!("{error}");
             run.remark(format!("{error}; accepted"))?;
-            run.fact(Fact::OldStarted)
+            run.fact(Fact::OldStarted)?;
         }
-        other => other,
+        other => other?,
     }
+    Ok(at_pgdata)
 }
 
 /// The run that is meant: the named one, or the newest that `wanted` accepts, of the chosen cluster.
@@ -68,6 +73,11 @@ pub fn choose(context: &Context, name: Option<&str>, wanted: impl Fn(&Ledger) ->
         let ledger = match known.ledger {
             Ok(ledger) => ledger,
             Err(why) if named => return Err(Error::new(Kind::Hands, format!("the journal of run {} cannot be read", known.id)).cause(why)),
+            Err(why) if RunPaths::new(&context.config.state_directory, &known.id).journal().exists() => {
+                return Err(Error::new(Kind::Hands, format!("the journal of run {} cannot be read", known.id))
+                    .cause(why)
+                    .hint("What it did is not known: look at PGDATA and what stands beside it. Another run can be named."));
+            }
             Err(_) => continue,
         };
         let Some(recovery) = ledger.recovery.clone() else { continue };

@@ -90,6 +90,7 @@ fn observed_cluster(found: &Found, observed: &Observed) -> ClusterStatus {
             observed.archives.iter().map(|a| a.display().to_string()).collect::<Vec<_>>().join(", ")
         ));
     }
+    problems.extend(host.damaged_runs.iter().map(|damaged| format!("the journal of run {damaged}")));
     problems.extend(waiting(observed));
     ClusterStatus {
         server: host.cluster.version.clone(),
@@ -120,7 +121,13 @@ fn waiting(observed: &Observed) -> Option<String> {
 }
 
 fn open_run(id: &str, state: &str) -> OpenRun {
-    OpenRun { id: id.to_string(), state: state.to_string(), next: vec![format!("pitr resume {id}"), format!("pitr undo {id}")] }
+    // What is being deleted cannot come back.
+    let next = if state.contains("purge") {
+        vec![format!("pitr purge {id}")]
+    } else {
+        vec![format!("pitr resume {id}"), format!("pitr undo {id}")]
+    };
+    OpenRun { id: id.to_string(), state: state.to_string(), next }
 }
 
 fn aside(run: &RunFact) -> Option<Aside> {

@@ -11,12 +11,15 @@ use crate::report::narrator::StepNarrator;
 use crate::report::run::{Mark, RunResult, section_text};
 use crate::run::control;
 use crate::run::executor::Run;
+use crate::run::steps;
+use crate::run::switch::Stage;
 use crate::sys::signals::Signals;
 use crate::verb::resume::choose;
 use crate::verb::{Context, act};
 
 /// `pitr undo [RUN]`.
 pub fn run(context: &Context, args: &ReturnArgs, signals: Signals) -> Result<u8> {
+    // A run without a plan in its journal did nothing.
     let can = |ledger: &Ledger| ledger.is_open() || ledger.outcome == Some(Outcome::Switched);
     let Some((id, ledger, recovery)) = choose(context, args.run.as_deref(), can)? else {
         act::print_result(context, &RunResult::nothing("there is nothing to undo"))?;
@@ -27,22 +30,29 @@ pub fn run(context: &Context, args: &ReturnArgs, signals: Signals) -> Result<u8>
         return Ok(0);
     }
     newest_first(context, &id, &recovery)?;
-    let course = course::undo(&ledger, &recovery);
+    if ledger.removing() {
+        return Err(Error::new(Kind::Refused, format!("the cluster aside of run {id} is being deleted"))
+            .hint(format!("It cannot come back. To go on: pitr purge {id}.")));
+    }
     let host = crate::observe::host::host_name();
     let _lock = act::lock_cluster(&context.config, &recovery)?;
     let by = act::by(context, args.reason.clone());
     let mut narrator = StepNarrator::new(context.global.quiet, context.global.no_progress);
     if args.dry_run {
         let lines = vec![format!("run {id} is {}", ledger.state())];
-        act::print_text(&section_text(&format!("Undo {id}"), &course.steps, &recovery, &lines))?;
+        let course = course::undo(&ledger, &recovery, ledger.exchanged());
+        act::print_text(&section_text(&format!("Undo {id} on {host}"), &course.steps, &recovery, &lines))?;
         return Ok(0);
     }
     let mut run = Run::open(&context.config.state_directory, &id, signals.clone(), &mut narrator)?;
     let mark = Mark::end_of(run.ledger());
+    run.accepted.extend(args.accept.iter().cloned());
+    let seen = steps::stage(&mut run)?;
+    let course = course::undo(run.ledger(), &recovery, matches!(seen, Stage::Exchanged | Stage::Switched));
     let written = written_since(&mut run);
     let lines = vec![format!("run {id} is {}", run.ledger().state()), written.clone()];
     if !context.json() {
-        act::print_text(&section_text(&format!("Undo {id}"), &course.steps, &recovery, &lines))?;
+        act::print_text(&section_text(&format!("Undo {id} on {host}"), &course.steps, &recovery, &lines))?;
     }
     Question { host: &host, cluster: &recovery.cluster.name, verb: "undo" }.ask(args.yes, &mut || signals.check())?;
     run.remark(written)?;
@@ -57,7 +67,7 @@ pub fn run(context: &Context, args: &ReturnArgs, signals: Signals) -> Result<u8>
 fn newest_first(context: &Context, id: &str, recovery: &Recovery) -> Result<()> {
     let cluster = &recovery.cluster;
     let later = runs::list(&context.config.state_directory, cluster.system_identifier, &cluster.data_directory)?;
-    match later.iter().rev().find(|r| r.id.as_str() > id && (r.open || r.switched)) {
+    match later.iter().rev().find(|r| r.id.as_str() > id && (r.open || r.stands)) {
         Some(run) => Err(Error::new(Kind::Refused, format!("run {} came after {id}", run.id))
             .hint(format!("Undo the newest first: pitr undo {}.", run.id))),
         None => Ok(()),

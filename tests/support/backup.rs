@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::cluster::TestCluster;
-use super::program::{self, as_postgres, program};
+use super::program::{self, program};
 use super::scratch::{give, make_dir};
 
 impl TestCluster {
@@ -25,7 +25,7 @@ impl TestCluster {
     #[track_caller]
     pub fn pg_basebackup(&self, name: &str, options: &[&str]) -> PathBuf {
         let dir = make_dir(&self.backups.join(name), "postgres", "postgres", 0o700);
-        let mut command = as_postgres(self.bin.join("pg_basebackup"));
+        let mut command = self.tool("pg_basebackup");
         command.arg("-h").arg(&self.socket.dir).arg("-p").arg(self.socket.port.to_string());
         program::ok(command.args(["-U", "postgres", "-c", "fast", "--no-sync"]).args(options).arg("-D").arg(&dir));
         dir
@@ -39,9 +39,13 @@ impl TestCluster {
     pub fn cron_tarball(&self, file: &str, lead: Option<&str>) -> PathBuf {
         let wait = self.archiving_works();
         let mut session = self.session("postgres");
-        session.sql("SELECT pg_backup_start('cron', true)");
+        let (start, stop) = match self.programs.major {
+            ..=14 => ("pg_start_backup('cron', true, false)".to_string(), format!("pg_stop_backup(false, {wait})")),
+            _ => ("pg_backup_start('cron', true)".to_string(), format!("pg_backup_stop({wait})")),
+        };
+        session.sql(&format!("SELECT {start}"));
         let tar = self.tar_data(file, lead);
-        session.sql(&format!("CREATE TEMP TABLE stopped AS SELECT * FROM pg_backup_stop({wait})"));
+        session.sql(&format!("CREATE TEMP TABLE stopped AS SELECT * FROM {stop}"));
         let label = session.sql("SELECT labelfile FROM stopped");
         session.close();
         self.add_to_tar(&tar, "backup_label", format!("{}\n", label.trim_end()).as_bytes(), lead);
@@ -88,7 +92,8 @@ impl TestCluster {
         tar
     }
 
-    fn add_to_tar(&self, tar: &Path, name: &str, content: &[u8], lead: Option<&str>) {
+    /// Adds one file of the owner to a tarball.
+    pub fn add_to_tar(&self, tar: &Path, name: &str, content: &[u8], lead: Option<&str>) {
         let dir = tempfile::Builder::new().prefix("label-").tempdir_in(&self.home).unwrap();
         let inner = dir.path().join(lead.unwrap_or("."));
         fs::create_dir_all(&inner).unwrap();

@@ -4,7 +4,8 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::cluster::{Layout, TestCluster, bin_dir};
+use super::cluster::{Layout, TestCluster};
+use super::majors;
 use super::program::{self, as_postgres, program};
 use super::psql::Socket;
 use super::scratch::{Scratch, make_dir};
@@ -41,7 +42,7 @@ fn lay_out(scratch: &Scratch, name: &str) -> TestCluster {
     TestCluster {
         name: name.to_string(),
         layout: Layout::Plain,
-        bin: bin_dir(),
+        programs: majors::programs(15),
         conf_file: data.join("postgresql.conf"),
         socket: Socket { dir: make_dir(&home.join("sock"), "postgres", "postgres", 0o755), port: 5432 },
         log: log.join("server.log"),

@@ -1,4 +1,4 @@
-//! A real PostgreSQL 15 cluster in a scratch directory: made, configured, asked.
+//! A real PostgreSQL cluster (15 unless asked otherwise) in a scratch directory: made, configured, asked.
 //!
 //! Starting, stopping and crashing it is `server.rs`; backing it up is `backup.rs`.
 
@@ -8,7 +8,8 @@ use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use super::program::{self, Output, as_postgres, program};
+use super::majors::{self, Programs};
+use super::program::{self, Output, program};
 use super::psql::{self, Session, Socket};
 use super::scratch::{Scratch, give, make_dir};
 use super::wait_until;
@@ -45,6 +46,7 @@ pub struct Builder<'a> {
     switch: bool,
     root_parent: bool,
     conf: Vec<String>,
+    programs: Programs,
 }
 
 /// A cluster. It is stopped when dropped, and removed completely where it is Debian's.
@@ -54,8 +56,8 @@ pub struct TestCluster {
     pub name: String,
     /// Where the configuration lives.
     pub layout: Layout,
-    /// Directory of PostgreSQL's own programs.
-    pub bin: PathBuf,
+    /// PostgreSQL's own programs, of the cluster's major.
+    pub programs: Programs,
     /// PGDATA.
     pub data: PathBuf,
     /// The file that the settings of the harness were added to.
@@ -74,17 +76,16 @@ pub struct TestCluster {
     pub(super) home: PathBuf,
 }
 
-/// The directory of PostgreSQL 15's programs.
-pub fn bin_dir() -> PathBuf {
-    let dir = PathBuf::from("/usr/lib/postgresql/15/bin");
-    assert!(dir.join("postgres").is_file(), "{} has no postgres: scripts/test installs it", dir.display());
-    dir
-}
-
 impl<'a> Builder<'a> {
     /// Debian's layout instead of everything in PGDATA.
     pub fn debian(mut self) -> Self {
         self.layout = Layout::Debian;
+        self
+    }
+
+    /// Another major than 15, one of [`majors::available`]; plain layout only.
+    pub fn major(mut self, major: u32) -> Self {
+        self.programs = majors::programs(major);
         self
     }
 
@@ -136,7 +137,10 @@ impl<'a> Builder<'a> {
         let cluster = self.lay_out();
         match self.layout {
             Layout::Plain => self.initdb(&cluster),
-            Layout::Debian => self.pg_createcluster(&cluster),
+            Layout::Debian => {
+                assert_eq!(self.programs.major, 15, "Debian's tools know the major that is installed");
+                self.pg_createcluster(&cluster);
+            }
         }
         let mut conf = fs::OpenOptions::new().create(true).append(true).open(&cluster.conf_file).unwrap();
         writeln!(conf, "{}", self.settings(&cluster)).unwrap();
@@ -166,7 +170,7 @@ impl<'a> Builder<'a> {
         TestCluster {
             name,
             layout: self.layout,
-            bin: bin_dir(),
+            programs: self.programs.clone(),
             conf_file,
             socket: Socket { dir: make_dir(&home.join("sock"), "postgres", "postgres", 0o755), port: free_port() },
             log: log_dir.join("server.log"),
@@ -180,7 +184,7 @@ impl<'a> Builder<'a> {
 
     fn initdb(&self, cluster: &TestCluster) {
         make_dir(&cluster.data, "postgres", "postgres", 0o700);
-        let mut command = as_postgres(cluster.bin.join("initdb"));
+        let mut command = cluster.tool("initdb");
         command.arg("-D").arg(&cluster.data).args(["--auth=trust", "--username=postgres"]);
         program::ok(command.args(["--locale=C.UTF-8", "--encoding=UTF8"]).args(self.initdb_options()));
     }
@@ -195,8 +199,11 @@ impl<'a> Builder<'a> {
 
     fn initdb_options(&self) -> Vec<String> {
         let mut options = vec![format!("--wal-segsize={}", self.segment_mib), "--no-sync".to_string()];
+        // 18 makes them unless it is told not to, with an option that the others do not know.
         if self.checksums {
             options.push("--data-checksums".to_string());
+        } else if self.programs.major >= 18 {
+            options.push("--no-data-checksums".to_string());
         }
         options
     }
@@ -241,6 +248,7 @@ impl TestCluster {
             switch: false,
             root_parent: false,
             conf: Vec::new(),
+            programs: majors::programs(15),
         }
     }
 
@@ -283,7 +291,13 @@ impl TestCluster {
     }
 
     fn psql(&self, database: &str) -> std::process::Command {
-        self.socket.psql(&self.bin, database, "postgres")
+        self.socket.psql(&majors::programs(15).bin, database, "postgres")
+    }
+
+    /// One of PostgreSQL's programs as the operating system user `postgres`: the cluster's own, or 15's where the
+    /// major's source has none.
+    pub fn tool(&self, name: &str) -> std::process::Command {
+        self.programs.tool(name)
     }
 
     /// Where the next WAL record will be inserted.

@@ -7,13 +7,16 @@
 pub mod backup;
 pub mod by_hand;
 pub mod cluster;
+pub mod majors;
 pub mod pitr;
 pub mod process;
 pub mod program;
 pub mod psql;
 pub mod scratch;
 pub mod server;
+pub mod stand;
 pub mod story;
+pub mod strace;
 pub mod tree;
 
 pub use by_hand::recover_by_hand;

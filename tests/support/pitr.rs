@@ -1,5 +1,6 @@
 //! The built `pitr`, run as root with a configuration and a state directory of its own.
 
+use std::fmt::Display;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
@@ -27,7 +28,8 @@ pub struct Pitr {
     /// The cluster's name in the configuration.
     pub cluster: String,
     parent: PathBuf,
-    said: PathBuf,
+    /// Where everything that it says goes.
+    pub said: PathBuf,
     settings: toml::Table,
     env: Vec<(String, String)>,
 }
@@ -57,6 +59,9 @@ impl Pitr {
         pitr.set("data_directory", path(&cluster.data));
         if cluster.layout == Layout::Plain {
             pitr.set("control", "pg_ctl");
+        }
+        if cluster.programs.major != 15 {
+            pitr.set("pg_bindir", path(&cluster.programs.bin));
         }
         pitr.set("backups", vec![path(&cluster.backups)]);
         if let Some(archive) = &cluster.archive {
@@ -94,6 +99,15 @@ impl Pitr {
         self.env.push((name.to_string(), value.to_string()));
     }
 
+    /// Starts `pitr ARGS` under `strace`, which writes to `output`.
+    pub fn traced(&self, output: &Path, args: &[&str]) -> Running {
+        let inner = self.command(args);
+        let mut command = program("strace");
+        command.args(super::strace::options(output)).arg("--").arg(inner.get_program()).args(inner.get_args());
+        command.envs(self.env.iter().map(|(name, value)| (name, value)));
+        self.start(command)
+    }
+
     /// Runs `pitr ARGS` to its end.
     #[track_caller]
     pub fn run(&self, args: &[&str]) -> Output {
@@ -117,25 +131,38 @@ impl Pitr {
         self.start(self.command(args))
     }
 
-    /// Runs `pitr ARGS` (a build with the feature `crash-points`) and counts the effects where it could have been
-    /// killed. It must exit with 0.
+    /// Runs `pitr ARGS` (a build with the feature `crash-points`) and names the places where it could have been killed,
+    /// in order: the first one is point 1. It must exit with 0.
     #[track_caller]
-    pub fn count_crash_points(&self, args: &[&str]) -> u32 {
+    pub fn crash_points(&self, args: &[&str]) -> Vec<String> {
         let file = self.said.join("crash-points");
         let _ = fs::remove_file(&file);
         let mut command = self.command(args);
         command.env("PITR_CRASH_COUNT", &file);
         self.start(command).wait().expect_code(0);
         let text = fs::read_to_string(&file).expect("the count of crash points: was pitr built with --features crash-points?");
-        text.trim().parse().expect("a number")
+        let names = text.lines().enumerate().map(|(index, line)| {
+            let (number, name) = line.split_once(' ').expect("a number and a name");
+            assert_eq!(number.parse(), Ok(index + 1), "the points of one process, in order:\n{text}");
+            name.to_string()
+        });
+        names.collect()
     }
 
-    /// Runs `pitr ARGS` and lets it die by SIGKILL at effect `point`, counted from 1.
+    /// Runs `pitr ARGS` and lets it die by SIGKILL at effect `point`, counted from 1, or of that name.
     #[track_caller]
-    pub fn crash_at(&self, point: u32, args: &[&str]) -> Output {
+    pub fn crash_at(&self, point: impl Display, args: &[&str]) -> Output {
         let mut command = self.command(args);
         command.env("PITR_CRASH_AT", point.to_string());
         self.start(command).wait().expect_code(128 + Signal::SIGKILL as i32)
+    }
+
+    /// Runs `pitr ARGS` and lets effect `point`, counted from 1, or of that name, fail.
+    #[track_caller]
+    pub fn fail_at(&self, point: impl Display, args: &[&str]) -> Output {
+        let mut command = self.command(args);
+        command.env("PITR_FAIL_AT", point.to_string());
+        self.start(command).wait()
     }
 
     /// Processes that a run left behind: a `pitr`, or anything that stands in or holds a file of the state directory

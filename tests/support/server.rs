@@ -6,7 +6,7 @@ use std::fs;
 use nix::sys::signal::Signal;
 
 use super::cluster::{Layout, TestCluster};
-use super::program::{self, Output, as_postgres, program};
+use super::program::{self, Output, program};
 use super::{process, wait_until};
 
 /// How a server is asked to stop.
@@ -88,7 +88,7 @@ impl TestCluster {
     /// What `pg_controldata` says, by the words before the colon.
     #[track_caller]
     pub fn pg_controldata(&self) -> BTreeMap<String, String> {
-        let mut command = as_postgres(self.bin.join("pg_controldata"));
+        let mut command = self.tool("pg_controldata");
         let text = program::ok(command.env("LC_ALL", "C").arg("-D").arg(&self.data));
         text.lines()
             .filter_map(|line| line.split_once(':'))
@@ -110,7 +110,7 @@ impl TestCluster {
     }
 
     fn pg_ctl(&self) -> std::process::Command {
-        let mut command = as_postgres(self.bin.join("pg_ctl"));
+        let mut command = self.tool("pg_ctl");
         command.arg("-D").arg(&self.data);
         command
     }

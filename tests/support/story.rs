@@ -73,10 +73,10 @@ GRANT SELECT ON ALL TABLES IN SCHEMA public TO mazevault_check;
 ";
 
 const FACTS: &str = "
-SELECT 'schema_migrations', count(*), md5(coalesce(string_agg(t::text, '|' ORDER BY version), '')) FROM schema_migrations t
-UNION ALL SELECT 'environments', count(*), md5(coalesce(string_agg(t::text, '|' ORDER BY id), '')) FROM environments t
-UNION ALL SELECT 'gateways', count(*), md5(coalesce(string_agg(t::text, '|' ORDER BY id), '')) FROM gateways t
-UNION ALL SELECT 'audit_events', count(*), md5(coalesce(string_agg(t::text, '|' ORDER BY id), '')) FROM audit_events t";
+SELECT 'schema_migrations', count(*), coalesce(sum(hashtextextended(t::text, 0)::numeric), 0)::text FROM schema_migrations t
+UNION ALL SELECT 'environments', count(*), coalesce(sum(hashtextextended(t::text, 0)::numeric), 0)::text FROM environments t
+UNION ALL SELECT 'gateways', count(*), coalesce(sum(hashtextextended(t::text, 0)::numeric), 0)::text FROM gateways t
+UNION ALL SELECT 'audit_events', count(*), coalesce(sum(hashtextextended(t::text, 0)::numeric), 0)::text FROM audit_events t";
 
 impl<'a> Story<'a> {
     /// Creates the database with its roles, tables and mixed-case rows, at version 120.
@@ -84,6 +84,11 @@ impl<'a> Story<'a> {
         cluster.sql("postgres", &format!("CREATE ROLE {CHECK_USER} LOGIN; CREATE ROLE mazevault LOGIN;"));
         cluster.sql("postgres", &format!("CREATE DATABASE {DATABASE} OWNER mazevault"));
         cluster.sql(DATABASE, SCHEMA);
+        Story { cluster }
+    }
+
+    /// The story of a cluster where it has begun already.
+    pub fn on(cluster: &'a TestCluster) -> Story<'a> {
         Story { cluster }
     }
 
@@ -166,7 +171,7 @@ impl<'a> Story<'a> {
 #[track_caller]
 pub fn facts(cluster: &TestCluster, database: &str) -> Facts {
     let rows = cluster.psql_rows(database, FACTS);
-    rows.into_iter().map(|row| (row[0].clone(), format!("{} rows, md5 {}", row[1], row[2]))).collect()
+    rows.into_iter().map(|row| (row[0].clone(), format!("{} rows, hash {}", row[1], row[2]))).collect()
 }
 
 fn statements(version: i64) -> &'static str {
