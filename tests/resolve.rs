@@ -291,7 +291,7 @@ fn the_log_is_what_pg_waldump_says() {
     ground.cluster.archive_caught_up();
 
     let segments = ground.segments();
-    let mut waldump = as_postgres(ground.cluster.bin.join("pg_waldump"));
+    let mut waldump = as_postgres(ground.cluster.programs.bin.join("pg_waldump"));
     waldump.args(["-r", "Transaction", "-p"]).arg(ground.archive()).arg(segments[0].file_name().unwrap());
     let said = crate::support::program::ok(waldump.arg(segments.last().unwrap().file_name().unwrap()));
     let field = |line: &str, name: &str| line.split(name).nth(1).unwrap().trim_start().split([',', ' ']).next().unwrap().to_string();
