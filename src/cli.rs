@@ -98,6 +98,9 @@ pub enum Verb {
     Backups,
     /// List transactions of the WAL, oldest first, and what each changed
     Log(LogArgs),
+    /// Prove that what recoveries need is whole
+    #[command(subcommand)]
+    Verify(VerifyVerb),
     /// Show what a recovery would do, and prove that it can be done; change nothing
     #[command(override_usage = "pitr plan [OPTIONS] <TARGET>")]
     Plan(PlanArgs),
@@ -167,6 +170,21 @@ pub struct LogArgs {
     /// Follow this timeline: a number, latest (the highest there is), or current (the cluster's own)
     #[arg(long, value_name = "N|current|latest")]
     pub timeline: Option<TimelineRequest>,
+    /// Read this directory instead of the cluster's archive and pg_wal; needs no cluster; may be repeated
+    #[arg(long, value_name = "DIR", value_parser = absolute)]
+    pub wal: Vec<PathBuf>,
+}
+
+/// What is proved.
+#[derive(Debug, Clone, Subcommand)]
+pub enum VerifyVerb {
+    /// Read every record of the WAL; say what can be reached on each timeline, and every hole (exit 6)
+    Wal(VerifyWalArgs),
+}
+
+/// Arguments of `verify wal`.
+#[derive(Debug, Clone, Args)]
+pub struct VerifyWalArgs {
     /// Read this directory instead of the cluster's archive and pg_wal; needs no cluster; may be repeated
     #[arg(long, value_name = "DIR", value_parser = absolute)]
     pub wal: Vec<PathBuf>,

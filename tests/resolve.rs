@@ -247,6 +247,8 @@ fn damage_is_refused_with_the_furthest_point() {
     let victim = segments[segments.len() - 3].clone();
     let name = victim.file_name().unwrap().to_str().unwrap().to_string();
     let _ = fs::remove_file(ground.cluster.data.join("pg_wal").join(&name));
+    let whole = ground.pitr.json(&["verify", "wal"]);
+    assert_eq!(whole["windows"][0]["backup"], "base-20261121.tar.gz", "{whole}");
 
     let mut file = OpenOptions::new().read(true).write(true).open(&victim).unwrap();
     let mut byte = [0];
@@ -260,7 +262,13 @@ fn damage_is_refused_with_the_furthest_point() {
     let plan = ground.pitr.json(&["plan", "--to-xid", &early]);
     assert!(word(&plan["target"]["note"]).contains("damaged"), "{plan}");
 
+    let broken = ground.pitr.json_code(6, &["verify", "wal"]);
+    assert!(word(&broken["holes"][0]["what"]).contains(&format!("{name} is damaged")), "{broken}");
+
     fs::remove_file(&victim).unwrap();
+    let broken = ground.pitr.json_code(6, &["verify", "wal", "--wal", ground.archive().to_str().unwrap()]);
+    assert!(word(&broken["holes"][0]["what"]).contains(&format!("{name} is missing")), "{broken}");
+    assert_eq!(broken["windows"].as_array().map(Vec::len), Some(2), "{broken}");
     let words = ground.refused(&["--to-xid", &late], "wal-gap");
     assert!(words.contains(&name), "{words}");
     let furthest = words.split("--to-lsn ").nth(1).unwrap().split(' ').next().unwrap().to_string();

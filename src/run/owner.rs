@@ -65,6 +65,8 @@ pub enum Task {
     ReadWal(Box<reading::ReadRequest>),
     /// Read every record there is and list transactions.
     LogWal(Box<wal_log::LogRequest>),
+    /// Read every record there is and say which stretches are whole.
+    VerifyWal(Box<reading::ChainRequest>),
     /// The first page of some segment in a directory: whose WAL it is.
     ProbeWal {
         /// The directory.
@@ -218,6 +220,7 @@ fn perform(task: Task) -> Result<Value> {
         Task::ListWal(request) => answer(tail::list(&request)?),
         Task::ReadWal(request) => answer(reading::read(&request)?),
         Task::LogWal(request) => answer(wal_log::log(&request)?),
+        Task::VerifyWal(request) => answer(wal_log::verify(&request)?),
         Task::ProbeWal { directory } => answer(wal_log::probe(&directory)?),
         Task::Tidy(request) => answer(tidy::tidy(&request)?),
         Task::SettleMarks(request) => answer(tidy::settle_marks(&request)?),

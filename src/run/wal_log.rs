@@ -1,4 +1,4 @@
-//! Reads WAL for the log, as the owner: every stretch that is without a hole, with every checksum.
+//! Reads WAL for `log` and `verify wal`, as the owner: every stretch that is without a hole, with every checksum.
 
 use std::collections::BTreeMap;
 use std::io::Read;
@@ -11,11 +11,14 @@ use crate::pg::Lsn;
 use crate::run::owner::open_directory;
 use crate::run::reading::{ChainRequest, Segment, follow};
 use crate::run::tail::WalIdentity;
-use crate::wal::EndOfWal;
 use crate::wal::block::RelationFile;
+use crate::wal::chain::Joined;
+use crate::wal::effects::{Event, What};
 use crate::wal::ledger::Ledger;
 use crate::wal::log::{Filter, Line, Log};
 use crate::wal::page::Page;
+use crate::wal::xlog::Xlog;
+use crate::wal::{EndOfWal, PgTime};
 
 /// What to read and what of it to list.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -65,26 +68,76 @@ pub fn log(request: &LogRequest) -> Result<Logged> {
 
 fn pass(request: &LogRequest, filter: Filter, replaced: BTreeMap<RelationFile, RelationFile>) -> Result<(Log, Vec<Stretch>)> {
     let mut log = Log::new(filter, request.chain.history.clone(), replaced);
-    let mut stretches = Vec::new();
-    for run in request.chain.segments.chunk_by(|a, b| a.0.number + 1 == b.0.number) {
+    let begin = || Ledger::new(request.next_xid);
+    let found = stretches(&request.chain, begin, |ledger, joined| {
+        for part in joined.parts() {
+            ledger.apply(part, &mut |entry| log.entry(&entry));
+        }
+    })?;
+    Ok((log, found.into_iter().map(|(stretch, _)| stretch).collect()))
+}
+
+/// Reads every stretch without a hole; each begins with a value of its own. Behind damage the next segment begins anew.
+pub fn stretches<T>(wanted: &ChainRequest, begin: impl Fn() -> T, mut each: impl FnMut(&mut T, Joined)) -> Result<Vec<(Stretch, T)>> {
+    let size = wanted.identity.segment_size;
+    let mut found = Vec::new();
+    for run in wanted.segments.chunk_by(|a, b| a.0.number + 1 == b.0.number) {
         let mut rest: &[Segment] = run;
         while let Some((first, _, _)) = rest.first() {
-            let mut ledger = Ledger::new(request.next_xid);
-            let chain = follow(&request.chain, rest, |joined| {
-                for part in joined.parts() {
-                    ledger.apply(part, &mut |entry| log.entry(&entry));
-                }
-            })?;
-            let begin = request.chain.identity.segment_size.start(first.number);
-            let (from, to) = (chain.first().unwrap_or(begin), chain.last().map_or(begin, |(_, end)| end));
-            stretches.push(Stretch { from, to, end: chain.end() });
-            // Behind damage the next segment begins anew.
-            let broken = chain.end().map_or(u64::MAX, |end| request.chain.identity.segment_size.number(end.at));
+            let mut value = begin();
+            let chain = follow(wanted, rest, |joined| each(&mut value, joined))?;
+            let start = size.start(first.number);
+            let (from, to) = (chain.first().unwrap_or(start), chain.last().map_or(start, |(_, end)| end));
+            found.push((Stretch { from, to, end: chain.end() }, value));
+            let broken = chain.end().map_or(u64::MAX, |end| size.number(end.at));
             let next = rest.iter().position(|(name, _, _)| name.number > broken.max(first.number));
             rest = next.and_then(|next| rest.get(next..)).unwrap_or_default();
         }
     }
-    Ok((log, stretches))
+    Ok(found)
+}
+
+/// A stretch with what a recovery could use in it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Verified {
+    /// The stretch.
+    pub stretch: Stretch,
+    /// The last commit or abort in it.
+    pub newest: Option<PgTime>,
+    /// Backups that end in it: redo point, and end of the record that ends them.
+    pub backups: Vec<(Lsn, Lsn)>,
+}
+
+/// Reads everything and says which stretches are whole.
+pub fn verify(wanted: &ChainRequest) -> Result<Vec<Verified>> {
+    let found = stretches(wanted, Found::default, |found, joined| {
+        for part in joined.parts() {
+            part.events.iter().for_each(|event| found.event(event));
+        }
+    })?;
+    Ok(found.into_iter().map(|(stretch, found)| Verified { stretch, newest: found.newest, backups: found.backups }).collect())
+}
+
+#[derive(Default)]
+struct Found {
+    newest: Option<PgTime>,
+    backups: Vec<(Lsn, Lsn)>,
+}
+
+impl Found {
+    fn event(&mut self, event: &Event) {
+        match &event.what {
+            What::Commit(finish) | What::Abort(finish) | What::CommitPrepared(finish) | What::AbortPrepared(finish) => {
+                self.newest = Some(finish.time);
+            }
+            What::Xlog(xlog) => {
+                if let Xlog::BackupEnd(redo) = xlog.as_ref() {
+                    self.backups.push((*redo, event.end));
+                }
+            }
+            _ => {}
+        }
+    }
 }
 
 /// Whose WAL stands in `directory`, by the first page of the first segment that has one.

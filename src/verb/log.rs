@@ -12,8 +12,9 @@ use crate::config::duration::parse_duration;
 use crate::error::{Error, Kind, Result};
 use crate::host::Owner;
 use crate::observe::discover::{self, owner_of};
-use crate::observe::host::{Where, observe};
+use crate::observe::host::{Observed, Where, observe};
 use crate::observe::names::Door;
+use crate::pg::Timeline;
 use crate::pg::history::History;
 use crate::plan::aim;
 use crate::plan::chain;
@@ -36,22 +37,45 @@ use crate::wal::log::{Filter, Relations};
 const AROUND: SignedDuration = SignedDuration::from_mins(5);
 
 /// Where WAL is read.
-struct Ground {
-    owner: Owner,
-    identity: WalIdentity,
-    wal: Vec<WalSource>,
+pub struct Ground {
+    /// Who reads it.
+    pub owner: Owner,
+    /// Whose WAL it is.
+    pub identity: WalIdentity,
+    /// What there is.
+    pub wal: Vec<WalSource>,
     directories: Directories,
-    timeline: TimelineRequest,
-    current: Option<crate::pg::Timeline>,
+    current: Option<Timeline>,
     next_xid: u64,
     /// Data directory and bootstrap role of a cluster that serves.
     serving: Option<(PathBuf, String)>,
+    /// The cluster, if there is one.
+    pub observed: Option<Observed>,
+}
+
+impl Ground {
+    /// The cluster's archive and pg_wal, or these directories alone.
+    pub fn find(context: &Context, directories: &[PathBuf]) -> Result<Ground> {
+        if directories.is_empty() { of_cluster(context) } else { of_directories(directories) }
+    }
+
+    /// One copy of every segment on the history.
+    pub fn segments(&self, history: &History) -> Vec<Segment> {
+        let size = self.identity.segment_size;
+        let copies = chain::copies(&self.wal);
+        let of_history = copies.iter().filter(|(name, _)| history.timeline_of_segment(name.number, size) == name.timeline);
+        let mut list: Vec<Segment> = of_history
+            .filter_map(|(name, copies)| copies.first().map(|c| (*name, self.directories.open_path(&c.directory), c.file.clone())))
+            .collect();
+        list.sort_by_key(|(name, _, _)| name.number);
+        list
+    }
 }
 
 /// `pitr log`.
 pub fn run(context: &Context, args: &LogArgs) -> Result<u8> {
     let (since, until) = span(args, Timestamp::now(), &TimeZone::system())?;
-    let ground = if args.wal.is_empty() { of_cluster(context, args)? } else { of_directories(context, args)? };
+    let ground = Ground::find(context, &args.wal)?;
     let door = match &ground.serving {
         Some((data, user)) => Door::find(&ground.owner, data, user, ground.identity.system_identifier).ok(),
         None => None,
@@ -70,8 +94,8 @@ pub fn run(context: &Context, args: &LogArgs) -> Result<u8> {
         deletes: args.deletes,
         limit: args.limit,
     };
-    let history = history(&ground)?;
-    let segments = segments(&ground, &history);
+    let history = history(&ground, args.timeline)?;
+    let segments = ground.segments(&history);
     let reading = Reading { timeline: history.timeline, since, until };
     let chain = ChainRequest { segments, history, identity: ground.identity };
     let request = LogRequest { chain, next_xid: ground.next_xid, filter };
@@ -98,7 +122,7 @@ pub fn run(context: &Context, args: &LogArgs) -> Result<u8> {
     Ok(0)
 }
 
-fn of_cluster(context: &Context, args: &LogArgs) -> Result<Ground> {
+fn of_cluster(context: &Context) -> Result<Ground> {
     let found = discover::choose(&context.config, context.global.cluster.as_deref())?;
     let observed = observe(&context.config, &found, &Where::default())?;
     let cluster = &observed.host.cluster;
@@ -109,17 +133,17 @@ fn of_cluster(context: &Context, args: &LogArgs) -> Result<Ground> {
         identity: WalIdentity { major: cluster.major, system_identifier: control.system_identifier, segment_size: control.segment_size },
         directories: Directories::default().with_others(&observed.other_wal),
         wal: observed.host.wal.clone(),
-        timeline: args.timeline.unwrap_or_default(),
         current: Some(control.timeline),
         next_xid: control.next_xid,
         serving: matches!(cluster.server, Server::Serving { .. }).then(|| (cluster.data_directory.clone(), user)),
+        observed: Some(observed),
     })
 }
 
 /// Directories alone: read as the user who owns the first of them, or where that is root as PostgreSQL's.
-fn of_directories(_: &Context, args: &LogArgs) -> Result<Ground> {
+fn of_directories(named: &[PathBuf]) -> Result<Ground> {
     let refused = |error: Error| error.with_kind(Kind::Refused);
-    let first = args.wal.first().map(PathBuf::as_path).unwrap_or(Path::new("/"));
+    let first = named.first().map(PathBuf::as_path).unwrap_or(Path::new("/"));
     let uid = match owner_of(first)?.0 {
         0 => nix::unistd::User::from_name("postgres").ok().flatten().map_or(0, |user| user.uid.as_raw()),
         uid => uid,
@@ -129,18 +153,17 @@ fn of_directories(_: &Context, args: &LogArgs) -> Result<Ground> {
             .hint("WAL is never read as root: give the directory to another user.")
     })?;
     let identity: WalIdentity = owner::call(&owner, None, Task::ProbeWal { directory: first.to_path_buf() }).map_err(refused)?;
-    let directories = args.wal.iter().fold(Directories::default(), |all, path| all.with(path, WalKind::Archive));
+    let directories = named.iter().fold(Directories::default(), |all, path| all.with(path, WalKind::Archive));
     let wal = directories.list(&owner, None, identity)?;
     if let Some(problem) = wal.iter().find_map(|source| source.problem.as_ref()) {
         return Err(Error::new(Kind::Refused, "read WAL").cause(problem).hint("Name a directory that holds WAL segments."));
     }
-    let timeline = args.timeline.unwrap_or(TimelineRequest::Latest);
-    Ok(Ground { owner, identity, wal, directories, timeline, current: None, next_xid: 0, serving: None })
+    Ok(Ground { owner, identity, wal, directories, current: None, next_xid: 0, serving: None, observed: None })
 }
 
-fn history(ground: &Ground) -> Result<History> {
+fn history(ground: &Ground, wanted: Option<TimelineRequest>) -> Result<History> {
     let highest = chain::numbers(&ground.wal).into_iter().max();
-    let timeline = match (ground.timeline, ground.current) {
+    let timeline = match (wanted.unwrap_or_default(), ground.current) {
         (TimelineRequest::Number(number), _) => number,
         (TimelineRequest::Current, Some(current)) => current,
         (_, current) => highest.or(current).ok_or_else(|| Error::new(Kind::Refused, "there is no WAL").hint("Name it: --wal DIR."))?,
@@ -150,18 +173,6 @@ fn history(ground: &Ground) -> Result<History> {
             .cause(why)
             .hint("Put its .history file beside the segments, or choose another one: --timeline N.")
     })
-}
-
-/// One copy of every segment on the history.
-fn segments(ground: &Ground, history: &History) -> Vec<Segment> {
-    let size = ground.identity.segment_size;
-    let copies = chain::copies(&ground.wal);
-    let of_history = copies.iter().filter(|(name, _)| history.timeline_of_segment(name.number, size) == name.timeline);
-    let mut list: Vec<Segment> = of_history
-        .filter_map(|(name, copies)| copies.first().map(|c| (*name, ground.directories.open_path(&c.directory), c.file.clone())))
-        .collect();
-    list.sort_by_key(|(name, _, _)| name.number);
-    list
 }
 
 fn database_of(name: &str, names: &Names) -> Result<u32> {
