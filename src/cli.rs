@@ -164,8 +164,8 @@ pub struct LogArgs {
     /// That deleted rows or emptied relations
     #[arg(long)]
     pub deletes: bool,
-    /// The newest so many
-    #[arg(long, value_name = "N", default_value_t = 100_000)]
+    /// The newest so many, at most 500000
+    #[arg(long, value_name = "N", default_value_t = 100_000, value_parser = limit)]
     pub limit: usize,
     /// Follow this timeline: a number, latest (the highest there is), or current (the cluster's own)
     #[arg(long, value_name = "N|current|latest")]
@@ -410,6 +410,13 @@ fn max_loss(text: &str) -> std::result::Result<MaxLoss, Malformed> {
         return text.parse().map(MaxLoss::Transactions).map_err(|_| Malformed::new("too large a number"));
     }
     parse_duration(text).map(MaxLoss::Seconds)
+}
+
+/// Lines of the log are held until the last is known.
+fn limit(text: &str) -> std::result::Result<usize, Malformed> {
+    const MOST: usize = 500_000;
+    let number = text.parse().ok().filter(|number| (1..=MOST).contains(number));
+    number.ok_or_else(|| Malformed::new(format!("expected a number from 1 to {MOST}; --since and --until narrow the log")))
 }
 
 /// A run's working directory may differ from the caller's.
