@@ -247,6 +247,8 @@ fn damage_is_refused_with_the_furthest_point() {
     let victim = segments[segments.len() - 3].clone();
     let name = victim.file_name().unwrap().to_str().unwrap().to_string();
     let _ = fs::remove_file(ground.cluster.data.join("pg_wal").join(&name));
+    let whole = ground.pitr.json(&["verify", "wal"]);
+    assert_eq!(whole["windows"][0]["backup"], "base-20261121.tar.gz", "{whole}");
 
     let mut file = OpenOptions::new().read(true).write(true).open(&victim).unwrap();
     let mut byte = [0];
@@ -260,7 +262,13 @@ fn damage_is_refused_with_the_furthest_point() {
     let plan = ground.pitr.json(&["plan", "--to-xid", &early]);
     assert!(word(&plan["target"]["note"]).contains("damaged"), "{plan}");
 
+    let broken = ground.pitr.json_code(6, &["verify", "wal"]);
+    assert!(word(&broken["holes"][0]["what"]).contains(&format!("{name} is damaged")), "{broken}");
+
     fs::remove_file(&victim).unwrap();
+    let broken = ground.pitr.json_code(6, &["verify", "wal", "--wal", ground.archive().to_str().unwrap()]);
+    assert!(word(&broken["holes"][0]["what"]).contains(&format!("{name} is missing")), "{broken}");
+    assert_eq!(broken["windows"].as_array().map(Vec::len), Some(2), "{broken}");
     let words = ground.refused(&["--to-xid", &late], "wal-gap");
     assert!(words.contains(&name), "{words}");
     let furthest = words.split("--to-lsn ").nth(1).unwrap().split(' ').next().unwrap().to_string();
@@ -269,4 +277,65 @@ fn damage_is_refused_with_the_furthest_point() {
     let restored = ground.pitr.json(&["restore", "--yes", "--to-lsn", &furthest]);
     assert_eq!(restored["outcome"], "switched", "{restored}");
     assert!(ground.has(&early) && !ground.has(&late));
+}
+
+/// The log has the commits that `pg_waldump` finds, from the cluster and from a directory alone, and the filters find
+/// what was done, also under a file that the relation no longer has.
+#[test]
+fn the_log_is_what_pg_waldump_says() {
+    let scratch = Scratch::new("log");
+    let ground = Ground::new(&scratch);
+    let insert = ground.write("a line");
+    ground.cluster.sql(DATABASE, "SELECT pg_create_restore_point('a point')");
+    ground.cluster.sql(DATABASE, "INSERT INTO accounts VALUES (500); UPDATE accounts SET balance = 1 WHERE id < 6");
+    let emptied = ground.cluster.sql(DATABASE, "TRUNCATE accounts; SELECT pg_current_xact_id()");
+    let dropped = ground.cluster.sql(DATABASE, "DROP TABLE accounts; SELECT pg_current_xact_id()");
+    let deleted = ground.cluster.sql(DATABASE, "DELETE FROM journal WHERE xid = 0 OR note = 'a line'; SELECT pg_current_xact_id()");
+    let mut aborted = ground.cluster.session(DATABASE);
+    let rolled_back = aborted.sql("BEGIN; INSERT INTO journal (note) VALUES ('never') RETURNING xid").lines().last().unwrap().to_string();
+    aborted.sql("ROLLBACK");
+    aborted.close();
+    ground.cluster.switch_wal();
+    ground.cluster.archive_caught_up();
+
+    let segments = ground.segments();
+    let mut waldump = as_postgres(ground.cluster.programs.bin.join("pg_waldump"));
+    waldump.args(["-r", "Transaction", "-p"]).arg(ground.archive()).arg(segments[0].file_name().unwrap());
+    let said = crate::support::program::ok(waldump.arg(segments.last().unwrap().file_name().unwrap()));
+    let field = |line: &str, name: &str| line.split(name).nth(1).unwrap().trim_start().split([',', ' ']).next().unwrap().to_string();
+    let lsn = |text: String| {
+        let (high, low) = text.split_once('/').unwrap();
+        format!("{high}/{:X}", u32::from_str_radix(low, 16).unwrap())
+    };
+    let commits = said.lines().filter(|line| line.contains("desc: COMMIT "));
+    let expected: Vec<_> = commits.map(|line| (field(line, "tx:"), lsn(field(line, "lsn:")))).collect();
+    assert!(expected.len() > 8, "{said}");
+
+    let lines = |args: &[&str]| -> Vec<Value> {
+        let said = ground.pitr.run(&[&["log", "-o", "json"], args].concat()).expect_code(0).stdout;
+        said.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    };
+    let archive = ground.archive().to_str().unwrap();
+    let committed = |lines: &[Value]| -> Vec<(String, String)> {
+        let committed = lines.iter().filter(|line| line["kind"] == "committed");
+        committed.map(|line| (word(&line["xid"]), word(&line["lsn"]))).collect()
+    };
+    assert_eq!(committed(&lines(&["--wal", archive])), expected);
+    let all = lines(&[]);
+    assert_eq!(committed(&all), expected);
+    assert!(all.iter().any(|line| line["kind"] == "restore_point" && line["name"] == "a point"), "{all:?}");
+
+    let xids = |args: &[&str]| -> Vec<String> { lines(args).iter().map(|line| word(&line["xid"])).collect() };
+    assert_eq!(xids(&["-t", "journal", "--deletes"]), [deleted.as_str()]);
+    assert!(xids(&["-t", "public.journal"]).contains(&insert));
+    assert!(xids(&["--ddl", "--database", DATABASE]).ends_with(&[emptied.clone(), dropped.clone()]));
+    let dump = |wanted: &str| lines(&["--xid", wanted]);
+    assert_eq!(dump(&rolled_back)[0]["kind"], "aborted");
+    let truncate = dump(&emptied);
+    assert!(truncate[0]["relations"].as_array().unwrap().iter().any(|relation| relation["truncated"] == true), "{truncate:?}");
+    assert_eq!(xids(&["--limit", "1"]).len(), 1);
+    assert!(lines(&["--until", "1h"]).is_empty() && lines(&["--since", "1h"]).len() > expected.len() - 1);
+    let page = ground.pitr.run(&["log", "-t", "journal"]).expect_code(0);
+    assert!(page.stdout.contains("public.journal +1") && page.stderr.contains("timeline 1, WAL from"), "{}{}", page.stdout, page.stderr);
+    ground.pitr.run(&["log", "-t", "accounts"]).expect_code(2);
 }

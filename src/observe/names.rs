@@ -52,6 +52,16 @@ impl<'a> Door<'a> {
         names
     }
 
+    /// Relations called `name` (`name` or `schema.name`, as it is written in the catalogs), in `database` or in all.
+    pub fn called(&self, name: &str, database: Option<u32>, names: &Names) -> Vec<Named> {
+        let (schema, relation) = name.split_once('.').map_or((None, name), |(schema, relation)| (Some(schema), relation));
+        let in_schema = schema.map(|schema| format!(" AND n.nspname = {}", literal(schema))).unwrap_or_default();
+        let sql = format!("{RELATIONS} WHERE c.relname = {}{in_schema}", literal(relation));
+        let wanted = names.databases.iter().filter(|(oid, _)| database.is_none_or(|wanted| wanted == *oid));
+        let found = wanted.filter_map(|(oid, place)| Some((*oid, self.ask(place, vec![sql.clone()])?)));
+        found.flat_map(|(oid, replies)| replies.into_iter().flat_map(|r| r.rows).filter_map(move |row| named(oid, &row))).collect()
+    }
+
     fn ask(&self, database: &str, statements: Vec<String>) -> Option<Vec<Reply>> {
         let (socket, port) = (self.status.socket.clone()?, self.status.port?);
         let identity = "SELECT system_identifier FROM pg_control_system()".to_string();
@@ -64,16 +74,22 @@ impl<'a> Door<'a> {
     }
 }
 
-/// Relations by file number; what is in a schema of the system's own is marked.
+/// What is in a schema of the system's own, or is none that users write themselves, is marked.
+const RELATIONS: &str = "SELECT coalesce(pg_catalog.pg_relation_filenode(c.oid), 0), c.oid, \
+    pg_catalog.quote_ident(n.nspname) || '.' || pg_catalog.quote_ident(c.relname), \
+    (c.relkind NOT IN ('r', 'm', 'p', 'S') OR n.nspname IN ('pg_catalog', 'pg_toast', 'information_schema')) \
+    FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace";
+
+/// Relations by file number.
 fn relations(numbers: &[u32]) -> String {
     let list: Vec<String> = numbers.iter().map(u32::to_string).collect();
-    format!(
-        "SELECT pg_catalog.pg_relation_filenode(c.oid), c.oid, pg_catalog.quote_ident(n.nspname) || '.' || pg_catalog.quote_ident(c.relname), \
-         (c.relkind NOT IN ('r', 'm', 'S') OR n.nspname IN ('pg_catalog', 'pg_toast', 'information_schema')) \
-         FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
-         WHERE pg_catalog.pg_relation_filenode(c.oid) IN ({})",
-        list.join(", ")
-    )
+    format!("{RELATIONS} WHERE pg_catalog.pg_relation_filenode(c.oid) IN ({})", list.join(", "))
+}
+
+/// A string constant that means the same whatever `standard_conforming_strings` is.
+fn literal(text: &str) -> String {
+    let text = text.replace('\\', "\\\\").replace('\'', "''");
+    format!("E'{text}'")
 }
 
 fn named(database: u32, row: &[Option<String>]) -> Option<Named> {

@@ -112,7 +112,8 @@ pub(super) fn decide(host: &Host, request: &Request, reasons: &mut Vec<Reason>) 
     Some(Target { request: request.target.clone(), timeline, history, lsn, end: None, inclusive, moving: false })
 }
 
-fn history(sources: &[WalSource], timeline: Timeline) -> Result<History, String> {
+/// The history of `timeline`, from the files there are.
+pub fn history(sources: &[WalSource], timeline: Timeline) -> std::result::Result<History, String> {
     if timeline == Timeline(1) {
         return Ok(History::root(timeline));
     }

@@ -137,3 +137,61 @@ impl LostRows {
         self.inserted + self.updated + self.deleted
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wal::PgTime;
+    use crate::wal::heap::Rows;
+
+    fn file(number: u32) -> RelationFile {
+        RelationFile { tablespace: 1663, database: 5, number }
+    }
+
+    fn named(number: u32, name: &str, system: bool) -> Named {
+        Named { database: 5, file: number, oid: number, name: name.into(), system }
+    }
+
+    #[test]
+    fn rows_are_told_by_name_and_what_is_the_systems_apart() {
+        let rows = |inserted, cancelled, deleted| Rows { inserted, cancelled, deleted, ..Rows::default() };
+        let lost = Lost {
+            transactions: 3,
+            relations: vec![
+                (file(1259), rows(4, 0, 1)),
+                (file(20000), rows(7, 2, 0)),
+                (file(20001), rows(9, 0, 0)),
+                (file(20002), rows(0, 0, 6)),
+                (file(20003), rows(1, 1, 0)),
+            ],
+            ..Lost::default()
+        };
+        let relations = vec![named(20000, "public.a", false), named(20001, "pg_toast.pg_toast_20000", true)];
+        let loss = Loss::of(&lost, &Names { databases: vec![(5, "shop".into())], relations });
+        let told: Vec<_> = loss.relations.iter().map(|r| (r.database.as_str(), r.name.as_str(), r.inserted, r.deleted)).collect();
+        assert_eq!(told, [("shop", "file 20002", 0, 6), ("shop", "public.a", 5, 0)]);
+        assert_eq!((loss.transactions, loss.system_rows, loss.seconds()), (3, 14, 0));
+    }
+
+    #[test]
+    fn seconds_are_rounded_up() {
+        let ended = |micros| Ended { xid: 9, time: PgTime(micros), lsn: Lsn(8), end: Lsn(16), committed: true };
+        let lost = |last| Lost { first: Some(ended(0)), last: Some(ended(last)), ..Lost::default() };
+        let seconds = |last| Loss::of(&lost(last), &Names::default()).seconds();
+        assert_eq!([0, 1, 1_000_000, 1_000_001, -5].map(seconds), [0, 1, 1, 2, 0]);
+    }
+
+    /// The journal's entries are tagged within: a map whose keys are numbers would be written and not be read.
+    #[test]
+    fn names_are_read_back_from_the_journal() {
+        #[derive(Debug, PartialEq, Serialize, Deserialize)]
+        #[serde(tag = "event", rename_all = "snake_case")]
+        enum Tagged {
+            Run { names: Names },
+        }
+        let names = Names { databases: vec![(5, "shop".into())], relations: vec![named(20000, "public.a", false)] };
+        let event = Tagged::Run { names };
+        let text = serde_json::to_string(&event).unwrap();
+        assert_eq!(serde_json::from_str::<Tagged>(&text).unwrap(), event);
+    }
+}

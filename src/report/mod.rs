@@ -7,6 +7,7 @@
 pub mod backups;
 pub mod confirm;
 pub mod layout;
+pub mod log;
 pub mod logging;
 pub mod narrator;
 pub mod plan;
@@ -14,6 +15,7 @@ pub mod progress;
 pub mod run;
 pub mod status;
 pub mod terminal;
+pub mod verify_wal;
 
 #[cfg(test)]
 mod fixtures;

@@ -4,7 +4,8 @@
 //! * `owner` is the unprivileged child that touches everything below PGDATA; `staging`, `configure`, `tail`,
 //!   `tidy`, `switch`, `sql` are what it does.
 //! * `private` launches the server nobody else sees; `broker` and `wal_get` feed it WAL; `replay` watches it.
-//! * `control` stops and starts the public server. `reading` answers questions about WAL.
+//! * `control` stops and starts the public server. `reading` and `wal_log` answer questions
+//!   about WAL.
 
 pub mod broker;
 pub mod configure;
@@ -29,3 +30,4 @@ pub mod tail;
 pub mod tidy;
 pub mod validate;
 pub mod wal_get;
+pub mod wal_log;

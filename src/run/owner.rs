@@ -14,7 +14,7 @@ use serde_json::Value;
 
 use crate::error::{Error, Result};
 use crate::observe::survey::{self, SurveyRequest};
-use crate::run::{configure, reading, sql, staging, switch, tail, tidy};
+use crate::run::{configure, reading, sql, staging, switch, tail, tidy, wal_log};
 use crate::sys::descendant::{Descendant, Heard, ending};
 use crate::sys::dir::Dir;
 use crate::sys::identity::{Leash, Owner, become_owner};
@@ -63,6 +63,15 @@ pub enum Task {
     ListWal(Box<tail::ListRequest>),
     /// Read every record of a chain and answer a question about it.
     ReadWal(Box<reading::ReadRequest>),
+    /// Read every record there is and list transactions.
+    LogWal(Box<wal_log::LogRequest>),
+    /// Read every record there is and say which stretches are whole.
+    VerifyWal(Box<reading::ChainRequest>),
+    /// The first page of some segment in a directory: whose WAL it is.
+    ProbeWal {
+        /// The directory.
+        directory: PathBuf,
+    },
     /// Offer WAL to the archive.
     Tidy(Box<tidy::TidyRequest>),
     /// Mark as archived what the archive has.
@@ -210,6 +219,9 @@ fn perform(task: Task) -> Result<Value> {
         Task::CopyWal(request) => answer(tail::copy(&request, &mut say_progress)?),
         Task::ListWal(request) => answer(tail::list(&request)?),
         Task::ReadWal(request) => answer(reading::read(&request)?),
+        Task::LogWal(request) => answer(wal_log::log(&request)?),
+        Task::VerifyWal(request) => answer(wal_log::verify(&request)?),
+        Task::ProbeWal { directory } => answer(wal_log::probe(&directory)?),
         Task::Tidy(request) => answer(tidy::tidy(&request)?),
         Task::SettleMarks(request) => answer(tidy::settle_marks(&request)?),
         Task::CompareWal { pairs } => answer(tidy::different(&pairs)),

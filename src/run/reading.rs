@@ -16,7 +16,7 @@ use crate::run::executor::Run;
 use crate::run::owner::{Task, open_directory};
 use crate::run::sources;
 use crate::run::tail::WalIdentity;
-use crate::wal::chain::Chain;
+use crate::wal::chain::{Chain, Joined};
 use crate::wal::inquiry::{Answer, Inquiry, Question, Stop};
 use crate::wal::page::Major;
 use crate::wal::scan::Checks;
@@ -26,15 +26,25 @@ use crate::wal::{EndOfWal, Identity, SegmentSource, Walk};
 /// Segments read at the same time.
 const THREADS: usize = 2;
 
-/// What to read and what to look for.
+/// A segment, the directory by the path to open, and the file in it.
+pub type Segment = (SegmentName, PathBuf, String);
+
+/// What to read.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct ReadRequest {
-    /// Directory (by the path to open) and file of each segment, in the order of the chain.
-    pub segments: Vec<(SegmentName, PathBuf, String)>,
+pub struct ChainRequest {
+    /// Segments in the order of the chain.
+    pub segments: Vec<Segment>,
     /// History that is followed.
     pub history: History,
     /// Whose WAL.
     pub identity: WalIdentity,
+}
+
+/// What to read and what to look for.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct ReadRequest {
+    /// What to read.
+    pub chain: ChainRequest,
     /// What is looked for.
     pub question: Question,
     /// Redo point of the backup whose end is looked for.
@@ -47,17 +57,23 @@ pub struct ReadRequest {
 /// Reads the chain to its end.
 pub fn read(request: &ReadRequest) -> Result<Answer> {
     let located = match request.question {
-        Question::Lsn { lsn, inclusive } => locate(request, lsn, inclusive)?,
+        Question::Lsn { lsn, inclusive } => locate(&request.chain, lsn, inclusive)?,
         _ => None,
     };
-    let mut chain = Chain::new(request.identity.segment_size, request.history.clone(), Some(identity(request)));
-    let mut inquiry = Inquiry::new(request.question.clone(), request.history.clone(), request.backup, request.next_xid, located);
-    for some in request.segments.chunks(THREADS) {
-        for summary in summaries(request, some) {
+    let mut inquiry = Inquiry::new(request.question.clone(), request.chain.history.clone(), request.backup, request.next_xid, located);
+    let chain = follow(&request.chain, &request.chain.segments, |joined| inquiry.joined(joined))?;
+    Ok(inquiry.finish(&chain))
+}
+
+/// Reads `segments` of `wanted`, which follow each other, until they end or are broken.
+pub fn follow(wanted: &ChainRequest, segments: &[Segment], mut each: impl FnMut(Joined)) -> Result<Chain> {
+    let mut chain = Chain::new(wanted.identity.segment_size, wanted.history.clone(), Some(identity(wanted)));
+    for some in segments.chunks(THREADS) {
+        for summary in summaries(wanted, some) {
             match summary? {
                 Ok(summary) => {
                     if let Ok(joined) = chain.push(summary) {
-                        inquiry.joined(joined);
+                        each(joined);
                     }
                 }
                 Err(end) => {
@@ -65,18 +81,18 @@ pub fn read(request: &ReadRequest) -> Result<Answer> {
                 }
             }
             if chain.end().is_some() {
-                return Ok(inquiry.finish(&chain));
+                return Ok(chain);
             }
         }
     }
     chain.missing();
-    Ok(inquiry.finish(&chain))
+    Ok(chain)
 }
 
 /// The outer error: a file could not be read; the inner one: what it holds is not this segment.
 type Read1 = Result<std::result::Result<SegmentSummary, EndOfWal>>;
 
-fn summaries(request: &ReadRequest, segments: &[(SegmentName, PathBuf, String)]) -> Vec<Read1> {
+fn summaries(request: &ChainRequest, segments: &[Segment]) -> Vec<Read1> {
     std::thread::scope(|scope| {
         let readers: Vec<_> = segments.iter().map(|segment| scope.spawn(|| summary(request, segment))).collect();
         let died = |_| Err(Error::failed("a reader of WAL died"));
@@ -84,13 +100,13 @@ fn summaries(request: &ReadRequest, segments: &[(SegmentName, PathBuf, String)])
     })
 }
 
-fn summary(request: &ReadRequest, (name, directory, file): &(SegmentName, PathBuf, String)) -> Read1 {
+fn summary(request: &ChainRequest, (name, directory, file): &Segment) -> Read1 {
     let bytes = segment_bytes(directory, file, request.identity.segment_size.bytes())?;
     let checks = Checks { identity: Some(identity(request)), history: Some(request.history.clone()) };
     Ok(summarise(&bytes, *name, request.identity.segment_size, checks, None))
 }
 
-fn identity(request: &ReadRequest) -> Identity {
+fn identity(request: &ChainRequest) -> Identity {
     Identity { system_identifier: request.identity.system_identifier, major: Major(request.identity.major) }
 }
 
@@ -105,7 +121,7 @@ fn segment_bytes(directory: &Path, file: &str, size: u64) -> Result<Vec<u8>> {
 }
 
 /// The first record that starts at `wanted` or later: the one that PostgreSQL would stop at.
-fn locate(request: &ReadRequest, wanted: Lsn, inclusive: bool) -> Result<Option<Stop>> {
+fn locate(request: &ChainRequest, wanted: Lsn, inclusive: bool) -> Result<Option<Stop>> {
     let size = request.identity.segment_size;
     let files = request.segments.iter().map(|(name, directory, file)| (*name, (directory.clone(), file.clone()))).collect();
     let source = Files { size: size.bytes(), files };
@@ -145,9 +161,7 @@ pub fn after_stop(run: &mut Run) -> Result<Answer> {
         (None, request) => question(request),
     };
     let request = ReadRequest {
-        segments: segments.collect(),
-        history: recovery.target.history.clone(),
-        identity: sources::identity(run),
+        chain: ChainRequest { segments: segments.collect(), history: recovery.target.history.clone(), identity: sources::identity(run) },
         question,
         backup: None,
         next_xid: recovery.backup.control.as_ref().map_or(0, |control| control.next_xid),

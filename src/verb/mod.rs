@@ -2,15 +2,17 @@
 
 pub mod act;
 pub mod backups;
+pub mod log;
 pub mod purge;
 pub mod restore;
 pub mod resume;
 pub mod status;
 pub mod undo;
+pub mod verify_wal;
 
 use std::process::ExitCode;
 
-use crate::cli::{Cli, Output, Verb};
+use crate::cli::{Cli, Output, Verb, VerifyVerb};
 use crate::config::{self, Config};
 use crate::error::{Error, Result};
 use crate::report::terminal::Out;
@@ -86,6 +88,8 @@ fn dispatch(cli: Cli) -> Result<u8> {
     match cli.verb {
         Verb::Status(args) => status::run(&context, &args),
         Verb::Backups => backups::run(&context),
+        Verb::Log(args) => log::run(&context, &args),
+        Verb::Verify(VerifyVerb::Wal(args)) => verify_wal::run(&context, &args),
         Verb::Plan(args) => restore::plan_only(&context, &args.target, &args.source),
         Verb::Restore(args) if args.dry_run => restore::plan_only(&context, &args.target, &args.source),
         Verb::Restore(args) => restore::run(&context, &args, Signals::catch()?),

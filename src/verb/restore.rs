@@ -30,7 +30,7 @@ use crate::report::run::{Mark, RunResult};
 use crate::run::executor::Run;
 use crate::run::owner::{self, Task};
 use crate::run::paths::new_run_id;
-use crate::run::reading::ReadRequest;
+use crate::run::reading::{ChainRequest, ReadRequest};
 use crate::run::sources::Directories;
 use crate::run::tail::WalIdentity;
 use crate::sys::signals::Signals;
@@ -239,9 +239,7 @@ fn read_chain(observed: &Observed, wanted: &aim::Reading) -> Result<WalFindings>
         segment_size: cluster.control_file.segment_size,
     };
     let request = ReadRequest {
-        segments: segments.collect(),
-        history: wanted.history.clone(),
-        identity,
+        chain: ChainRequest { segments: segments.collect(), history: wanted.history.clone(), identity },
         question: wanted.question.clone(),
         backup: wanted.redo,
         next_xid: wanted.next_xid,

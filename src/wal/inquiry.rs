@@ -14,6 +14,7 @@ use super::chain::{Chain, Joined};
 use super::effects::{Effects, What};
 use super::heap::Rows;
 use super::ledger::{Entry, Ledger};
+use super::log::newest;
 use super::resolve::{ByTime, ByXid, Ended, Found, Range, RestorePoint, Switches, restore_point};
 use super::storage::Storage;
 use super::transaction::PgTime;
@@ -291,16 +292,4 @@ impl Inquiry {
         };
         self.answer.stop = self.answer.stop.or(stop);
     }
-}
-
-/// The file that a relation has in the end. Each step leads to a file that was made later.
-fn newest(replaced: &BTreeMap<RelationFile, RelationFile>, file: RelationFile) -> RelationFile {
-    let mut file = file;
-    for _ in 0..replaced.len() {
-        match replaced.get(&file) {
-            Some(next) => file = *next,
-            None => break,
-        }
-    }
-    file
 }

@@ -130,21 +130,30 @@ impl Transaction {
     ///
     /// TRUNCATE makes a new file for each relation, tables before what belongs to them, and drops the old ones with the
     /// commit, in the reverse order (`smgrGetPendingDeletes`, storage.c, walks a list to which each drop was prepended).
-    /// VACUUM FULL and CLUSTER make the table's file first, numbered by the OID of a passing table whose two row types
-    /// take the next numbers (`make_new_heap`), and drop the old one first too; what follows is not paired.
+    /// VACUUM FULL and CLUSTER make the table's file first and drop the old one first; what follows is not paired.
     pub fn replaced(&self, has_rows: impl Fn(&RelationFile) -> bool) -> Vec<(RelationFile, RelationFile)> {
         let (created, dropped) = (&self.marks.created, &self.dropped);
         let paired = |old: &RelationFile, new: &RelationFile| old.database == new.database && !created.contains(old);
-        let (Some(old), Some(last), Some(new)) = (dropped.first(), dropped.last(), created.first()) else { return Vec::new() };
+        let (Some(old), Some(new)) = (dropped.first(), created.first()) else { return Vec::new() };
         if self.marks.locked.is_empty() || created.len() != dropped.len() {
             return Vec::new();
         }
-        let second = created.get(1).map_or(new.number, |file| file.number);
-        if has_rows(old) && !has_rows(last) && second >= new.number.saturating_add(3) {
-            return if paired(old, new) { vec![(*old, *new)] } else { Vec::new() };
+        if self.rewrites() {
+            return if has_rows(old) && paired(old, new) { vec![(*old, *new)] } else { Vec::new() };
         }
         let pairs = || dropped.iter().rev().zip(created);
         if pairs().all(|(old, new)| paired(old, new)) { pairs().map(|(old, new)| (*old, *new)).collect() } else { Vec::new() }
+    }
+
+    /// New files of relations that it emptied by TRUNCATE.
+    pub fn truncated(&self) -> Vec<RelationFile> {
+        if self.rewrites() { Vec::new() } else { self.replaced(|_| true).into_iter().map(|(_, new)| new).collect() }
+    }
+
+    /// A passing table was entered into pg_class, as VACUUM FULL and CLUSTER do (`make_new_heap`, cluster.c).
+    fn rewrites(&self) -> bool {
+        const PG_CLASS: u32 = 1259;
+        self.rows.iter().any(|(file, rows)| file.number == PG_CLASS && rows.inserted > 0)
     }
 }
 

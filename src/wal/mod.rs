@@ -10,7 +10,8 @@
 //!
 //! * [`page`], [`record`], [`block`]: what surrounds every record. [`scan`]: the records of one segment.
 //! * [`transaction`], [`heap`], [`xlog`], [`standby`], [`storage`]: what records say. [`effects`]: their sum.
-//! * [`ledger`]: transactions put together. [`resolve`]: what a recovery target means. [`inquiry`]: one pass for a plan.
+//! * [`ledger`]: transactions put together. [`resolve`]: what a recovery target means. [`inquiry`], [`log`]: one pass for
+//!   a plan, and for a person.
 //!
 //! # Bytes that no check covers
 //!
@@ -29,6 +30,7 @@ pub mod end;
 pub mod heap;
 pub mod inquiry;
 pub mod ledger;
+pub mod log;
 pub mod page;
 pub mod record;
 pub mod resolve;

@@ -1,0 +1,265 @@
+//! `log`: what committed when, and what it changed, from archive and pg_wal, whether or not a backup reaches it.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use jiff::civil::{DateTime, Time};
+use jiff::tz::TimeZone;
+use jiff::{SignedDuration, Timestamp};
+
+use crate::cli::LogArgs;
+use crate::config::duration::parse_duration;
+use crate::error::{Error, Kind, Result};
+use crate::host::Owner;
+use crate::observe::discover::{self, owner_of};
+use crate::observe::host::{Observed, Where, observe};
+use crate::observe::names::Door;
+use crate::pg::Timeline;
+use crate::pg::history::History;
+use crate::plan::aim;
+use crate::plan::chain;
+use crate::plan::facts::{Server, WalKind, WalSource};
+use crate::plan::loss::Names;
+use crate::plan::target::TimelineRequest;
+use crate::plan::time::parse_time;
+use crate::report::log::{self as page, Reading};
+use crate::report::terminal::Out;
+use crate::run::owner::{self, Task};
+use crate::run::reading::{ChainRequest, Segment};
+use crate::run::sources::Directories;
+use crate::run::tail::WalIdentity;
+use crate::run::wal_log::{LogRequest, Logged};
+use crate::verb::Context;
+use crate::wal::PgTime;
+use crate::wal::log::{Filter, Relations};
+
+/// Around a time.
+const AROUND: SignedDuration = SignedDuration::from_mins(5);
+
+/// Where WAL is read.
+pub struct Ground {
+    /// Who reads it.
+    pub owner: Owner,
+    /// Whose WAL it is.
+    pub identity: WalIdentity,
+    /// What there is.
+    pub wal: Vec<WalSource>,
+    directories: Directories,
+    current: Option<Timeline>,
+    next_xid: u64,
+    /// Data directory and bootstrap role of a cluster that serves.
+    serving: Option<(PathBuf, String)>,
+    /// The cluster, if there is one.
+    pub observed: Option<Observed>,
+}
+
+impl Ground {
+    /// The cluster's archive and pg_wal, or these directories alone.
+    pub fn find(context: &Context, directories: &[PathBuf]) -> Result<Ground> {
+        if directories.is_empty() { of_cluster(context) } else { of_directories(directories) }
+    }
+
+    /// One copy of every segment on the history.
+    pub fn segments(&self, history: &History) -> Vec<Segment> {
+        let size = self.identity.segment_size;
+        let copies = chain::copies(&self.wal);
+        let of_history = copies.iter().filter(|(name, _)| history.timeline_of_segment(name.number, size) == name.timeline);
+        let mut list: Vec<Segment> = of_history
+            .filter_map(|(name, copies)| copies.first().map(|c| (*name, self.directories.open_path(&c.directory), c.file.clone())))
+            .collect();
+        list.sort_by_key(|(name, _, _)| name.number);
+        list
+    }
+}
+
+/// `pitr log`.
+pub fn run(context: &Context, args: &LogArgs) -> Result<u8> {
+    let (since, until) = span(args, Timestamp::now(), &TimeZone::system())?;
+    let ground = Ground::find(context, &args.wal)?;
+    let door = match &ground.serving {
+        Some((data, user)) => Door::find(&ground.owner, data, user, ground.identity.system_identifier).ok(),
+        None => None,
+    };
+    let mut names = door.as_ref().map(|door| door.names(&BTreeSet::new())).unwrap_or_default();
+    let database = args.database.as_deref().map(|name| database_of(name, &names)).transpose()?;
+    let relations = args.relation.as_deref().map(|name| relation_of(name, database, door.as_ref(), &names)).transpose()?;
+    let micros = |time: Timestamp| PgTime::from_unix_micros(time.as_microsecond());
+    let filter = Filter {
+        since: since.map(micros),
+        until: until.map(micros),
+        xid: args.xid,
+        database,
+        relations,
+        ddl: args.ddl,
+        deletes: args.deletes,
+        limit: args.limit,
+    };
+    let history = history(&ground, args.timeline)?;
+    let segments = ground.segments(&history);
+    let reading = Reading { timeline: history.timeline, since, until };
+    let chain = ChainRequest { segments, history, identity: ground.identity };
+    let request = LogRequest { chain, next_xid: ground.next_xid, filter };
+    let logged: Logged = owner::call(&ground.owner, None, Task::LogWal(Box::new(request)))?;
+    if let Some(door) = &door {
+        let files = logged.lines.iter().flat_map(|line| &line.relations).map(|change| change.file);
+        names = door.names(&files.filter(|file| !file.is_catalog()).collect());
+    }
+    let mut notes = Out::stderr();
+    for note in page::notes(&logged, &reading) {
+        if !context.global.quiet {
+            notes.line(&note);
+        }
+    }
+    let mut out = Out::stdout();
+    for line in &logged.lines {
+        if context.json() {
+            out.json(&page::json(line, &names))?;
+        } else {
+            out.line(&page::text(line, &names));
+        }
+    }
+    out.finish()?;
+    Ok(0)
+}
+
+fn of_cluster(context: &Context) -> Result<Ground> {
+    let found = discover::choose(&context.config, context.global.cluster.as_deref())?;
+    let observed = observe(&context.config, &found, &Where::default())?;
+    let cluster = &observed.host.cluster;
+    let control = &cluster.control_file;
+    let user = found.config.user.clone().unwrap_or_else(|| "postgres".into());
+    Ok(Ground {
+        owner: cluster.owner.clone(),
+        identity: WalIdentity { major: cluster.major, system_identifier: control.system_identifier, segment_size: control.segment_size },
+        directories: Directories::default().with_others(&observed.other_wal),
+        wal: observed.host.wal.clone(),
+        current: Some(control.timeline),
+        next_xid: control.next_xid,
+        serving: matches!(cluster.server, Server::Serving { .. }).then(|| (cluster.data_directory.clone(), user)),
+        observed: Some(observed),
+    })
+}
+
+/// Directories alone: read as the user who owns the first of them, or where that is root as PostgreSQL's.
+fn of_directories(named: &[PathBuf]) -> Result<Ground> {
+    let refused = |error: Error| error.with_kind(Kind::Refused);
+    let first = named.first().map(PathBuf::as_path).unwrap_or(Path::new("/"));
+    let uid = match owner_of(first)?.0 {
+        0 => nix::unistd::User::from_name("postgres").ok().flatten().map_or(0, |user| user.uid.as_raw()),
+        uid => uid,
+    };
+    let owner = Owner::lookup(uid).map_err(|_| {
+        Error::new(Kind::Refused, format!("{} belongs to root, and there is no user postgres to read it as", first.display()))
+            .hint("WAL is never read as root: give the directory to another user.")
+    })?;
+    let identity: WalIdentity = owner::call(&owner, None, Task::ProbeWal { directory: first.to_path_buf() }).map_err(refused)?;
+    let directories = named.iter().fold(Directories::default(), |all, path| all.with(path, WalKind::Archive));
+    let wal = directories.list(&owner, None, identity)?;
+    if let Some(problem) = wal.iter().find_map(|source| source.problem.as_ref()) {
+        return Err(Error::new(Kind::Refused, "read WAL").cause(problem).hint("Name a directory that holds WAL segments."));
+    }
+    Ok(Ground { owner, identity, wal, directories, current: None, next_xid: 0, serving: None, observed: None })
+}
+
+fn history(ground: &Ground, wanted: Option<TimelineRequest>) -> Result<History> {
+    let highest = chain::numbers(&ground.wal).into_iter().max();
+    let timeline = match (wanted.unwrap_or_default(), ground.current) {
+        (TimelineRequest::Number(number), _) => number,
+        (TimelineRequest::Current, Some(current)) => current,
+        (_, current) => highest.or(current).ok_or_else(|| Error::new(Kind::Refused, "there is no WAL").hint("Name it: --wal DIR."))?,
+    };
+    aim::history(&ground.wal, timeline).map_err(|why| {
+        Error::new(Kind::Refused, format!("the history of timeline {timeline} is not known"))
+            .cause(why)
+            .hint("Put its .history file beside the segments, or choose another one: --timeline N.")
+    })
+}
+
+fn database_of(name: &str, names: &Names) -> Result<u32> {
+    let known = names.databases.iter().find(|(_, known)| known == name).map(|(oid, _)| *oid);
+    known.or_else(|| name.parse().ok()).ok_or_else(|| {
+        let all: Vec<&str> = names.databases.iter().map(|(_, name)| name.as_str()).collect();
+        let hint = if all.is_empty() { "No server answers: give its OID.".to_string() } else { format!("There are: {}.", all.join(", ")) };
+        Error::usage(format!("there is no database {name}")).hint(hint)
+    })
+}
+
+fn relation_of(name: &str, database: Option<u32>, door: Option<&Door<'_>>, names: &Names) -> Result<Relations> {
+    let mut relations = Relations::default();
+    for named in door.map(|door| door.called(name, database, names)).unwrap_or_default() {
+        relations.files.insert((named.database, named.file));
+        relations.oids.insert((named.database, named.oid));
+    }
+    if let Ok(number) = name.parse::<u32>() {
+        let all: Vec<u32> = database.map_or_else(|| names.databases.iter().map(|(oid, _)| *oid).collect(), |oid| vec![oid]);
+        if all.is_empty() {
+            return Err(Error::usage("a relation's number means nothing without its database").hint("Add --database OID."));
+        }
+        relations.files.extend(all.iter().map(|oid| (*oid, number)));
+        relations.oids.extend(all.iter().map(|oid| (*oid, number)));
+    }
+    if relations.oids.is_empty() {
+        return Err(Error::usage(format!("no relation {name} is in the catalogs now"))
+            .hint("One that was dropped is known to the WAL by its numbers only: pitr log --ddl shows when, then -t OID or file number."));
+    }
+    Ok(relations)
+}
+
+fn span(args: &LogArgs, now: Timestamp, zone: &TimeZone) -> Result<(Option<Timestamp>, Option<Timestamp>)> {
+    let read = |flag: &str, text: &Option<String>| text.as_ref().map(|text| moment(flag, text, now, zone)).transpose();
+    if let Some(middle) = read("--around", &args.around)? {
+        let shift = |by: SignedDuration| middle.checked_add(by).unwrap_or(middle);
+        return Ok((Some(shift(-AROUND)), Some(shift(AROUND))));
+    }
+    Ok((read("--since", &args.since)?, read("--until", &args.until)?))
+}
+
+/// A time with zone, without one (this host's), of today, or as an age.
+fn moment(flag: &str, text: &str, now: Timestamp, zone: &TimeZone) -> Result<Timestamp> {
+    if let Ok(seconds) = parse_duration(text) {
+        let age = SignedDuration::from_secs(i64::try_from(seconds).unwrap_or(i64::MAX));
+        return now.checked_sub(age).map_err(|e| Error::usage(format!("{flag}: {text}")).cause(e).hint("Give a shorter age."));
+    }
+    let today = now.to_zoned(zone.clone()).date();
+    let local: Option<DateTime> = text
+        .trim()
+        .parse::<Time>()
+        .ok()
+        .filter(|_| !text.contains('-'))
+        .map(|time| today.to_datetime(time))
+        .or_else(|| text.trim().replacen(' ', "T", 1).parse::<DateTime>().ok().filter(|_| is_naive(text)));
+    match local {
+        // Of an hour that exists twice the first is meant: the log shows more rather than less.
+        Some(local) => zone
+            .to_ambiguous_timestamp(local)
+            .earlier()
+            .map_err(|e| Error::usage(format!("{flag}: {text}")).cause(e).hint("Give it with its zone.")),
+        None => parse_time(flag, text, now, zone),
+    }
+}
+
+/// Nothing but digits and what stands between them: no zone. An offset would be a second sign behind the time of day.
+fn is_naive(text: &str) -> bool {
+    let behind_date = text.trim().get(10..).unwrap_or_default();
+    behind_date.chars().skip(1).all(|c| c.is_ascii_digit() || c == ':' || c == '.')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::time::render_time;
+
+    #[test]
+    fn times_of_the_log_may_be_local_or_relative() {
+        let now: Timestamp = "2026-11-21T21:05:19Z".parse().unwrap();
+        let zone = TimeZone::get("Europe/Paris").unwrap();
+        let read = |text: &str| moment("--since", text, now, &zone).map(render_time);
+        assert_eq!(read("2h").unwrap(), "2026-11-21 19:05:19.000000+00");
+        assert_eq!(read("20:00").unwrap(), "2026-11-21 19:00:00.000000+00");
+        assert_eq!(read("2026-11-20 20:00").unwrap(), "2026-11-20 19:00:00.000000+00");
+        assert_eq!(read("2026-11-20").unwrap(), "2026-11-19 23:00:00.000000+00");
+        assert_eq!(read("2026-11-20 20:00+00").unwrap(), "2026-11-20 20:00:00.000000+00");
+        assert_eq!(read("2026-10-25 02:30").unwrap(), "2026-10-25 00:30:00.000000+00");
+        assert!(read("yesterday-ish").is_err() && read("2026-11-20 25:00").is_err());
+    }
+}

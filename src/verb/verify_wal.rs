@@ -1,0 +1,103 @@
+//! `verify wal`: reads every record there is, timeline by timeline, and says what can be reached and what is missing.
+
+use crate::cli::VerifyWalArgs;
+use crate::error::{Kind, Result};
+use crate::pg::history::History;
+use crate::pg::{SegmentSize, Timeline};
+use crate::plan::facts::WalKind;
+use crate::plan::wal_facts::timestamp;
+use crate::plan::{aim, chain, window};
+use crate::report::verify_wal::{self as page, Hole, Proof, WalWindow};
+use crate::run::owner::{self, Task};
+use crate::run::reading::ChainRequest;
+use crate::run::wal_log::Verified;
+use crate::store::catalogue::Label;
+use crate::verb::log::Ground;
+use crate::verb::{Context, act};
+use crate::wal::Reason;
+
+/// `pitr verify wal`: exit 6 when anything is missing or damaged.
+pub fn run(context: &Context, args: &VerifyWalArgs) -> Result<u8> {
+    let ground = Ground::find(context, &args.wal)?;
+    let mut proof = Proof::default();
+    for timeline in chain::numbers(&ground.wal) {
+        match aim::history(&ground.wal, timeline) {
+            Ok(history) => one(&ground, history, &mut proof)?,
+            Err(why) => proof.problems.push(format!("the history of timeline {timeline} is not known: {why}")),
+        }
+    }
+    for source in ground.wal.iter().filter(|source| source.kind == WalKind::Archive) {
+        let path = source.directory.display();
+        proof.problems.extend(source.problem.iter().map(|why| format!("{path} cannot be read: {why}")));
+        let bad = source.segments.iter().filter_map(|s| s.problem.as_ref().map(|why| (s, why)));
+        proof.problems.extend(bad.map(|(segment, why)| format!("{path}/{}: {why}", segment.file)));
+    }
+    if context.json() {
+        act::print_json(&page::json(&proof))?;
+    } else {
+        act::print_text(&page::text(&proof, context.width()))?;
+    }
+    Ok(if proof.holes.is_empty() && proof.problems.is_empty() { 0 } else { Kind::Check.exit_code() })
+}
+
+fn one(ground: &Ground, history: History, proof: &mut Proof) -> Result<()> {
+    let timeline = history.timeline;
+    let segments = ground.segments(&history);
+    let Some((last, _, _)) = segments.last().cloned() else { return Ok(()) };
+    let size = ground.identity.segment_size;
+    let chain = ChainRequest { segments, history: history.clone(), identity: ground.identity };
+    let verified: Vec<Verified> = owner::call(&ground.owner, None, Task::VerifyWal(Box::new(chain)))?;
+    let complete = is_archived(ground, last.number, last.timeline);
+    for (index, stretch) in verified.iter().enumerate() {
+        windows(ground, &history, stretch, proof);
+        let next = verified.get(index + 1);
+        if let Some(hole) = hole(timeline, stretch, next, complete, size) {
+            // Ancestors' WAL is read for every timeline above them.
+            if !proof.holes.iter().any(|known| (known.from, known.to) == (hole.from, hole.to)) {
+                proof.holes.push(hole);
+            }
+        }
+    }
+    Ok(())
+}
+
+fn is_archived(ground: &Ground, number: u64, timeline: Timeline) -> bool {
+    let archives = ground.wal.iter().filter(|source| source.kind == WalKind::Archive);
+    archives
+        .flat_map(|source| &source.segments)
+        .any(|s| (s.name.number, s.name.timeline) == (number, timeline) && s.problem.is_none() && !s.partial)
+}
+
+/// What lies behind a stretch, unless that is simply the end of WAL.
+fn hole(timeline: Timeline, before: &Verified, after: Option<&Verified>, complete: bool, size: SegmentSize) -> Option<Hole> {
+    let end = before.stretch.end?;
+    let missing = end.reason == Reason::MissingSegment;
+    if after.is_none() && (missing || !complete) {
+        return None;
+    }
+    let name = crate::pg::SegmentName { timeline, number: size.number(end.at) };
+    let why = if missing { "is missing".to_string() } else { format!("is damaged at {}: {}", end.at, end.reason) };
+    Some(Hole {
+        timeline,
+        from: before.stretch.to,
+        to: after.map(|after| after.stretch.from),
+        what: format!("segment {} {why}", name.file_name(size)),
+    })
+}
+
+/// Each backup whose whole WAL is in the stretch begins a window; without a cluster the stretch itself is told.
+fn windows(ground: &Ground, history: &History, verified: &Verified, proof: &mut Proof) {
+    let timeline = history.timeline;
+    let to = verified.newest.and_then(timestamp);
+    let mut add = |backup: Option<String>, from, from_lsn| {
+        proof.windows.push(WalWindow { timeline, backup, from, to, from_lsn, to_lsn: verified.stretch.to });
+    };
+    let Some(observed) = &ground.observed else { return add(None, None, verified.stretch.from) };
+    for backup in observed.host.backups.iter().filter(|backup| backup.is_usable()) {
+        let Label::Found(label) = &backup.label else { continue };
+        let end = verified.backups.iter().find(|(redo, _)| *redo == label.start_lsn).map(|(_, end)| *end);
+        if let Some(end) = end.filter(|end| history.holds(label.timeline, *end)) {
+            add(Some(backup.name.clone()), window::ended(&observed.host, backup), end);
+        }
+    }
+}
