@@ -17,7 +17,7 @@ fn each_broken_layer_is_named_with_its_line() {
     scratch.file("src/pg/a.rs", "use std::fs;\n\nfn a() -> rustix::io::Result<()> {}\n", 0o644);
     scratch.file("src/plan/b.rs", "use crate::{error, run};\nuse crate::run::Journal;\nlet now = SystemTime::now();\n", 0o644);
     scratch.file("src/wal/c.rs", "use crate::observe::Host;\n", 0o644);
-    scratch.file("src/store/d.rs", "use crate::sys::Dir;\nuse super::sys;\nlet x = sys::open();\nuse crate::{error, sys};\n", 0o644);
+    scratch.file("src/config/d.rs", "use crate::sys::Dir;\nuse super::sys;\nlet x = sys::open();\nuse crate::{error, sys};\n", 0o644);
     scratch.file("src/cli.rs", "println!(\"x\");\neprint!(\"y\");\n", 0o644);
 
     let said = lint(&scratch.path().join("src"));
@@ -41,7 +41,7 @@ fn comments_tests_and_the_layers_with_effects_are_free() {
     scratch.file("src/observe/c.rs", "use crate::sys;\n", 0o644);
     scratch.file("src/sys/d.rs", "use nix::sys::signal;\nuse super::sys;\n", 0o644);
     scratch.file("src/report/e.rs", "println!(\"x\");\n", 0o644);
-    scratch.file("src/store/f.rs", "use nix::sys::stat;\nlet subsys::x = 1;\n", 0o644);
+    scratch.file("src/config/f.rs", "use nix::sys::stat;\nlet subsys::x = 1;\n", 0o644);
     let said = lint(&scratch.path().join("src"));
     assert_eq!((said.code, said.stdout.as_str()), (0, ""), "{}", said.stderr);
 }
