@@ -113,7 +113,7 @@ pub fn survey(request: &SurveyRequest) -> Result<Survey> {
     }
     Ok(Survey {
         major,
-        version: postgres.version(major)?,
+        version: if version::is_supported(major) { postgres.version(major)? } else { major.to_string() },
         status: server_status(&data)?,
         // The programs of another major cannot read it; the plan says so.
         settings: if version::is_supported(major) { postgres.settings()? } else { BTreeMap::new() },

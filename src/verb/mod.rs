@@ -14,7 +14,9 @@ use std::process::ExitCode;
 
 use crate::cli::{Cli, Output, Verb, VerifyVerb};
 use crate::config::{self, Config};
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
+use crate::plan::planned::Reason;
+use crate::report::run::RunResult;
 use crate::report::terminal::Out;
 use crate::report::{logging, terminal};
 use crate::run::{owner, wal_get};
@@ -70,12 +72,21 @@ pub fn main() -> ExitCode {
         Err(error) => {
             let code = error.kind.exit_code();
             if json {
-                let _ = act::print_json(&crate::report::run::json(&crate::report::run::RunResult::failed(error.clone())));
+                let _ = act::print_json(&crate::report::run::json(&result_of(&error)));
             }
             Out::stderr().error(&error);
             ExitCode::from(code)
         }
     }
+}
+
+/// An error before any run began, as the document of the verbs that act.
+fn result_of(error: &Error) -> RunResult {
+    if error.kind != Kind::Refused {
+        return RunResult::failed(error.clone());
+    }
+    let id = error.id.as_deref().unwrap_or("refused");
+    RunResult::refused(vec![Reason::fact(id, error.to_string(), error.hint.clone().unwrap_or_default())], Some(error.clone()))
 }
 
 fn dispatch(cli: Cli) -> Result<u8> {
