@@ -10,6 +10,7 @@
 pub mod broker;
 pub mod configure;
 pub mod control;
+pub mod exchange;
 pub mod executor;
 pub mod hooks;
 pub mod journal;

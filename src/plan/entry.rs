@@ -1,0 +1,271 @@
+//! The entries of a journal, as values (docs/journal.md).
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::loss::Loss;
+use super::recovery::Recovery;
+use super::step::Step;
+use crate::error::Error;
+use crate::pg::control::ControlFile;
+use crate::pg::{Lsn, Timeline};
+
+/// One line of the journal.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Entry {
+    /// When it was written.
+    pub time: Timestamp,
+    /// What it says.
+    #[serde(flatten)]
+    pub event: Event,
+}
+
+/// What a line says.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+pub enum Event {
+    /// The run: everything later sections need, written once, first.
+    Run {
+        /// Format version of the journal.
+        format: u32,
+        /// Version of the program.
+        program: String,
+        /// The recovery that was planned.
+        recovery: Box<Recovery>,
+        /// Who asked and why.
+        by: By,
+    },
+    /// A list of steps begins: a recovery, its continuation, an undo, a purge, or putting the old cluster back.
+    Section {
+        /// What for.
+        purpose: Purpose,
+        /// In this order.
+        steps: Vec<Step>,
+        /// Who asked and why.
+        by: By,
+    },
+    /// A step's effect is about to happen.
+    Begin {
+        /// Which one of the section, from 0.
+        index: usize,
+        /// The step, for readers.
+        step: Step,
+    },
+    /// A fact that later steps, `resume` or `undo` need; durable before the effect it is for.
+    Fact {
+        /// The fact.
+        fact: Fact,
+    },
+    /// A step's effect is durable.
+    Done {
+        /// Which one of the section.
+        index: usize,
+        /// Seconds it took.
+        seconds: f64,
+    },
+    /// A step failed; what follows is in the next section.
+    Failed {
+        /// Which one.
+        index: usize,
+        /// Why.
+        error: Error,
+    },
+    /// The section ended.
+    End {
+        /// What of the run.
+        outcome: Outcome,
+    },
+    /// For readers.
+    Note {
+        /// Words.
+        text: String,
+    },
+}
+
+/// Who did it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct By {
+    /// Login user (the audit uid, then SUDO_USER's uid, else root).
+    pub user: String,
+    /// The command line.
+    pub command: Vec<String>,
+    /// `--reason`.
+    pub reason: Option<String>,
+}
+
+/// What a section is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Purpose {
+    /// Forward.
+    Restore,
+    /// A recovery failed or was stopped: the old cluster serves again, the work is kept.
+    StandBack,
+    /// Back.
+    Undo,
+    /// Delete what is left.
+    Purge,
+}
+
+/// How a section ended; the JSON documents use these words.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Outcome {
+    /// The recovered cluster serves.
+    Switched,
+    /// Reverted: the old cluster serves, the run is over.
+    Undone,
+    /// Failed or stopped before the switch: the old cluster serves, the work is kept for `resume`.
+    Kept,
+    /// Purged.
+    Removed,
+}
+
+/// Facts of a run.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "fact", rename_all = "snake_case")]
+pub enum Fact {
+    /// Stopped units, in the order of stopping, that ran before.
+    UnitsStopped {
+        /// Their names.
+        units: Vec<String>,
+    },
+    /// The old cluster is about to be told to stop.
+    Stopping,
+    /// The old cluster is down and this is its pg_control.
+    OldStopped {
+        /// pg_control after the stop.
+        control: Box<ControlFile>,
+        /// It had crashed rather than been stopped.
+        crashed: bool,
+    },
+    /// The old cluster was let go: whatever it does from here on is expected.
+    OldStarted,
+    /// The directory beside PGDATA was made for the run.
+    Staged {
+        /// Its inode.
+        inode: u64,
+    },
+    /// Staging is about to be made anew: what was there is void.
+    Extracting,
+    /// The backup lies verified in staging.
+    Extracted {
+        /// Files.
+        files: u64,
+        /// Bytes.
+        bytes: u64,
+        /// Checked against a manifest.
+        verified: bool,
+    },
+    /// The target as an LSN, known only after the stop.
+    Target {
+        /// Where replay ends.
+        lsn: Lsn,
+    },
+    /// What is discarded, counted after the stop.
+    Discarded {
+        /// The sum.
+        loss: Box<Loss>,
+    },
+    /// WAL after the stop: what `wal-get` may hand out.
+    Chain {
+        /// First and last segment file, in words.
+        first: String,
+        /// Last segment.
+        last: String,
+    },
+    /// Staging opened by itself instead of pausing: extracted again, promoted without a pause.
+    PausedNot,
+    /// Replay stands at the target.
+    Reached {
+        /// Replay LSN.
+        lsn: Lsn,
+        /// The server's own words.
+        words: String,
+    },
+    /// Checks passed.
+    Checked {
+        /// Results.
+        checks: Vec<CheckResult>,
+        /// On the public server.
+        public: bool,
+    },
+    /// These checks wait for a lock of a transaction that ends with the promotion: they run after it.
+    ChecksPutOff {
+        /// Their names.
+        checks: Vec<String>,
+    },
+    /// The number the recovered cluster takes.
+    Number {
+        /// Timeline.
+        timeline: Timeline,
+    },
+    /// Promoted privately.
+    Promoted {
+        /// Its timeline.
+        timeline: Timeline,
+        /// Where it left its parent.
+        fork: Lsn,
+        /// Next transaction id after promotion.
+        next_xid: u64,
+        /// Subscriptions that were disabled, `database.name`.
+        subscriptions: Vec<String>,
+    },
+    /// Staging is shut down and tidy; this is its pg_control.
+    Tidied {
+        /// pg_control.
+        control: Box<ControlFile>,
+        /// Segments and histories put up for the archive.
+        offered: Vec<String>,
+    },
+    /// The switch is about to begin.
+    Switching,
+    /// The recovered cluster stands at PGDATA, complete.
+    Switched,
+    /// The recovered cluster was started publicly (or is about to be).
+    PublicStart,
+    /// An undo is about to bring the old cluster back into place.
+    SwitchingBack,
+    /// The old cluster stands at PGDATA again.
+    SwitchedBack,
+    /// The number that the old cluster moves to on undo.
+    MoveTo {
+        /// Timeline.
+        timeline: Timeline,
+    },
+    /// It did.
+    Moved {
+        /// Timeline.
+        timeline: Timeline,
+    },
+    /// The cluster aside is about to be deleted: nothing can be undone from here on.
+    Removing,
+    /// WAL kept by a purge.
+    WalKept {
+        /// Segment files.
+        segments: Vec<String>,
+    },
+    /// When the cluster went away and when it was back.
+    Downtime {
+        /// Seconds.
+        seconds: f64,
+    },
+    /// Something a person should read in the report.
+    Remark {
+        /// Words.
+        text: String,
+    },
+}
+
+/// One check's result.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CheckResult {
+    /// Its name.
+    pub name: String,
+    /// Did it hold?
+    pub passed: bool,
+    /// Why not, or why it was not run.
+    pub words: Option<String>,
+    /// Rows it returned, as text, at most a few.
+    pub rows: Vec<Vec<String>>,
+}

@@ -1,0 +1,132 @@
+//! Whether the cluster and its host are fit for any recovery at all.
+
+use super::facts::{Control, Host, Server};
+use super::planned::Reason;
+use super::restore::Request;
+use crate::pg::version;
+
+/// Reasons that lie in the cluster and its host, whatever the target.
+pub(super) fn cluster_reasons(host: &Host, request: &Request, reasons: &mut Vec<Reason>) {
+    let cluster = &host.cluster;
+    let pgdata = cluster.data_directory.display();
+    for damaged in &host.damaged_runs {
+        reasons.push(Reason::fact(
+            "journal-damaged",
+            format!("the journal of run {damaged}"),
+            "What that run did is not known: look at its directory and at PGDATA before anything else.",
+        ));
+    }
+    if let Some(open) = host.runs.iter().rev().find(|r| r.open) {
+        reasons.push(Reason::fact(
+            "open-run",
+            format!("run {} is {}", open.id, open.state),
+            format!("End it first: pitr resume {0}, or pitr undo {0}.", open.id),
+        ));
+    }
+    if !version::is_supported(cluster.major) {
+        let list: Vec<String> = version::SUPPORTED.iter().map(u32::to_string).collect();
+        reasons.push(Reason::fact(
+            "unsupported-major",
+            format!("PostgreSQL {} is not supported yet", cluster.major),
+            format!("Supported: {}.", list.join(", ")),
+        ));
+    }
+    if cluster.standby {
+        reasons.push(Reason::fact(
+            "standby",
+            format!("{pgdata} is a standby or in recovery"),
+            "Recover the primary, then rebuild standbys: a recovered standby would be a second primary.",
+        ));
+    }
+    if !cluster.managed_by.is_empty() {
+        reasons.push(Reason::fact(
+            "failover-manager",
+            format!("a failover manager is in charge: {}", cluster.managed_by.join(", ")),
+            "Pause it and take this member out first; it would fight the recovery.",
+        ));
+    }
+    for mount in &cluster.mounts {
+        reasons.push(Reason::fact(
+            "mount-point",
+            format!("{} is a mount point", mount.display()),
+            "A data directory that is mounted, or has mounts below it, cannot be exchanged yet.",
+        ));
+    }
+    if let Some((oid, path)) = cluster.tablespaces.first() {
+        reasons.push(Reason::fact(
+            "tablespace",
+            format!("tablespace {oid} lies outside PGDATA at {}", path.display()),
+            "Tablespaces are not supported yet.",
+        ));
+    }
+    if let Some(link) = &cluster.wal_link {
+        reasons.push(Reason::fact(
+            "external-pg-wal",
+            format!("pg_wal is a link to {}", link.display()),
+            "pg_wal outside PGDATA is not supported yet.",
+        ));
+    }
+    for library in libraries(cluster.configuration.get("shared_preload_libraries")) {
+        if !version::HARMLESS_LIBRARIES.contains(&library.as_str()) {
+            reasons.push(Reason::fact(
+                "preloaded-library",
+                format!("the preloaded library {library} may act when the private server is promoted"),
+                "Recoveries with it are not supported yet.",
+            ));
+        }
+    }
+    if let Server::Serving { unit: Some(unit), .. } = &cluster.server
+        && matches!(cluster.control, Control::PgCtl { .. })
+    {
+        reasons.push(Reason::judgement("systemd-unit", format!("{unit} runs this cluster and is not driven by pitr yet"), format!("If it does not restart the server by itself: --accept systemd-unit. The cluster is then stopped and started without {unit}.")));
+    }
+    for (id, tried) in
+        [("exchange", &host.capability.exchange), ("namespaces", &host.capability.namespaces), ("program", &host.capability.program)]
+    {
+        if let Err(why) = tried {
+            reasons.push(Reason::fact(&format!("no-{id}"), format!("this host cannot do the recovery: {why}"), capability_hint(id)));
+        }
+    }
+    if let Err(why) = &host.capability.parent {
+        reasons.push(Reason::fact(
+            "parent-directory",
+            format!("the directory above {pgdata} is not safe: {why}"),
+            "It must belong to the cluster's owner, or to root with nobody else able to write it.",
+        ));
+    }
+    if !request.quiesce.is_empty() && !request.service_manager {
+        reasons.push(Reason::fact(
+            "no-service-manager",
+            "units are to be stopped and no systemd runs here",
+            "Remove `quiesce`, or use hooks.",
+        ));
+    }
+    if request.reason_required && request.reason.as_deref().is_none_or(|r| r.trim().is_empty()) {
+        reasons.push(Reason::fact("reason", "the configuration demands a reason", "Add --reason \"…\"."));
+    }
+    if !request.backups_known {
+        reasons.push(Reason::fact(
+            "no-backups-directory",
+            "no directory with backups is known",
+            "Set `backups` in /etc/pitr/pitr.toml, or give --backups DIR.",
+        ));
+    }
+}
+
+fn capability_hint(id: &str) -> &'static str {
+    match id {
+        "exchange" => "The filesystem of PGDATA must be able to exchange two directories in one rename (ext4, xfs, btrfs can).",
+        "namespaces" => "The private server needs mount, network and IPC namespaces: in a container, CAP_SYS_ADMIN.",
+        _ => "Set state_directory to a place that the cluster's owner can walk to and execute in.",
+    }
+}
+
+/// Names in `shared_preload_libraries`, without path and suffix.
+fn libraries(value: &str) -> Vec<String> {
+    let clean = |part: &str| {
+        let name = part.trim().trim_matches('"');
+        let name = name.rsplit('/').next().unwrap_or(name);
+        name.strip_suffix(".so").unwrap_or(name).to_string()
+    };
+    value.split(',').map(clean).filter(|n| !n.is_empty()).collect()
+}
