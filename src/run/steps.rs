@@ -45,7 +45,7 @@ pub fn apply(run: &mut Run, step: &Step) -> Result<()> {
         Step::Configure => configure(run),
         Step::Replay => replay::ensure_at_target(run),
         Step::Check => validate::check_private(run),
-        Step::Promote => promote_staging(run),
+        Step::Promote => promote::promote(run),
         Step::Tidy => tidy(run),
         Step::Switch => switch_over(run),
         Step::Seal => seal(run),
@@ -280,10 +280,6 @@ fn is_promoted(run: &mut Run) -> Result<bool> {
     let (data_directory, hidden) = (run.staging(), Some(run.paths.id.clone()));
     let control: ControlFile = run.owner(Task::ReadControl { data_directory, hidden })?;
     Ok(control.timeline == number && number != run.recovery().target.timeline)
-}
-
-fn promote_staging(run: &mut Run) -> Result<()> {
-    promote::promote(run)
 }
 
 /// Offers the archive every segment of the chain before the fork and every lower history that it lacks; what the
