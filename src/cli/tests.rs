@@ -1,7 +1,10 @@
 //! What is accepted, what is refused, and that the help says what the design promises.
 
 use super::*;
+use crate::pg::Lsn;
+use crate::plan::target::{TargetRequest, TimelineRequest};
 use clap::CommandFactory;
+use jiff::{Timestamp, tz::TimeZone};
 
 fn cli(line: &str) -> std::result::Result<Cli, clap::Error> {
     Cli::try_parse_from(std::iter::once("pitr").chain(line.split_whitespace()))

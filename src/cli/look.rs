@@ -1,0 +1,70 @@
+//! The flags of the verbs that look and prove; they change nothing.
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand};
+
+use super::words::{absolute, limit};
+use crate::plan::target::{TimelineRequest, parse_xid};
+
+/// Arguments of `status`.
+#[derive(Debug, Clone, Args)]
+pub struct StatusArgs {
+    /// Show it again every few seconds until interrupted
+    #[arg(long)]
+    pub watch: bool,
+}
+
+/// Arguments of `log`.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Which transactions")]
+pub struct LogArgs {
+    /// From this time on: '2026-11-21 21:05', 21:05 (today), or 2h (ago)
+    #[arg(long, value_name = "TIME")]
+    pub since: Option<String>,
+    /// Up to this time
+    #[arg(long, value_name = "TIME")]
+    pub until: Option<String>,
+    /// From five minutes before this time to five minutes after it
+    #[arg(long, value_name = "TIME", conflicts_with_all = ["since", "until"])]
+    pub around: Option<String>,
+    /// That changed this relation: name, schema.name, OID or file number
+    #[arg(short = 't', long, value_name = "NAME")]
+    pub relation: Option<String>,
+    /// In this database: name or OID
+    #[arg(long, value_name = "NAME")]
+    pub database: Option<String>,
+    /// This transaction, also when it was rolled back
+    #[arg(long, value_name = "XID", value_parser = parse_xid)]
+    pub xid: Option<u64>,
+    /// That changed definitions
+    #[arg(long)]
+    pub ddl: bool,
+    /// That deleted rows or emptied relations
+    #[arg(long)]
+    pub deletes: bool,
+    /// The newest so many, at most 500000
+    #[arg(long, value_name = "N", default_value_t = 100_000, value_parser = limit)]
+    pub limit: usize,
+    /// Follow this timeline: a number, latest (the highest there is), or current (the cluster's own)
+    #[arg(long, value_name = "N|current|latest")]
+    pub timeline: Option<TimelineRequest>,
+    /// Read this directory instead of the cluster's archive and pg_wal; needs no cluster; may be repeated
+    #[arg(long, value_name = "DIR", value_parser = absolute)]
+    pub wal: Vec<PathBuf>,
+}
+
+/// What is proved.
+#[derive(Debug, Clone, Subcommand)]
+pub enum VerifyVerb {
+    /// Read every record of the WAL; say what can be reached on each timeline, and every hole (exit 6)
+    Wal(VerifyWalArgs),
+}
+
+/// Arguments of `verify wal`.
+#[derive(Debug, Clone, Args)]
+pub struct VerifyWalArgs {
+    /// Read this directory instead of the cluster's archive and pg_wal; needs no cluster; may be repeated
+    #[arg(long, value_name = "DIR", value_parser = absolute)]
+    pub wal: Vec<PathBuf>,
+}

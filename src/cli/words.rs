@@ -1,0 +1,50 @@
+//! Words that a person types, read: a value that leaves here is well formed.
+
+use std::path::PathBuf;
+
+use super::act::MaxLoss;
+use crate::config::duration::parse_duration;
+use crate::pg::Malformed;
+
+/// Digits alone count transactions; with units they are a duration.
+pub fn max_loss(text: &str) -> std::result::Result<MaxLoss, Malformed> {
+    if !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit()) {
+        return text.parse().map(MaxLoss::Transactions).map_err(|_| Malformed::new("too large a number"));
+    }
+    parse_duration(text).map(MaxLoss::Seconds)
+}
+
+/// Lines of the log are held until the last is known.
+pub fn limit(text: &str) -> std::result::Result<usize, Malformed> {
+    const MOST: usize = 500_000;
+    let number = text.parse().ok().filter(|number| (1..=MOST).contains(number));
+    number.ok_or_else(|| Malformed::new(format!("expected a number from 1 to {MOST}; --since and --until narrow the log")))
+}
+
+/// An absolute path: a run's working directory may differ from the caller's.
+pub fn absolute(text: &str) -> std::io::Result<PathBuf> {
+    std::path::absolute(text)
+}
+
+/// A run's id names a directory: letters, digits and hyphens only.
+pub fn run_id(text: &str) -> std::result::Result<String, Malformed> {
+    word(text, |b| b.is_ascii_alphanumeric() || b == b'-', "a run's id has letters, digits and hyphens, as pitr status prints it")
+}
+
+/// Ids of refusals are lower case words with hyphens; `protected` ones carry the relation's name after a colon.
+pub fn refusal_id(text: &str) -> std::result::Result<String, Malformed> {
+    let (id, name) = text.split_once(':').map_or((text, None), |(id, name)| (id, Some(name)));
+    let complaint = "a refusal's id looks like no-manifest, as pitr plan prints it";
+    word(id, |b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-', complaint)?;
+    if name.is_some_and(str::is_empty) { Err(Malformed::new(complaint)) } else { Ok(text.to_string()) }
+}
+
+/// Digests are hexadecimal; the beginning is not enough.
+pub fn digest(text: &str) -> std::result::Result<String, Malformed> {
+    word(text, |b| b.is_ascii_hexdigit(), "a plan's digest is hexadecimal, as pitr plan prints it").map(|t| t.to_ascii_lowercase())
+}
+
+fn word(text: &str, allowed: fn(u8) -> bool, complaint: &str) -> std::result::Result<String, Malformed> {
+    let good = (1..=128).contains(&text.len()) && !text.starts_with('-') && text.bytes().all(allowed);
+    if good { Ok(text.to_string()) } else { Err(Malformed::new(complaint)) }
+}
