@@ -62,7 +62,7 @@ fn old_ran_again(ledger: &Ledger) -> bool {
 pub fn undo(ledger: &Ledger, recovery: &Recovery, at_pgdata: bool) -> Course {
     let mut steps = vec![Step::EndPrivate];
     if at_pgdata || ledger.switch_begun() {
-        if !recovery.quiesce.is_empty() {
+        if !recovery.site.quiesce.is_empty() {
             steps.push(Step::StopUnits);
         }
         steps.extend([Step::StopRecovered, Step::Unseal]);
@@ -77,7 +77,7 @@ pub fn undo(ledger: &Ledger, recovery: &Recovery, at_pgdata: bool) -> Course {
         steps.push(Step::RemoveStaging);
     }
     steps.push(Step::StartOld);
-    if !recovery.quiesce.is_empty() {
+    if !recovery.site.quiesce.is_empty() {
         steps.push(Step::StartUnits);
     }
     Course { purpose: Purpose::Undo, steps, outcome: Outcome::Undone }
@@ -91,10 +91,10 @@ fn may_have_archived(ledger: &Ledger, recovery: &Recovery) -> bool {
 /// The old cluster serves again and the work is kept.
 pub fn stand_back(recovery: &Recovery) -> Course {
     let mut steps = vec![Step::EndPrivate, Step::StartOld];
-    if !recovery.quiesce.is_empty() {
+    if !recovery.site.quiesce.is_empty() {
         steps.push(Step::StartUnits);
     }
-    if !recovery.hooks.failed.is_empty() {
+    if !recovery.site.hooks.failed.is_empty() {
         steps.push(Step::HookFailed);
     }
     Course { purpose: Purpose::StandBack, steps, outcome: Outcome::Kept }

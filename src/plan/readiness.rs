@@ -94,7 +94,7 @@ pub(super) fn cluster_reasons(host: &Host, request: &Request, reasons: &mut Vec<
             "It must belong to the cluster's owner, or to root with nobody else able to write it.",
         ));
     }
-    if !request.quiesce.is_empty() && !request.service_manager {
+    if !request.site.quiesce.is_empty() && !request.service_manager {
         reasons.push(Reason::fact(
             "no-service-manager",
             "units are to be stopped and no systemd runs here",

@@ -30,26 +30,14 @@ pub struct Recovery {
     pub backup_end: Option<Lsn>,
     /// The WAL it needs.
     pub chain: Chain,
-    /// Archive directories, in order.
-    pub archives: Vec<PathBuf>,
+    /// What the configuration added.
+    pub site: Site,
     /// pg_wal of asides and WAL kept by purges, with the run each belongs to.
     pub other_wal: Vec<OtherWal>,
     /// Take the configuration of the backup, not today's.
     pub config_from_backup: bool,
     /// Values that the private server needs at least.
     pub floors: BTreeMap<String, i64>,
-    /// Checks in order.
-    pub checks: Vec<Check>,
-    /// Database for checks.
-    pub database: String,
-    /// Bootstrap role.
-    pub user: String,
-    /// Role for checks, if configured.
-    pub check_user: Option<String>,
-    /// Units to stop, in this order.
-    pub quiesce: Vec<String>,
-    /// Hooks.
-    pub hooks: Hooks,
     /// Judgements that were accepted.
     pub accepted: Vec<String>,
     /// Bytes that must stay free.
@@ -63,6 +51,25 @@ pub struct Recovery {
     pub names: Names,
     /// What a person was told would be different afterwards.
     pub consequences: Vec<Consequence>,
+}
+
+/// What the configuration of a cluster adds to a request: where WAL is archived, what is run and asked around it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Site {
+    /// Archive directories, in order.
+    pub archives: Vec<PathBuf>,
+    /// Checks in order.
+    pub checks: Vec<Check>,
+    /// Database for checks.
+    pub database: String,
+    /// Bootstrap role.
+    pub user: String,
+    /// Role for checks, if configured.
+    pub check_user: Option<String>,
+    /// Units to stop, in this order.
+    pub quiesce: Vec<String>,
+    /// Hooks.
+    pub hooks: Hooks,
 }
 
 /// Something that will be different, by id.

@@ -8,17 +8,15 @@ use sha2::{Digest, Sha256};
 use super::aim;
 use super::backup::{self, Choice};
 use super::chain;
-use super::checks::Check;
 use super::consequence;
 use super::facts::{Host, Server};
 use super::loss::{Border, Loss, Names};
 use super::planned::{BackupLine, ClusterLine, Estimate, Planned, Reason, SpaceLine, TargetLine, WalLine};
 use super::readiness::cluster_reasons;
-use super::recovery::{Chain, ClusterFacts, OtherWal, Recovery, Target};
+use super::recovery::{Chain, ClusterFacts, OtherWal, Recovery, Site, Target};
 use super::step::Step;
 use super::target::{TargetRequest, TimelineRequest};
 use super::wal_facts::{Meaning, WalFindings};
-use crate::config::Hooks;
 use crate::pg::{Lsn, version};
 
 /// What is asked, with what the configuration adds.
@@ -38,22 +36,10 @@ pub struct Request {
     pub reason: Option<String>,
     /// A reason is demanded.
     pub reason_required: bool,
-    /// Checks in order.
-    pub checks: Vec<Check>,
-    /// Database of the checks.
-    pub database: String,
-    /// Bootstrap role.
-    pub user: String,
-    /// Role of the checks.
-    pub check_user: Option<String>,
-    /// Units.
-    pub quiesce: Vec<String>,
+    /// What the configuration adds.
+    pub site: Site,
     /// A service manager runs here.
     pub service_manager: bool,
-    /// Hooks.
-    pub hooks: Hooks,
-    /// Archive directories.
-    pub archives: Vec<PathBuf>,
     /// WAL of earlier runs.
     pub other_wal: Vec<OtherWal>,
     /// Backup directories were given or configured.
@@ -230,7 +216,7 @@ fn build_chain(
 /// An archive that cannot be read, or is empty because nothing is mounted there, proves nothing.
 fn archive_reasons(host: &Host, request: &Request, reasons: &mut Vec<Reason>) {
     use super::facts::WalKind;
-    if request.archives.is_empty() {
+    if request.site.archives.is_empty() {
         reasons.push(Reason::judgement(
             "no-archive",
             "no WAL archive is known",
@@ -379,16 +365,10 @@ fn recovery(
         backup_end: findings_for(request, chosen).and_then(|f| f.answer.backup_end).map(|(_, end)| end).or(chosen.end),
         names: request.names.clone(),
         chain,
-        archives: request.archives.clone(),
+        site: request.site.clone(),
         other_wal: request.other_wal.clone(),
         config_from_backup: request.config_from_backup,
         floors: floors(host, chosen, request),
-        checks: request.checks.clone(),
-        database: request.database.clone(),
-        user: request.user.clone(),
-        check_user: request.check_user.clone(),
-        quiesce: request.quiesce.clone(),
-        hooks: request.hooks.clone(),
         accepted,
         reserve: planned.space.reserve,
         steps: steps(request),
@@ -427,11 +407,11 @@ fn floors(host: &Host, chosen: &Choice, request: &Request) -> BTreeMap<String, i
 /// Offline: the backup is unpacked and verified while the cluster still serves, so that a damaged backup costs no
 /// outage; everything after the stop needs the stop.
 fn steps(request: &Request) -> Vec<Step> {
-    let hooks = &request.hooks;
+    let hooks = &request.site.hooks;
     let wanted = [
         (!hooks.before.is_empty(), Step::HookBefore),
         (true, Step::Extract),
-        (!request.quiesce.is_empty(), Step::StopUnits),
+        (!request.site.quiesce.is_empty(), Step::StopUnits),
         (!hooks.before_stop.is_empty(), Step::HookBeforeStop),
         (true, Step::Stop),
         (true, Step::CopyTail),
@@ -445,7 +425,7 @@ fn steps(request: &Request) -> Vec<Step> {
         (true, Step::Start),
         (!hooks.after_start.is_empty(), Step::HookAfterStart),
         (true, Step::CheckServing),
-        (!request.quiesce.is_empty(), Step::StartUnits),
+        (!request.site.quiesce.is_empty(), Step::StartUnits),
         (!hooks.done.is_empty(), Step::HookDone),
     ];
     wanted.into_iter().filter(|(yes, _)| *yes).map(|(_, step)| step).collect()
@@ -466,11 +446,11 @@ fn digest(recovery: &Recovery) -> String {
         "chain": [recovery.chain.first, last],
         "steps": recovery.steps,
         "config": [recovery.config_from_backup, recovery.cluster.configuration.in_data_directory],
-        "checks": recovery.checks,
-        "database": [recovery.database, recovery.user, recovery.check_user],
-        "quiesce": recovery.quiesce,
-        "hooks": recovery.hooks,
-        "archives": recovery.archives,
+        "checks": recovery.site.checks,
+        "database": [recovery.site.database, recovery.site.user, recovery.site.check_user],
+        "quiesce": recovery.site.quiesce,
+        "hooks": recovery.site.hooks,
+        "archives": recovery.site.archives,
         "accepted": recovery.accepted,
     });
     hex::encode(Sha256::digest(decisions.to_string().as_bytes())).chars().take(16).collect()

@@ -121,16 +121,16 @@ impl Step {
         let cluster = &recovery.cluster;
         let pgdata = cluster.data_directory.display();
         match self {
-            Step::HookBefore => format!("run hooks 'before' ({})", recovery.hooks.before.len()),
-            Step::StopUnits => format!("stop {}", recovery.quiesce.join(", ")),
-            Step::HookBeforeStop => format!("run hooks 'before_stop' ({})", recovery.hooks.before_stop.len()),
+            Step::HookBefore => format!("run hooks 'before' ({})", recovery.site.hooks.before.len()),
+            Step::StopUnits => format!("stop {}", recovery.site.quiesce.join(", ")),
+            Step::HookBeforeStop => format!("run hooks 'before_stop' ({})", recovery.site.hooks.before_stop.len()),
             Step::Stop => format!("stop {} by {}, prove it", cluster.name, cluster.control_words()),
             Step::CopyTail => "copy WAL that the archive lacks".into(),
             Step::Extract => format!("unpack {} beside {pgdata}, verify every file", recovery.backup_name()),
             Step::Configure if cluster.configuration.in_data_directory => "take over today's configuration".into(),
             Step::Configure => format!("keep the configuration in {}", cluster.configuration.config_file.display()),
             Step::Replay => "start privately, replay WAL to the target, pause".into(),
-            Step::Check => match recovery.checks.len() {
+            Step::Check => match recovery.site.checks.len() {
                 0 => "no checks are configured: only the target is proved".into(),
                 n => format!("run {n} checks while paused"),
             },
@@ -139,13 +139,13 @@ impl Step {
             Step::Switch => format!("exchange it with {pgdata}"),
             Step::Seal => "put the replaced cluster out of reach".into(),
             Step::Start => format!("start {}", cluster.name),
-            Step::HookAfterStart => format!("run hooks 'after_start' ({})", recovery.hooks.after_start.len()),
+            Step::HookAfterStart => format!("run hooks 'after_start' ({})", recovery.site.hooks.after_start.len()),
             Step::CheckServing => "check again on the serving cluster".into(),
             Step::StartUnits => "start the units that were stopped".into(),
-            Step::HookDone => format!("run hooks 'done' ({})", recovery.hooks.done.len()),
+            Step::HookDone => format!("run hooks 'done' ({})", recovery.site.hooks.done.len()),
             Step::EndPrivate => "end what is left of the private server".into(),
             Step::StartOld => format!("start the old cluster {}", cluster.name),
-            Step::HookFailed => format!("run hooks 'failed' ({})", recovery.hooks.failed.len()),
+            Step::HookFailed => format!("run hooks 'failed' ({})", recovery.site.hooks.failed.len()),
             Step::StopRecovered => format!("stop the recovered cluster {}", cluster.name),
             Step::Unseal => "give the cluster aside back to its owner".into(),
             Step::MoveOld => "move the old cluster to a timeline of its own".into(),

@@ -7,7 +7,7 @@ use crate::pg::history::History;
 use crate::pg::{Lsn, SegmentName, SegmentSize, Timeline};
 use crate::plan::facts::{Configuration, Control};
 use crate::plan::planned::{BackupLine, ClusterLine, Planned, SpaceLine, TargetLine, WalLine};
-use crate::plan::recovery::{Chain, ClusterFacts, Consequence, Recovery, Target};
+use crate::plan::recovery::{Chain, ClusterFacts, Consequence, Recovery, Site, Target};
 use crate::plan::step::Step;
 use crate::plan::target::TargetRequest;
 use crate::store::catalogue::{CatalogueEntry, Label};
@@ -80,16 +80,18 @@ pub fn recovery() -> Recovery {
             outside_archive: 2,
             open: false,
         },
-        archives: vec!["/var/backups/postgres/wal".into()],
         other_wal: Vec::new(),
         config_from_backup: false,
         floors: BTreeMap::new(),
-        checks: Vec::new(),
-        database: "mazevault".into(),
-        user: "postgres".into(),
-        check_user: None,
-        quiesce: Vec::new(),
-        hooks: crate::config::Hooks::default(),
+        site: Site {
+            archives: vec!["/var/backups/postgres/wal".into()],
+            checks: Vec::new(),
+            database: "mazevault".into(),
+            user: "postgres".into(),
+            check_user: None,
+            quiesce: Vec::new(),
+            hooks: crate::config::Hooks::default(),
+        },
         accepted: vec!["no-manifest".into()],
         reserve: 1 << 30,
         steps: vec![Step::Stop, Step::Extract, Step::Switch],

@@ -45,7 +45,7 @@ pub fn stop_units(run: &mut Run) -> Result<()> {
     let known = run.ledger().facts.iter().any(|f| matches!(f, Fact::UnitsStopped { .. }));
     if !known {
         let mut running = Vec::new();
-        for unit in run.recovery().quiesce.clone() {
+        for unit in run.recovery().site.quiesce.clone() {
             let (status, _) = run_program(Path::new(SYSTEMCTL), &["is-active", "--quiet", "--", &unit], UNIT_LIMIT, b"")?;
             if status.success() {
                 running.push(unit);
@@ -53,7 +53,7 @@ pub fn stop_units(run: &mut Run) -> Result<()> {
         }
         run.fact(Fact::UnitsStopped { units: running })?;
     }
-    for unit in run.recovery().quiesce.clone() {
+    for unit in run.recovery().site.quiesce.clone() {
         let (status, words) = run_program(Path::new(SYSTEMCTL), &["stop", "--", &unit], UNIT_LIMIT, b"")?;
         if !status.success() {
             return Err(Error::failed(format!("stop {unit}")).cause(format!("{} {words}", ending(status)).trim()));

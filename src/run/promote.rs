@@ -172,7 +172,7 @@ pub fn query(run: &mut Run, database: &str, sql: &str) -> Result<Reply> {
     let request = SqlRequest {
         socket: run.paths.door(),
         port: PORT,
-        user: run.recovery().user.clone(),
+        user: run.recovery().site.user.clone(),
         database: database.to_string(),
         statements: vec![Statement::own(sql)],
     };

@@ -81,7 +81,7 @@ pub fn identity(run: &Run) -> WalIdentity {
 
 /// Archives, in order.
 pub fn archives(run: &Run) -> Directories {
-    run.recovery().archives.iter().fold(Directories::default(), |all, path| all.with(path, WalKind::Archive))
+    run.recovery().site.archives.iter().fold(Directories::default(), |all, path| all.with(path, WalKind::Archive))
 }
 
 /// Archives and the run's copied tail: what `wal-get` serves.

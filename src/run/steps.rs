@@ -34,7 +34,7 @@ use crate::sys::label;
 
 /// Applies one step.
 pub fn apply(run: &mut Run, step: &Step) -> Result<()> {
-    let configured = run.recovery().hooks.clone();
+    let configured = run.recovery().site.hooks.clone();
     match step {
         Step::HookBefore => hooks::run_hooks(run, "before", &configured.before, true),
         Step::StopUnits => hooks::stop_units(run),

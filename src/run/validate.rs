@@ -32,7 +32,7 @@ const SHOWN: usize = 10;
 /// lock, which are put off until [`check_promoted`].
 pub fn check_private(run: &mut Run) -> Result<()> {
     replay::ensure_at_target(run)?;
-    let checks = run.recovery().checks.clone();
+    let checks = run.recovery().site.checks.clone();
     if checks.is_empty() {
         return run.fact(Fact::Checked { checks: vec![], public: false });
     }
@@ -49,7 +49,7 @@ pub fn check_private(run: &mut Run) -> Result<()> {
 
 /// Runs all checks on the promoted private server if some were put off.
 pub fn check_promoted(run: &mut Run) -> Result<()> {
-    let checks = run.recovery().checks.clone();
+    let checks = run.recovery().site.checks.clone();
     let put_off = run.ledger().facts.iter().any(|f| matches!(f, Fact::ChecksPutOff { .. }));
     if checks.is_empty() || !put_off {
         return Ok(());
@@ -64,7 +64,7 @@ fn ask_private(run: &mut Run, checks: &[Check], limits: Limits) -> Result<Vec<Re
         socket: run.paths.door(),
         port: PORT,
         user: role,
-        database: run.recovery().database.clone(),
+        database: run.recovery().site.database.clone(),
         statements: statements(checks, limits),
     };
     run.owner(Task::Sql(request))
@@ -83,11 +83,11 @@ pub fn check_public(run: &mut Run) -> Result<()> {
         return Err(Error::failed("the server that was started is not the recovered cluster")
             .cause(format!("expected timeline {number}, it says {row:?} {}", reply.error.unwrap_or_default())));
     }
-    let checks = run.recovery().checks.clone();
+    let checks = run.recovery().site.checks.clone();
     if checks.is_empty() {
         return run.fact(Fact::Checked { checks: vec![], public: true });
     }
-    let (role, database) = (public_role(run)?, run.recovery().database.clone());
+    let (role, database) = (public_role(run)?, run.recovery().site.database.clone());
     match control::query_as(run, &role, &database, statements(&checks, OPEN)) {
         Ok(replies) => settle(run, &checks, &replies, true),
         Err(error) => run.remark(format!(
@@ -150,18 +150,18 @@ fn judge(check: &Check, pair: &[Reply]) -> CheckResult {
 
 /// `check_user`, else the database's owner if that is no superuser, else the bootstrap role with a warning.
 fn role(run: &mut Run) -> Result<String> {
-    if let Some(role) = run.recovery().check_user.clone() {
+    if let Some(role) = run.recovery().site.check_user.clone() {
         return Ok(role);
     }
-    let reply = promote::query(run, "postgres", &owner_query(&run.recovery().database.clone()))?;
+    let reply = promote::query(run, "postgres", &owner_query(&run.recovery().site.database.clone()))?;
     choose_role(run, &reply)
 }
 
 fn public_role(run: &mut Run) -> Result<String> {
-    if let Some(role) = run.recovery().check_user.clone() {
+    if let Some(role) = run.recovery().site.check_user.clone() {
         return Ok(role);
     }
-    let sql = owner_query(&run.recovery().database.clone());
+    let sql = owner_query(&run.recovery().site.database.clone());
     let reply = control::query(run, "postgres", &sql)?;
     choose_role(run, &reply)
 }
@@ -179,9 +179,9 @@ fn choose_role(run: &mut Run, reply: &Reply) -> Result<String> {
         [role, unfit] if unfit == "f" => Ok(role.clone()),
         [_, _] => {
             run.remark("checks run as a superuser: set check_user to a role without that")?;
-            Ok(run.recovery().user.clone())
+            Ok(run.recovery().site.user.clone())
         }
-        _ => Err(Error::new(Kind::Check, format!("database {} does not exist in the recovered cluster", run.recovery().database))
+        _ => Err(Error::new(Kind::Check, format!("database {} does not exist in the recovered cluster", run.recovery().site.database))
             .cause(reply.error.clone().unwrap_or_else(|| "no row".into()))),
     }
 }

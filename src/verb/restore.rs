@@ -1,7 +1,7 @@
 //! `plan` and `restore`: one value, printed by the one, carried out by the other.
 
 use std::collections::BTreeSet;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
@@ -20,7 +20,7 @@ use crate::plan::facts::Server;
 use crate::plan::ledger::{Outcome, Purpose};
 use crate::plan::loss::{Loss, Names};
 use crate::plan::planned::{Planned, Reason};
-use crate::plan::recovery::Recovery;
+use crate::plan::recovery::{Recovery, Site};
 use crate::plan::restore::{Request, plan};
 use crate::plan::target::TargetRequest;
 use crate::plan::wal_facts::{Meaning, WalFindings};
@@ -174,19 +174,25 @@ fn request(found: &Found, source: &SourceFlags, target: TargetRequest, checks: V
         config_from_backup: source.config_from == ConfigFrom::Backup,
         reason: source.reason.clone(),
         reason_required: config.require.contains(&Requirement::Reason),
-        checks,
-        database: config.database.clone().unwrap_or_else(|| "postgres".into()),
-        user: config.user.clone().unwrap_or_else(|| "postgres".into()),
-        check_user: config.check_user.clone(),
-        quiesce: config.quiesce.clone(),
+        site: site(config, checks, observed.archives.clone()),
         service_manager: Path::new("/run/systemd/system").is_dir(),
-        hooks: config.hooks.clone(),
-        archives: observed.archives.clone(),
         other_wal: observed.other_wal.clone(),
         backups_known: !(config.backups.is_empty() && source.backups.is_empty()),
         ruled_out: vec![],
         findings: None,
         names: Names::default(),
+    }
+}
+
+fn site(config: &ClusterConfig, checks: Vec<Check>, archives: Vec<PathBuf>) -> Site {
+    Site {
+        archives,
+        checks,
+        database: config.database.clone().unwrap_or_else(|| "postgres".into()),
+        user: config.user.clone().unwrap_or_else(|| "postgres".into()),
+        check_user: config.check_user.clone(),
+        quiesce: config.quiesce.clone(),
+        hooks: config.hooks.clone(),
     }
 }
 
@@ -263,7 +269,7 @@ fn names(observed: &Observed, request: &Request) -> Names {
     if files.is_empty() || !matches!(cluster.server, Server::Serving { .. }) {
         return Names::default();
     }
-    match Door::find(&cluster.owner, &cluster.data_directory, &request.user, cluster.control_file.system_identifier) {
+    match Door::find(&cluster.owner, &cluster.data_directory, &request.site.user, cluster.control_file.system_identifier) {
         Ok(door) => door.names(&files),
         Err(error) => {
             log::info!("names of relations are not known: {error}");
