@@ -9,6 +9,7 @@
 mod bad_input;
 #[cfg(feature = "crash-points")]
 mod crash;
+mod docs;
 mod harness;
 mod lint;
 mod majors;
