@@ -7,7 +7,7 @@
 
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::process::Child;
 use std::time::{Duration, Instant};
@@ -40,6 +40,8 @@ pub struct RecoverySettings {
 pub struct Private {
     child: Child,
     data_directory: PathBuf,
+    /// Where it was started.
+    begins: PathBuf,
     proved: bool,
     log: Log,
 }
@@ -102,6 +104,7 @@ impl Private {
         Ok(Private {
             child,
             data_directory: data_directory.to_path_buf(),
+            begins: request.directory,
             proved: false,
             log: Log { reader, rest: Vec::new(), tail: Vec::new() },
         })
@@ -130,25 +133,33 @@ impl Private {
         self.proved
     }
 
-    /// PostgreSQL changes into its data directory before anything else: that is where it runs. Only while it looks for
-    /// its own program it stands in that one's directory for a moment (`resolve_symlinks`, src/common/exec.c).
+    /// PostgreSQL changes into its data directory before anything else: that is where it runs. Directories are compared
+    /// by device and inode: their names are others where a chroot or a container begins.
+    ///
+    /// Where it stands before is not where it runs: it begins where we started it, and while it looks for its own
+    /// program it goes along the links to it and back (`resolve_symlinks`, src/common/exec.c). So standing elsewhere is
+    /// believed only of a server that has already said something: that is later (`PostmasterMain`), and the only words that
+    /// come before the change are complaints about its configuration.
     fn prove_place(&mut self) -> Result<()> {
         if self.proved {
             return Ok(());
         }
         let pid = i32::try_from(self.child.id()).unwrap_or(0);
         let Some(process) = proc::process(pid, "") else { return Ok(()) };
-        let starting = process.cwd == Path::new("/") || Some(process.cwd.as_path()) == process.exe.parent();
-        if process.exe.file_name() != Some("postgres".as_ref()) || starting {
+        if process.exe.file_name() != Some("postgres".as_ref()) {
             return Ok(());
         }
-        if process.cwd != self.data_directory {
-            let elsewhere = process.cwd.display().to_string();
-            let _ = self.child.kill();
-            return Err(Error::failed(format!("the private server runs on {elsewhere}, not on {}", self.data_directory.display())));
+        let here = identity(&self.data_directory).at("look at", &self.data_directory)?;
+        if process.cwd_identity == here {
+            self.proved = true;
+            return Ok(());
         }
-        self.proved = true;
-        Ok(())
+        let starting = identity(&self.begins).is_ok_and(|begins| begins == process.cwd_identity);
+        if starting || !self.log.has_spoken() {
+            return Ok(());
+        }
+        let _ = self.child.kill();
+        Err(Error::failed(format!("the private server runs on {}, not on {}", process.cwd.display(), self.data_directory.display())))
     }
 
     /// Fast shutdown, waited for. A shutdown checkpoint may take as long as it takes.
@@ -183,6 +194,11 @@ impl Private {
             Err(e) => Err(Error::failed("signal the private server").cause(e)),
         }
     }
+}
+
+/// Device and inode of a directory.
+fn identity(path: &Path) -> std::io::Result<(u64, u64)> {
+    std::fs::metadata(path).map(|m| (m.dev(), m.ino()))
 }
 
 fn arguments(run: &Run, data_directory: &Path, settings: Option<&RecoverySettings>) -> Result<Vec<String>> {
@@ -283,6 +299,10 @@ impl Log {
         let excess = self.tail.len().saturating_sub(40);
         self.tail.drain(..excess);
         Ok(said)
+    }
+
+    fn has_spoken(&self) -> bool {
+        !self.tail.is_empty()
     }
 
     fn last_words(&self) -> String {
