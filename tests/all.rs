@@ -7,6 +7,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 mod bad_input;
+mod chroot;
 #[cfg(feature = "crash-points")]
 mod crash;
 mod harness;

@@ -70,3 +70,65 @@ pub fn probe() -> std::result::Result<(), String> {
     });
     tried.join().unwrap_or_else(|_| Err("the probing thread died".into()))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rustix::mount::{MountFlags, mount, mount_bind_recursive};
+
+    /// In a chroot whose `/` is no mount point, on a host whose mounts are shared, as systemd makes them.
+    #[test]
+    fn in_a_chroot_no_mount_is_seen_outside() {
+        let root = tempfile::tempdir().unwrap();
+        let path = root.path().to_path_buf();
+        let host = std::thread::spawn(move || {
+            enter_chroot(&path);
+            assert_eq!(mount_change("/", MountPropagationFlags::PRIVATE), Err(Errno::INVAL), "/ is a mount point: this shows nothing");
+            let place = std::fs::metadata("/place").unwrap();
+
+            std::thread::spawn(|| nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNS).map(|()| mount_at("/leaks")))
+                .join()
+                .unwrap()
+                .unwrap();
+            assert!(mounted("/leaks"), "mounts are not shared: this shows nothing");
+            std::thread::spawn(move || {
+                isolate(&[]).unwrap();
+                assert_eq!(std::fs::metadata("/place").map(|m| identity(&m)).unwrap(), identity(&place), "the chroot was left");
+                mount_at("/place");
+                assert!(mounted("/place"));
+            })
+            .join()
+            .unwrap();
+            assert!(!mounted("/place"), "the host sees it");
+            assert!(std::fs::metadata("/place").is_ok() && probe().is_ok());
+        });
+        host.join().unwrap();
+    }
+
+    /// A mount namespace of this thread that plays the host's: everything shared, and a directory of it as root.
+    fn enter_chroot(root: &std::path::Path) {
+        nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNS).unwrap();
+        mount_change("/", MountPropagationFlags::REC | MountPropagationFlags::PRIVATE).unwrap();
+        for name in ["proc", "place", "leaks"] {
+            std::fs::create_dir(root.join(name)).unwrap();
+        }
+        mount_bind_recursive("/proc", root.join("proc")).unwrap();
+        mount_change("/", MountPropagationFlags::REC | MountPropagationFlags::SHARED).unwrap();
+        rustix::process::chroot(root).unwrap();
+        rustix::process::chdir("/").unwrap();
+    }
+
+    fn mount_at(path: &str) {
+        mount("tmpfs", path, "tmpfs", MountFlags::empty(), None).unwrap();
+    }
+
+    fn mounted(path: &str) -> bool {
+        let mounts = std::fs::read_to_string("/proc/thread-self/mountinfo").unwrap();
+        mounts.lines().any(|line| line.split(' ').nth(4) == Some(path))
+    }
+
+    fn identity(metadata: &std::fs::Metadata) -> (u64, u64) {
+        use std::os::unix::fs::MetadataExt;
+        (metadata.dev(), metadata.ino())
+    }
+}
