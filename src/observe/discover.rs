@@ -104,11 +104,7 @@ fn configured(name: &str, cluster: &ClusterConfig, debian: &[(String, String, Pa
     let of_debian = debian.iter().find(|(_, _, path)| *path == data_directory).map(|(v, n, _)| (v.clone(), n.clone()));
     let debian = match cluster.control {
         Some(ConfiguredControl::PgCtl) => None,
-        Some(ConfiguredControl::Systemd) => {
-            return Err(Error::usage(format!("cluster {name}: control by systemd is not supported yet"))
-                .hint("Leave `control` out: pg_ctl or pg_ctlcluster is used."));
-        }
-        Some(ConfiguredControl::PgCtlcluster) | None => of_debian,
+        Some(ConfiguredControl::PgCtlcluster | ConfiguredControl::Systemd) | None => of_debian,
     };
     if cluster.control == Some(ConfiguredControl::PgCtlcluster) && debian.is_none() {
         return Err(Error::usage(format!("cluster {name} is not one of Debian's"))

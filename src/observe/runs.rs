@@ -54,7 +54,8 @@ pub fn last_seen_running(state: &Path, system_identifier: u64, data_directory: &
     let controls = of_cluster(state, system_identifier, data_directory)?;
     Ok(controls.into_iter().rev().find_map(|(_, ledger)| match ledger.recovery?.cluster.control {
         Control::PgCtl { log, environment, .. } if !environment.is_empty() => Some((log, environment)),
-        Control::PgCtl { .. } | Control::PgCtlCluster { .. } => None,
+        Control::Systemd { environment, .. } if !environment.is_empty() => Some((None, environment)),
+        Control::PgCtl { .. } | Control::PgCtlCluster { .. } | Control::Systemd { .. } => None,
     }))
 }
 

@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 
 use crate::error::{At, Error, Result};
 use crate::pg::version::private_settings;
+use crate::plan::facts::Control;
 use crate::run::executor::Run;
 use crate::sys::descendant::{Launch, ending, launch};
 use crate::sys::identity::Leash;
@@ -84,7 +85,7 @@ impl Private {
             .at("open", &log_path)?;
         let position = log.metadata().at("look at", &log_path)?.len();
         let mut environment: Vec<Vec<u8>> = cluster.owner.environment().into_iter().map(|(k, v)| format!("{k}={v}").into_bytes()).collect();
-        if let crate::plan::facts::Control::PgCtl { environment: own, .. } = &cluster.control {
+        if let Control::PgCtl { environment: own, .. } | Control::Systemd { environment: own, .. } = &cluster.control {
             environment.extend(own.iter().filter(|e| e.starts_with(b"LD_LIBRARY_PATH=") || e.starts_with(b"TZ=")).cloned());
         }
         let request = Launch {
@@ -229,8 +230,8 @@ fn arguments(run: &Run, data_directory: &Path, settings: Option<&RecoverySetting
     list.extend(recovery_settings(run, settings)?);
     // Settings that the server was started with beat every file; ours come after them and win.
     let own = match &cluster.control {
-        crate::plan::facts::Control::PgCtl { options, .. } => without_directory(options),
-        crate::plan::facts::Control::PgCtlCluster { .. } => Vec::new(),
+        Control::PgCtl { options, .. } | Control::Systemd { options, .. } => without_directory(options),
+        Control::PgCtlCluster { .. } => Vec::new(),
     };
     let ours = list.into_iter().flat_map(|(name, value)| ["-c".to_string(), format!("{name}={value}")]);
     Ok(own.into_iter().chain(ours).collect())

@@ -1,7 +1,6 @@
 //! `plan` and `restore`: one value, printed by the one, carried out by the other.
 
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
@@ -33,6 +32,7 @@ use crate::run::paths::new_run_id;
 use crate::run::reading::{ChainRequest, ReadRequest};
 use crate::run::sources::Directories;
 use crate::run::tail::WalIdentity;
+use crate::sys::service;
 use crate::sys::signals::Signals;
 use crate::verb::{Context, act};
 
@@ -174,8 +174,8 @@ fn request(found: &Found, source: &SourceFlags, target: TargetRequest, checks: V
         config_from_backup: source.config_from == ConfigFrom::Backup,
         reason: source.reason.clone(),
         reason_required: config.require.contains(&Requirement::Reason),
-        site: site(config, checks, observed.archives.clone()),
-        service_manager: Path::new("/run/systemd/system").is_dir(),
+        site: site(config, checks, observed),
+        service_manager: service::runs(),
         other_wal: observed.other_wal.clone(),
         backups_known: !(config.backups.is_empty() && source.backups.is_empty()),
         ruled_out: vec![],
@@ -184,14 +184,17 @@ fn request(found: &Found, source: &SourceFlags, target: TargetRequest, checks: V
     }
 }
 
-fn site(config: &ClusterConfig, checks: Vec<Check>, archives: Vec<PathBuf>) -> Site {
+/// Units that are stopped along with the cluster's are treated like those of `quiesce`, after which they come: stopped in
+/// order before it, and started again when it serves, which systemd would not do.
+fn site(config: &ClusterConfig, checks: Vec<Check>, observed: &Observed) -> Site {
+    let along = observed.host.cluster.service.stopped_along.iter().filter(|unit| !config.quiesce.contains(unit));
     Site {
-        archives,
+        archives: observed.archives.clone(),
         checks,
         database: config.database.clone().unwrap_or_else(|| "postgres".into()),
         user: config.user.clone().unwrap_or_else(|| "postgres".into()),
         check_user: config.check_user.clone(),
-        quiesce: config.quiesce.clone(),
+        quiesce: config.quiesce.iter().chain(along).cloned().collect(),
         hooks: config.hooks.clone(),
     }
 }
