@@ -6,15 +6,18 @@
 // The lints on panics guard the program; a test speaks by panicking.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
+mod after_purge;
 mod bad_input;
 #[cfg(feature = "crash-points")]
 mod crash;
+mod damage;
 mod harness;
 mod lint;
 mod majors;
 mod privileges;
 mod resolve;
 mod restore;
+mod signals;
 mod store;
 mod store_forms;
 mod store_plain;
