@@ -11,9 +11,12 @@ mod bad_input;
 #[cfg(feature = "crash-points")]
 mod crash;
 mod damage;
+mod goes_on;
 mod harness;
 mod lint;
 mod majors;
+mod planned;
+mod postmaster;
 mod privileges;
 mod resolve;
 mod restore;

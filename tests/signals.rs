@@ -98,7 +98,7 @@ fn sigterm_during_the_stop_brings_the_old_cluster_back() {
 fn signals_after_the_switch_wait_for_the_end() {
     let scratch = Scratch::new("late-term");
     let held = Held::in_a_hook(&scratch, "after_start");
-    let mut running = held.until("hook_after_start");
+    let mut running = held.until("hook-after-start");
     for signal in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP] {
         held.waits_in_spite_of(&mut running, signal);
     }
