@@ -65,7 +65,8 @@ fn a_promotion_that_was_cut_short_is_settled() {
     let mut ground = Ground::new(&scratch);
     let migration = Story::on(&ground.cluster).migrate(123);
     let old = Story::on(&ground.cluster).work(2);
-    let slow = "-- check: slow, and only after the promotion\n-- expect: count(*) = 1\nSELECT pg_sleep(4), version FROM schema_migrations;\n";
+    let slow =
+        "-- check: slow, and only after the promotion\n-- expect: count(*) = 1\nSELECT pg_sleep(4), version FROM schema_migrations;\n";
     let check = scratch.file("checks/slow.sql", slow, 0o644);
     ground.pitr.set("check_user", CHECK_USER);
     ground.pitr.set("checks", vec![check.to_str().unwrap()]);

@@ -104,7 +104,9 @@ fn relative_and_empty_arguments_and_a_deleted_log() {
     });
     let arguments = fs::read(format!("/proc/{}/cmdline", ground.cluster.postmaster_pid().unwrap())).unwrap();
     let words: Vec<&[u8]> = arguments.split(|b| *b == 0).collect();
-    assert!(words.windows(2).any(|pair| pair == [b"-D", b"data".as_slice()]) && words.windows(2).any(|pair| pair == [b"-h", b"".as_slice()]));
+    assert!(
+        words.windows(2).any(|pair| pair == [b"-D", b"data".as_slice()]) && words.windows(2).any(|pair| pair == [b"-h", b"".as_slice()])
+    );
     fs::remove_file(&ground.cluster.log).unwrap();
 
     ground.restore();

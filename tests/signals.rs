@@ -25,8 +25,7 @@ impl Held {
     fn in_the_stop(scratch: &Scratch) -> Held {
         let flag = scratch.path().join("held");
         let archive = scratch.path().join("main/archive");
-        let command =
-            format!("while test -e {0}; do sleep 0.1; done; test ! -f {1}/%f && cp %p {1}/%f", flag.display(), archive.display());
+        let command = format!("while test -e {0}; do sleep 0.1; done; test ! -f {1}/%f && cp %p {1}/%f", flag.display(), archive.display());
         let builder = TestCluster::builder(scratch, "main").conf(&format!("archive_command = '{command}'"));
         Held { stand: Stand::new(scratch, builder), flag }
     }

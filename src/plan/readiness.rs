@@ -17,11 +17,7 @@ pub(super) fn cluster_reasons(host: &Host, request: &Request, reasons: &mut Vec<
         ));
     }
     if let Some(open) = host.runs.iter().rev().find(|r| r.open) {
-        reasons.push(Reason::fact(
-            "open-run",
-            format!("run {} is {}", open.id, open.state),
-            open.ways_on(),
-        ));
+        reasons.push(Reason::fact("open-run", format!("run {} is {}", open.id, open.state), open.ways_on()));
     }
     if !version::is_supported(cluster.major) {
         let list: Vec<String> = version::SUPPORTED.iter().map(u32::to_string).collect();

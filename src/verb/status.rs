@@ -44,7 +44,10 @@ fn cluster(context: &Context, found: &Found) -> ClusterStatus {
             let mut here = of_place.filter(|(_, l)| l.recovery.as_ref().is_some_and(|r| r.cluster.data_directory == found.data_directory));
             let open = here.rfind(|(_, l)| l.is_open()).map(|(id, l)| open_run(&id, &l.state(), l.removing()));
             let damaged = earlier.iter().filter_map(|k| k.ledger.as_ref().err().map(|why| format!("{}: {why}", k.id)));
-            ClusterStatus { problems: damaged.map(journal_problem).collect(), ..blank(found, format!("cannot be looked at: {error}"), open) }
+            ClusterStatus {
+                problems: damaged.map(journal_problem).collect(),
+                ..blank(found, format!("cannot be looked at: {error}"), open)
+            }
         }
     }
 }

@@ -83,7 +83,9 @@ fn newest_first(context: &Context, id: &str, recovery: &Recovery) -> Result<()> 
 
 /// What a purge deleted does not come back.
 fn purged(what: String) -> Error {
-    Error::new(Kind::Refused, what).id("purged").hint("There is no way back but another recovery, which the WAL kept by the purge serves: pitr plan.")
+    Error::new(Kind::Refused, what)
+        .id("purged")
+        .hint("There is no way back but another recovery, which the WAL kept by the purge serves: pitr plan.")
 }
 
 /// Before anything is touched: where the journal says that the recovered cluster stands at PGDATA it must be there.
