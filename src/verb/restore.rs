@@ -82,8 +82,7 @@ fn nothing_open(context: &Context, recovery: &Recovery) -> Result<()> {
     let cluster = &recovery.cluster;
     let runs = crate::observe::runs::list(&context.config.state_directory, cluster.system_identifier, &cluster.data_directory)?;
     match runs.iter().find(|r| r.open) {
-        Some(open) => Err(Error::new(Kind::Refused, format!("run {} is {}", open.id, open.state))
-            .hint(format!("End it first: pitr resume {0}, or pitr undo {0}.", open.id))),
+        Some(open) => Err(Error::new(Kind::Refused, format!("run {} is {}", open.id, open.state)).hint(open.ways_on())),
         None => Ok(()),
     }
 }
