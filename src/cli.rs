@@ -12,7 +12,7 @@ use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 use crate::config::cluster_name;
 
 pub use act::{ConfigFrom, MaxLoss, PlanArgs, PurgeArgs, RestoreArgs, ReturnArgs, SourceFlags, TargetFlags};
-pub use look::{LogArgs, StatusArgs, VerifyVerb, VerifyWalArgs};
+pub use look::{LogArgs, StatusArgs, VerifyArgs, VerifyBackupsArgs, VerifyVerb, VerifyWalArgs};
 use words::absolute;
 
 mod act;
@@ -101,9 +101,8 @@ pub enum Verb {
     Backups,
     /// List transactions of the WAL, oldest first, and what each changed
     Log(LogArgs),
-    /// Prove that what recoveries need is whole
-    #[command(subcommand)]
-    Verify(VerifyVerb),
+    /// Prove that what recoveries need is whole: backups and WAL, or one of them
+    Verify(VerifyArgs),
     /// Show what a recovery would do, and prove that it can be done; change nothing
     #[command(override_usage = "pitr plan [OPTIONS] <TARGET>")]
     Plan(PlanArgs),

@@ -21,4 +21,5 @@ mod store_plain;
 mod store_real;
 mod support;
 mod timelines;
+mod verify;
 mod wal;

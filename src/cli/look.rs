@@ -54,11 +54,33 @@ pub struct LogArgs {
     pub wal: Vec<PathBuf>,
 }
 
+/// Arguments of `verify`.
+#[derive(Debug, Clone, Args)]
+#[command(args_conflicts_with_subcommands = true)]
+pub struct VerifyArgs {
+    /// What is proved; both without it.
+    #[command(subcommand)]
+    pub verb: Option<VerifyVerb>,
+}
+
 /// What is proved.
 #[derive(Debug, Clone, Subcommand)]
 pub enum VerifyVerb {
+    /// Read backups whole; say of each what was proved and what could not be (exit 6 when one is damaged)
+    Backups(VerifyBackupsArgs),
     /// Read every record of the WAL; say what can be reached on each timeline, and every hole (exit 6)
     Wal(VerifyWalArgs),
+}
+
+/// Arguments of `verify backups`.
+#[derive(Debug, Clone, Args)]
+pub struct VerifyBackupsArgs {
+    /// Only the backup of this name
+    #[arg(value_name = "NAME")]
+    pub name: Option<String>,
+    /// Look for backups here instead of where the configuration says; needs no cluster; may be repeated
+    #[arg(long, value_name = "DIR", value_parser = absolute)]
+    pub backups: Vec<PathBuf>,
 }
 
 /// Arguments of `verify wal`.

@@ -257,7 +257,8 @@ fn tree_bytes(directory: &Dir, depth: usize) -> Result<u64> {
     Ok(bytes)
 }
 
-fn backups(directories: &[PathBuf]) -> (Vec<CatalogueEntry>, Vec<String>) {
+/// The backups in `directories`, and those of them that cannot be read.
+pub fn backups(directories: &[PathBuf]) -> (Vec<CatalogueEntry>, Vec<String>) {
     let (mut found, mut problems) = (Vec::new(), Vec::new());
     for directory in directories {
         match catalogue(std::slice::from_ref(directory)) {

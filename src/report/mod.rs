@@ -15,6 +15,7 @@ pub mod progress;
 pub mod run;
 pub mod status;
 pub mod terminal;
+pub mod verify_backups;
 pub mod verify_wal;
 
 #[cfg(test)]

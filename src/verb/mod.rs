@@ -8,11 +8,13 @@ pub mod restore;
 pub mod resume;
 pub mod status;
 pub mod undo;
+pub mod verify;
+pub mod verify_backups;
 pub mod verify_wal;
 
 use std::process::ExitCode;
 
-use crate::cli::{Cli, Output, Verb, VerifyVerb};
+use crate::cli::{Cli, Output, Verb};
 use crate::config::{self, Config};
 use crate::error::{Error, Kind, Result};
 use crate::plan::planned::Reason;
@@ -100,7 +102,7 @@ fn dispatch(cli: Cli) -> Result<u8> {
         Verb::Status(args) => status::run(&context, &args),
         Verb::Backups => backups::run(&context),
         Verb::Log(args) => log::run(&context, &args),
-        Verb::Verify(VerifyVerb::Wal(args)) => verify_wal::run(&context, &args),
+        Verb::Verify(args) => verify::run(&context, &args),
         Verb::Plan(args) => restore::plan_only(&context, &args.target, &args.source),
         Verb::Restore(args) if args.dry_run => restore::plan_only(&context, &args.target, &args.source),
         Verb::Restore(args) => restore::run(&context, &args, Signals::catch()?),
