@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
-use super::words::{absolute, limit};
+use super::words::{absolute, limit, run_id};
 use crate::plan::target::{TimelineRequest, parse_xid};
 
 /// Arguments of `status`.
@@ -13,6 +13,14 @@ pub struct StatusArgs {
     /// Show it again every few seconds until interrupted
     #[arg(long)]
     pub watch: bool,
+}
+
+/// Arguments of `report`.
+#[derive(Debug, Clone, Args)]
+pub struct ReportArgs {
+    /// The run; by default the newest
+    #[arg(value_name = "RUN", value_parser = run_id)]
+    pub run: Option<String>,
 }
 
 /// Arguments of `log`.

@@ -240,8 +240,8 @@ fn wal_link(data: &Dir) -> Result<Option<PathBuf>> {
     }
 }
 
-/// Bytes of regular files, pg_wal apart; files that vanish meanwhile do not count.
-fn tree_bytes(directory: &Dir, depth: usize) -> Result<u64> {
+/// Bytes of regular files; at depth 0 without those in pg_wal. Files that vanish meanwhile do not count.
+pub fn tree_bytes(directory: &Dir, depth: usize) -> Result<u64> {
     if depth > 16 {
         return Ok(0);
     }

@@ -1,5 +1,6 @@
 //! Decisions: pure functions from facts to plans. Nothing here touches the host.
 
+pub mod account;
 pub mod aim;
 pub mod backup;
 pub mod chain;
