@@ -12,7 +12,7 @@ use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 use crate::config::cluster_name;
 
 pub use act::{ConfigFrom, MaxLoss, PlanArgs, PurgeArgs, RestoreArgs, ReturnArgs, SourceFlags, TargetFlags};
-pub use look::{LogArgs, ReportArgs, StatusArgs, VerifyArgs, VerifyBackupsArgs, VerifyVerb, VerifyWalArgs};
+pub use look::{CheckArgs, LogArgs, ReportArgs, StatusArgs, VerifyArgs, VerifyBackupsArgs, VerifyVerb, VerifyWalArgs};
 use words::absolute;
 
 mod act;
@@ -107,6 +107,8 @@ pub enum Verb {
     Log(LogArgs),
     /// Prove that what recoveries need is whole: backups and WAL, or one of them
     Verify(VerifyArgs),
+    /// Ask whether this host is ready for a recovery (exit 6 where it is not), or run checks against a server
+    Check(CheckArgs),
     /// List every run, newest first: what it did and what it keeps
     Runs,
     /// Tell what a run did, from its journal alone

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand};
 
 use super::words::{absolute, limit, run_id};
+use crate::config::duration::parse_duration;
 use crate::plan::target::{TimelineRequest, parse_xid};
 
 /// Arguments of `status`.
@@ -13,6 +14,20 @@ pub struct StatusArgs {
     /// Show it again every few seconds until interrupted
     #[arg(long)]
     pub watch: bool,
+}
+
+/// Arguments of `check`.
+#[derive(Debug, Clone, Args)]
+pub struct CheckArgs {
+    /// Fail where the newest usable backup is older than this (2d, 36h)
+    #[arg(long, value_name = "DURATION", value_parser = parse_duration, conflicts_with = "sql")]
+    pub max_backup_age: Option<u64>,
+    /// Run the checks of this SQL file against a server instead; may be repeated
+    #[arg(long, value_name = "FILE", value_parser = absolute)]
+    pub sql: Vec<PathBuf>,
+    /// Reach the server by this URL instead of the cluster's socket, DIRECT_DATABASE_URL or DATABASE_URL
+    #[arg(long, value_name = "URL", requires = "sql")]
+    pub url: Option<String>,
 }
 
 /// Arguments of `report`.

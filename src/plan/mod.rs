@@ -9,6 +9,7 @@ pub mod consequence;
 pub mod course;
 pub mod entry;
 pub mod facts;
+pub mod host_check;
 pub mod ledger;
 pub mod loss;
 pub mod planned;

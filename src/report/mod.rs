@@ -7,6 +7,7 @@
 pub mod account;
 pub mod backups;
 pub mod chapters;
+pub mod check;
 pub mod confirm;
 pub mod layout;
 pub mod log;

@@ -276,7 +276,7 @@ pub fn text(result: &RunResult, width: usize) -> String {
 }
 
 /// A check passed or not, why not, and the rows it returned.
-fn put_check(sheet: &mut Sheet, label: &str, check: &CheckResult) {
+pub(super) fn put_check(sheet: &mut Sheet, label: &str, check: &CheckResult) {
     let verdict = if check.passed { "passed" } else { "FAILED" };
     let why = check.words.as_ref().map(|words| format!(": {words}")).unwrap_or_default();
     sheet.line(label, &format!("{verdict}  {}{why}", check.name));
@@ -306,7 +306,7 @@ pub fn json(result: &RunResult) -> Value {
     })
 }
 
-fn check_json(check: &CheckResult) -> Value {
+pub(super) fn check_json(check: &CheckResult) -> Value {
     json!({"name": check.name, "passed": check.passed, "rows": check.rows, "words": check.words})
 }
 

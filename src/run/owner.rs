@@ -116,6 +116,13 @@ pub enum Task {
     },
     /// SQL on a server's socket.
     Sql(sql::SqlRequest),
+    /// SQL on a server that a URL leads to.
+    SqlAt {
+        /// The URL; it may hold a password and is never shown.
+        url: String,
+        /// Statements.
+        statements: Vec<sql::Statement>,
+    },
 }
 
 /// Whom to become, and for what.
@@ -257,6 +264,7 @@ fn perform(task: Task) -> Result<Value> {
         }
         Task::TouchFile { parent, name } => answer(open_directory(&parent)?.write_durable(name, b"", 0o600)?),
         Task::Sql(request) => answer(sql::run(&request)?),
+        Task::SqlAt { url, statements } => answer(sql::run_at(&url, &statements)?),
     }
 }
 

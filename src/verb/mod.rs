@@ -2,6 +2,8 @@
 
 pub mod act;
 pub mod backups;
+pub mod check;
+pub mod check_sql;
 pub mod log;
 pub mod purge;
 pub mod report;
@@ -109,6 +111,8 @@ fn dispatch(cli: Cli) -> Result<u8> {
         Verb::Backups => backups::run(&context),
         Verb::Log(args) => log::run(&context, &args),
         Verb::Verify(args) => verify::run(&context, &args),
+        Verb::Check(args) if !args.sql.is_empty() => check_sql::run(&context, &args),
+        Verb::Check(args) => check::run(&context, &args),
         Verb::Runs => runs::run(&context),
         Verb::Report(args) => report::run(&context, &args),
         Verb::Plan(args) => restore::plan_only(&context, &args.target, &args.source),
