@@ -28,4 +28,6 @@ mod store_plain;
 mod store_real;
 mod support;
 mod timelines;
+mod verbs;
+mod verify;
 mod wal;
