@@ -1,6 +1,7 @@
 //! `plan` and `restore`: one value, printed by the one, carried out by the other.
 
 use std::collections::BTreeSet;
+use std::path::PathBuf;
 
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
