@@ -12,6 +12,7 @@ mod chroot;
 #[cfg(feature = "crash-points")]
 mod crash;
 mod damage;
+mod docs;
 mod goes_on;
 mod harness;
 mod lint;
