@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
-use crate::cli::{ConfigFrom, MaxLoss, RestoreArgs, SourceFlags, TargetFlags};
+use crate::cli::{ConfigFrom, Global, MaxLoss, RestoreArgs, SourceFlags, TargetFlags};
 use crate::config::{ClusterConfig, Requirement, files};
 use crate::error::{Error, Kind, Result};
 use crate::observe::discover::{self, Found};
@@ -22,7 +22,7 @@ use crate::plan::loss::{Loss, Names};
 use crate::plan::planned::{Planned, Reason};
 use crate::plan::recovery::{Recovery, Site};
 use crate::plan::restore::{Request, plan};
-use crate::plan::target::TargetRequest;
+use crate::plan::target::{TargetRequest, TimelineRequest, shell_word};
 use crate::plan::wal_facts::{Meaning, WalFindings};
 use crate::report::confirm::Question;
 use crate::report::narrator::StepNarrator;
@@ -43,7 +43,7 @@ pub fn plan_only(context: &Context, target: &TargetFlags, source: &SourceFlags) 
     if context.json() {
         act::print_json(&crate::report::plan::json(&planned))?;
     } else {
-        act::print_text(&crate::report::plan::text(&planned, context.width(), &command(&planned, source)))?;
+        act::print_text(&crate::report::plan::text(&planned, context.width(), &command(&planned, source, &context.global)))?;
     }
     Ok(if planned.refusals.is_empty() { 0 } else { Kind::Refused.exit_code() })
 }
@@ -130,10 +130,34 @@ fn too_much(most: MaxLoss, loss: Option<&Loss>) -> Option<Reason> {
 }
 
 /// The command that carries this plan out, as a person would type it.
-fn command(planned: &Planned, source: &SourceFlags) -> String {
-    let backup = source.backup.as_ref().map(|b| format!(" --backup {}", crate::plan::target::shell_word(b))).unwrap_or_default();
-    let accept: String = source.accept.iter().map(|id| format!(" --accept {id}")).collect();
-    format!("pitr restore {}{backup}{accept}", planned.target.argument)
+fn command(planned: &Planned, source: &SourceFlags, global: &Global) -> String {
+    format!("pitr restore {}{}", planned.target.argument, flags(source, global))
+}
+
+/// What was typed besides the target and decides what is done, each after a space.
+fn flags(source: &SourceFlags, global: &Global) -> String {
+    let mut text = String::new();
+    let mut add = |flag: &str, value: &str| {
+        // A value that looks like a flag has to hang on its own.
+        let separator = if value.starts_with('-') { '=' } else { ' ' };
+        text += &format!(" {flag}{separator}{}", shell_word(value));
+    };
+    let paths = |paths: &[PathBuf]| paths.iter().map(|path| path.display().to_string()).collect::<Vec<_>>();
+    if source.timeline != TimelineRequest::Current {
+        add("--timeline", &source.timeline.to_string());
+    }
+    source.backup.iter().for_each(|name| add("--backup", name));
+    paths(&source.backups).iter().for_each(|path| add("--backups", path));
+    paths(&source.wal).iter().for_each(|path| add("--wal", path));
+    source.accept.iter().for_each(|id| add("--accept", id));
+    if source.config_from == ConfigFrom::Backup {
+        add("--config-from", "backup");
+    }
+    paths(&source.checks).iter().for_each(|path| add("--checks", path));
+    source.reason.iter().for_each(|reason| add("--reason", reason));
+    global.config.iter().for_each(|path| add("--config", &path.display().to_string()));
+    global.cluster.iter().for_each(|name| add("--cluster", name));
+    text
 }
 
 /// Observes, reads the chain's records, and plans with what they show.
@@ -284,5 +308,26 @@ fn names(observed: &Observed, request: &Request) -> Names {
             log::info!("names of relations are not known: {error}");
             Names::default()
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+    use crate::cli::{Cli, Verb};
+
+    #[test]
+    fn the_command_of_a_plan_has_every_flag_that_decides_it() {
+        let line = " --timeline 3 --backup base-1.tar.gz --backups /b --wal /w --wal /v --accept no-manifest --config-from backup \
+                    --checks /c.sql --reason=--why --config /etc/x.toml --cluster 15-main";
+        let read = |line: &str| {
+            let cli = Cli::try_parse_from(format!("pitr plan --to-latest{line}").split_whitespace()).unwrap();
+            let Verb::Plan(args) = cli.verb else { panic!() };
+            flags(&args.source, &cli.global)
+        };
+        assert_eq!(read(line), line);
+        assert_eq!(read(""), "");
     }
 }
