@@ -1,12 +1,15 @@
 //! What a plan finds out before anything is stopped.
 
 use std::fs;
+use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
+use std::process::Stdio;
 
 use serde_json::Value;
 
+use crate::support::program::program;
 use crate::support::story::DATABASE;
-use crate::support::{Pitr, Scratch, Story, TestCluster};
+use crate::support::{Pitr, Scratch, Story, TestCluster, wait_until};
 
 fn refusal<'a>(document: &'a Value, id: &str) -> &'a Value {
     let found = document["refusals"].as_array().and_then(|list| list.iter().find(|reason| reason["id"] == id));
@@ -34,4 +37,71 @@ fn a_parent_directory_that_the_owner_cannot_list_is_refused() {
     fs::set_permissions(cluster.parent(), fs::Permissions::from_mode(0o755)).unwrap();
     assert_eq!(pitr.json(&["plan", "--to-latest"])["refusals"], serde_json::json!([]));
     assert_eq!(cluster.postmaster_pid(), pid);
+}
+
+/// A terminal on which a person is asked: `script` makes one, and what it reads is typed.
+struct Terminal {
+    child: std::process::Child,
+    said: std::path::PathBuf,
+}
+
+impl Terminal {
+    fn open(scratch: &Scratch, pitr: &Pitr, words: &[&str]) -> Terminal {
+        let said = scratch.path().join("terminal");
+        let line = [&[env!("CARGO_BIN_EXE_pitr")], words, &["--config", pitr.config.to_str().unwrap()]].concat().join(" ");
+        let mut command = program("script");
+        command.args(["--quiet", "--return", "--flush", "--command"]).arg(line).arg(&said);
+        let child = command.stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
+        Terminal { child, said }
+    }
+
+    fn text(&self) -> String {
+        String::from_utf8_lossy(&fs::read(&self.said).unwrap_or_default()).into_owned()
+    }
+
+    /// Types a line and waits for the end.
+    fn answer(mut self, line: &str) -> (i32, String) {
+        let mut keys = self.child.stdin.take().unwrap();
+        writeln!(keys, "{line}").unwrap();
+        let status = self.child.wait().unwrap();
+        (status.code().unwrap(), self.text())
+    }
+}
+
+/// While a person reads the plan the host changes: the backup has another name, or the archive is away. What was confirmed is not what would be done: refused, and nothing is touched.
+#[test]
+fn a_plan_that_changed_while_it_was_read_is_refused() {
+    let scratch = Scratch::new("changed");
+    let cluster = TestCluster::builder(&scratch, "main").start();
+    let story = Story::begin(&cluster);
+    let backup = cluster.cron_tarball("base-20261121.tar.gz", None);
+    let target = story.work(3);
+    let last = story.work(3);
+    let mut pitr = Pitr::for_cluster(&scratch, &cluster);
+    pitr.set("database", DATABASE);
+    let words = ["restore", "--before-lsn", &target.lsn];
+    let elsewhere = backup.with_file_name("base-20261120.tar.gz");
+    let archive = cluster.archive.clone().unwrap();
+    let away = archive.with_file_name("away");
+    let changes: [(&str, &dyn Fn(), &dyn Fn()); 2] = [
+        ("it would be another one now", &|| fs::rename(&backup, &elsewhere).unwrap(), &|| fs::rename(&elsewhere, &backup).unwrap()),
+        ("cannot be read", &|| fs::rename(&archive, &away).unwrap(), &|| fs::rename(&away, &archive).unwrap()),
+    ];
+    for (reason, change, back) in changes {
+        let pid = cluster.postmaster_pid();
+        let terminal = Terminal::open(&scratch, &pitr, &words);
+        wait_until(60, "the question", || terminal.text().contains("Type the cluster's name"));
+        change();
+        let (code, said) = terminal.answer("main");
+        back();
+        assert_eq!(code, 3, "{said}");
+        assert!(said.contains(reason), "{said}");
+        assert_eq!((cluster.postmaster_pid(), story.facts()), (pid, last.facts.clone()), "it was not left alone");
+    }
+    // Unchanged, the same answer carries it out.
+    let terminal = Terminal::open(&scratch, &pitr, &words);
+    wait_until(60, "the question", || terminal.text().contains("Type the cluster's name"));
+    let (code, said) = terminal.answer("main");
+    assert_eq!(code, 0, "{said}");
+    story.assert_at(&target);
 }

@@ -95,8 +95,7 @@ impl<'a> Run<'a> {
     /// Opens an existing run, after everything of an earlier process of it is gone.
     pub fn open(state: &Path, id: &str, signals: Signals, narrator: &'a mut dyn Narrator) -> Result<Run<'a>> {
         let paths = RunPaths::new(state, id);
-        end_leftovers(&paths)?;
-        let lock = Lock::take(&paths.lock())?;
+        let lock = take_over(&paths)?;
         let (journal, entries) = Journal::open(&paths.journal())?;
         let ledger = Ledger::fold(&entries);
         if ledger.format > FORMAT {
@@ -279,6 +278,20 @@ pub fn free_bytes(path: &Path) -> Result<u64> {
     use crate::error::At;
     let stat = rustix::fs::statvfs(path).at("measure", path)?;
     Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
+}
+
+/// The run's lock, after everything of an earlier process of it is gone. A process that is ending shows no open file any
+/// more before its lock is released, and one that was just forked may be missed by a look through /proc: both are gone in
+/// a moment.
+fn take_over(paths: &RunPaths) -> Result<Lock> {
+    let end = Instant::now() + Duration::from_secs(20);
+    loop {
+        end_leftovers(paths)?;
+        match Lock::take(&paths.lock()) {
+            Err(error) if error.kind == Kind::Locked && Instant::now() < end => std::thread::sleep(Duration::from_millis(50)),
+            taken => return taken,
+        }
+    }
 }
 
 /// Ends processes of an earlier coordinator that still hold the run's lock: children that a kill -9 left at

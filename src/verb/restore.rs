@@ -38,7 +38,7 @@ use crate::verb::{Context, act};
 
 /// `pitr plan`, and `restore --dry-run`.
 pub fn plan_only(context: &Context, target: &TargetFlags, source: &SourceFlags) -> Result<u8> {
-    let planned = make_plan(context, target, source)?;
+    let Drawn { planned, .. } = make_plan(context, target, source)?;
     if context.json() {
         act::print_json(&crate::report::plan::json(&planned))?;
     } else {
@@ -49,22 +49,26 @@ pub fn plan_only(context: &Context, target: &TargetFlags, source: &SourceFlags) 
 
 /// `pitr restore`.
 pub fn run(context: &Context, args: &RestoreArgs, signals: Signals) -> Result<u8> {
-    let mut planned = make_plan(context, &args.target, &args.source)?;
-    demands(&mut planned, args);
+    let mut drawn = make_plan(context, &args.target, &args.source)?;
+    demands(&mut drawn.planned, args);
+    let planned = &drawn.planned;
     let Some(recovery) = planned.recovery.clone().filter(|_| planned.refusals.is_empty()) else {
-        return refuse(context, &planned);
+        return refuse(context, planned);
     };
     if !context.json() {
-        act::print_text(&crate::report::plan::text(&planned, context.width(), ""))?;
+        act::print_text(&crate::report::plan::text(planned, context.width(), ""))?;
     }
     let question = Question { host: &planned.host, cluster: &planned.cluster.name, verb: "restore" };
     question.ask(args.yes, &mut || signals.check())?;
-    carry_out(context, recovery, args, signals)
+    carry_out(context, &drawn, &recovery, args, signals)
 }
 
-fn carry_out(context: &Context, recovery: Recovery, args: &RestoreArgs, signals: Signals) -> Result<u8> {
-    let _lock = act::lock_cluster(&context.config, &recovery)?;
-    nothing_open(context, &recovery)?;
+fn carry_out(context: &Context, drawn: &Drawn, shown: &Recovery, args: &RestoreArgs, signals: Signals) -> Result<u8> {
+    let _lock = act::lock_cluster(&context.config, shown)?;
+    let planned = again(context, drawn, args)?;
+    let Some(recovery) = planned.recovery.clone().filter(|_| planned.refusals.is_empty()) else {
+        return refuse(context, &planned);
+    };
     let id = new_run_id(Timestamp::now());
     let by = act::by(context, args.source.reason.clone());
     let course = Course { purpose: Purpose::Restore, steps: recovery.steps.clone(), outcome: Outcome::Switched };
@@ -77,14 +81,31 @@ fn carry_out(context: &Context, recovery: Recovery, args: &RestoreArgs, signals:
     act::finish(context, &id, &ledger, Mark::default(), outcome, error)
 }
 
-/// Asked again under the cluster's lock: another run may have begun and ended open while the plan was read.
-fn nothing_open(context: &Context, recovery: &Recovery) -> Result<()> {
-    let cluster = &recovery.cluster;
-    let runs = crate::observe::runs::list(&context.config.state_directory, cluster.system_identifier, &cluster.data_directory)?;
-    match runs.iter().find(|r| r.open) {
-        Some(open) => Err(Error::new(Kind::Refused, format!("run {} is {}", open.id, open.state)).hint(open.ways_on())),
-        None => Ok(()),
+/// The plan once more under the cluster's lock, from the host as it is now: while the first one was read, shown and
+/// confirmed, another run may have come and gone, a backup may be away, or the server may have been started otherwise. Only
+/// the WAL is not read twice: what is in a segment does not change. Any other decision than the one that was shown is a
+/// refusal.
+fn again(context: &Context, drawn: &Drawn, args: &RestoreArgs) -> Result<Planned> {
+    let found = discover::choose(&context.config, context.global.cluster.as_deref())?;
+    let observed = observe(&context.config, &found, &places(&drawn.request.target, &args.source))?;
+    let first = &drawn.request;
+    let checks = read_checks(&found.config, &args.source)?;
+    let request = Request {
+        findings: first.findings.clone(),
+        names: first.names.clone(),
+        ruled_out: first.ruled_out.clone(),
+        ..request(&found, &args.source, first.target.clone(), checks, &observed)
+    };
+    let mut planned = plan(&observed.host, &request);
+    let digest = |planned: &Planned| planned.recovery.as_ref().map(|r| r.digest.clone());
+    if planned.refusals.is_empty() && digest(&planned) != digest(&drawn.planned) {
+        planned.refusals.push(Reason::fact(
+            "plan-changed",
+            "something changed since the plan was made: it would be another one now",
+            "Nothing was touched. Look at it again: pitr plan.",
+        ));
     }
+    Ok(planned)
 }
 
 fn refuse(context: &Context, planned: &Planned) -> Result<u8> {
@@ -135,13 +156,22 @@ fn command(planned: &Planned, source: &SourceFlags) -> String {
     format!("pitr restore {}{backup}{accept}", planned.target.argument)
 }
 
+/// A plan and what it was made from.
+struct Drawn {
+    planned: Planned,
+    request: Request,
+}
+
+fn places(target: &TargetRequest, source: &SourceFlags) -> Where {
+    Where { backups: source.backups.clone(), wal: source.wal.clone(), identify: Some(identify(target, source)) }
+}
+
 /// Observes, reads the chain's records, and plans with what they show.
-fn make_plan(context: &Context, target: &TargetFlags, source: &SourceFlags) -> Result<Planned> {
+fn make_plan(context: &Context, target: &TargetFlags, source: &SourceFlags) -> Result<Drawn> {
     let request_target = target.request(Timestamp::now(), &TimeZone::system())?;
     let found = discover::choose(&context.config, context.global.cluster.as_deref())?;
     let checks = read_checks(&found.config, source)?;
-    let places = Where { backups: source.backups.clone(), wal: source.wal.clone(), identify: Some(identify(&request_target, source)) };
-    let observed = observe(&context.config, &found, &places)?;
+    let observed = observe(&context.config, &found, &places(&request_target, source))?;
     let mut request = request(&found, source, request_target, checks, &observed);
     read_wal(&observed, &mut request)?;
     let mut planned = plan(&observed.host, &request);
@@ -152,7 +182,7 @@ fn make_plan(context: &Context, target: &TargetFlags, source: &SourceFlags) -> R
         ));
     }
     planned.passed_over.extend(observed.backup_problems.iter().map(|p| ("backups".to_string(), p.clone())));
-    Ok(planned)
+    Ok(Drawn { planned, request })
 }
 
 fn identify(target: &TargetRequest, source: &SourceFlags) -> Identify {
