@@ -17,6 +17,7 @@ mod lint;
 mod majors;
 mod planned;
 mod postmaster;
+mod private;
 mod privileges;
 mod resolve;
 mod restore;
