@@ -68,6 +68,9 @@ impl Terminal {
     }
 }
 
+/// Something done to the host.
+type Act<'a> = &'a dyn Fn();
+
 /// While a person reads the plan the host changes: the backup has another name, or the archive is away. What was confirmed is not what would be done: refused, and nothing is touched.
 #[test]
 fn a_plan_that_changed_while_it_was_read_is_refused() {
@@ -83,7 +86,7 @@ fn a_plan_that_changed_while_it_was_read_is_refused() {
     let elsewhere = backup.with_file_name("base-20261120.tar.gz");
     let archive = cluster.archive.clone().unwrap();
     let away = archive.with_file_name("away");
-    let changes: [(&str, &dyn Fn(), &dyn Fn()); 2] = [
+    let changes: [(&str, Act, Act); 2] = [
         ("it would be another one now", &|| fs::rename(&backup, &elsewhere).unwrap(), &|| fs::rename(&elsewhere, &backup).unwrap()),
         ("cannot be read", &|| fs::rename(&archive, &away).unwrap(), &|| fs::rename(&away, &archive).unwrap()),
     ];

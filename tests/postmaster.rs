@@ -3,7 +3,7 @@
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command};
 
 use crate::support::program::{self, as_postgres, program};
@@ -129,7 +129,7 @@ impl Impostor {
     /// directory. It must come to stand in PGDATA by that path's text.
     fn start(scratch: &Scratch, data: &Path, script: &str) -> Impostor {
         let other = scratch.dir("other/data", "postgres", "postgres", 0o700);
-        let copy = PathBuf::from(scratch.dir("programs", "root", "root", 0o755)).join("postgres");
+        let copy = scratch.dir("programs", "root", "root", 0o755).join("postgres");
         if !copy.exists() {
             fs::copy("/usr/bin/sleep", &copy).unwrap();
             fs::set_permissions(&copy, fs::Permissions::from_mode(0o755)).unwrap();
