@@ -8,6 +8,7 @@
 
 mod after_purge;
 mod bad_input;
+mod chroot;
 #[cfg(feature = "crash-points")]
 mod crash;
 mod damage;
@@ -28,4 +29,6 @@ mod store_plain;
 mod store_real;
 mod support;
 mod timelines;
+mod verbs;
+mod verify;
 mod wal;

@@ -3,10 +3,12 @@
 use std::path::{Path, PathBuf};
 
 use crate::error::{At, Result};
+use crate::observe::survey::tree_bytes;
 use crate::plan::facts::{Control, RunFact};
-use crate::plan::ledger::{Fact, Ledger};
+use crate::plan::ledger::{Entry, Fact, Ledger};
 use crate::run::journal::Journal;
 use crate::run::paths::{RunPaths, is_run_id};
+use crate::sys::dir::Dir;
 
 /// A run's journal, folded, or why it tells nothing.
 #[derive(Debug)]
@@ -40,6 +42,19 @@ fn ledger(journal: &Path) -> std::result::Result<Ledger, String> {
     if ledger.recovery.is_some() { Ok(ledger) } else { Err("it is empty".into()) }
 }
 
+/// Every entry of the journal of run `id`.
+pub fn entries(state: &Path, id: &str) -> Result<Vec<Entry>> {
+    Journal::read(&RunPaths::new(state, id).journal())
+}
+
+/// What a run still holds on the host: its directory beside PGDATA and WAL that a purge kept, each with its bytes.
+/// Names and sizes are looked at, by descriptor and without following a link; nothing is opened.
+pub fn held(state: &Path, id: &str, ledger: &Ledger) -> Vec<(PathBuf, u64)> {
+    let beside = ledger.recovery.as_ref().map(|r| r.beside(id));
+    let places = beside.into_iter().chain([RunPaths::new(state, id).kept_wal()]);
+    places.filter_map(|path| Dir::open(&path).and_then(|dir| tree_bytes(&dir, 1)).ok().map(|bytes| (path, bytes))).collect()
+}
+
 /// Runs whose journal tells nothing: id and why.
 pub fn damaged(state: &Path) -> Result<Vec<String>> {
     Ok(all(state)?.into_iter().filter_map(|k| k.ledger.err().map(|why| format!("{}: {why}", k.id))).collect())
@@ -68,7 +83,8 @@ pub fn last_seen_running(state: &Path, system_identifier: u64, data_directory: &
     let controls = of_cluster(state, system_identifier, data_directory)?;
     Ok(controls.into_iter().rev().find_map(|(_, ledger)| match ledger.recovery?.cluster.control {
         Control::PgCtl { log, environment, .. } if !environment.is_empty() => Some((log, environment)),
-        Control::PgCtl { .. } | Control::PgCtlCluster { .. } => None,
+        Control::Systemd { environment, .. } if !environment.is_empty() => Some((None, environment)),
+        Control::PgCtl { .. } | Control::PgCtlCluster { .. } | Control::Systemd { .. } => None,
     }))
 }
 

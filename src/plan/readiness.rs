@@ -74,7 +74,21 @@ pub(super) fn cluster_reasons(host: &Host, request: &Request, reasons: &mut Vec<
     if let Server::Serving { unit: Some(unit), .. } = &cluster.server
         && matches!(cluster.control, Control::PgCtl { .. })
     {
-        reasons.push(Reason::judgement("systemd-unit", format!("{unit} runs this cluster and is not driven by pitr yet"), format!("If it does not restart the server by itself: --accept systemd-unit. The cluster is then stopped and started without {unit}.")));
+        reasons.push(Reason::judgement("systemd-unit", format!("{unit} runs this cluster and would not be driven by pitr"), format!("Name it by `service`. If it does not restart the server by itself: --accept systemd-unit. The cluster is then stopped and started without {unit}.")));
+    }
+    if let Some(problem) = &cluster.service.problem {
+        reasons.push(Reason::fact(
+            "service",
+            format!("systemd is to control this cluster and cannot: {problem}"),
+            "Correct `service` and `control` in the cluster's configuration, or leave both out.",
+        ));
+    }
+    if cluster.service.start_disabled {
+        reasons.push(Reason::fact(
+            "start-disabled",
+            format!("start.conf of {} says disabled: the recovered cluster could not be started", cluster.name),
+            "Set it to auto or manual for the recovery.",
+        ));
     }
     for (id, tried) in
         [("exchange", &host.capability.exchange), ("namespaces", &host.capability.namespaces), ("program", &host.capability.program)]

@@ -21,6 +21,7 @@ use crate::run::private::Private;
 use crate::run::steps;
 use crate::sys::crash;
 use crate::sys::lock::Lock;
+use crate::sys::service;
 use crate::sys::signals::Signals;
 
 /// Version of the journal's format.
@@ -64,6 +65,7 @@ pub struct Run<'a> {
 impl<'a> Run<'a> {
     /// Begins a new run: its directory, its lock, the first line of its journal.
     pub fn begin(state: &Path, id: &str, recovery: Recovery, by: By, signals: Signals, narrator: &'a mut dyn Narrator) -> Result<Run<'a>> {
+        outlive_the_session(id);
         let paths = RunPaths::new(state, id);
         let made = paths
             .create(state, &recovery.cluster.owner)
@@ -94,6 +96,7 @@ impl<'a> Run<'a> {
 
     /// Opens an existing run, after everything of an earlier process of it is gone.
     pub fn open(state: &Path, id: &str, signals: Signals, narrator: &'a mut dyn Narrator) -> Result<Run<'a>> {
+        outlive_the_session(id);
         let paths = RunPaths::new(state, id);
         let lock = take_over(&paths)?;
         let (journal, entries) = Journal::open(&paths.journal())?;
@@ -291,6 +294,16 @@ fn take_over(paths: &RunPaths) -> Result<Lock> {
             Err(error) if error.kind == Kind::Locked && Instant::now() < end => std::thread::sleep(Duration::from_millis(50)),
             taken => return taken,
         }
+    }
+}
+
+/// On a systemd host the run lives in a scope of its own (pitfalls B14). That it does not is no reason to stop: nothing
+/// is lost by an end of the session that `resume` could not go on from.
+fn outlive_the_session(id: &str) {
+    if service::runs()
+        && let Err(error) = service::own_scope(id)
+    {
+        log::warn!("this run ends with the session it was typed in: {error}");
     }
 }
 

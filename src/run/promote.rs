@@ -147,7 +147,7 @@ fn finish(run: &mut Run) -> Result<()> {
         return Err(Error::failed("checkpoint of the private server").cause(error));
     }
     let stands = query(run, "postgres", "SELECT timeline_id, pg_is_in_recovery(), next_xid FROM pg_control_checkpoint()")?;
-    let row: Vec<String> = stands.rows.first().map(|r| r.iter().map(|v| v.clone().unwrap_or_default()).collect()).unwrap_or_default();
+    let row = stands.first_row();
     let [timeline, in_recovery, next_xid] = row.as_slice() else {
         return Err(Error::failed("ask the private server for its timeline").cause(stands.error.unwrap_or_default()));
     };

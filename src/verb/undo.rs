@@ -52,6 +52,7 @@ pub fn run(context: &Context, args: &ReturnArgs, signals: Signals) -> Result<u8>
     run.accepted.extend(args.accept.iter().cloned());
     let seen = steps::stage(&mut run)?;
     still_there(&run, seen)?;
+    steps::settle_public_start(&mut run, seen)?;
     let course = course::undo(run.ledger(), &recovery, matches!(seen, Stage::Exchanged | Stage::Switched));
     let written = written_since(&mut run);
     let lines = vec![format!("run {id} is {}", run.ledger().state()), written.clone()];
