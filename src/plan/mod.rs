@@ -11,6 +11,7 @@ pub mod facts;
 pub mod ledger;
 pub mod loss;
 pub mod planned;
+pub mod preloaded;
 pub mod readiness;
 pub mod recovery;
 pub mod restore;

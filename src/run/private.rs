@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 use crate::error::{At, Error, Result};
 use crate::pg::version::private_settings;
 use crate::run::executor::Run;
+use crate::run::libraries::Libraries;
 use crate::sys::descendant::{Launch, ending, launch};
 use crate::sys::identity::Leash;
 use crate::sys::proc;
@@ -41,6 +42,7 @@ pub struct Private {
     child: Child,
     data_directory: PathBuf,
     proved: bool,
+    libraries: Libraries,
     log: Log,
 }
 
@@ -69,7 +71,7 @@ pub enum Said {
 
 impl Private {
     /// Starts a server on `data_directory`. It holds the run's lock and dies with the coordinator.
-    pub fn start(run: &Run, data_directory: &Path, settings: Option<&RecoverySettings>) -> Result<Private> {
+    pub fn start(run: &Run, data_directory: &Path, settings: Option<&RecoverySettings>, libraries: Libraries) -> Result<Private> {
         let cluster = &run.recovery().cluster;
         let log_path = run.paths.server_log();
         let log = File::options()
@@ -91,7 +93,7 @@ impl Private {
             parent: rustix::process::getpid().as_raw_nonzero().get(),
             isolate: Some(Vec::new()),
             program: cluster.programs.join("postgres"),
-            arguments: arguments(run, data_directory, settings)?,
+            arguments: arguments(run, data_directory, settings, libraries)?,
             environment,
             directory: PathBuf::from("/"),
             log: None,
@@ -103,6 +105,7 @@ impl Private {
             child,
             data_directory: data_directory.to_path_buf(),
             proved: false,
+            libraries,
             log: Log { reader, rest: Vec::new(), tail: Vec::new() },
         })
     }
@@ -128,6 +131,11 @@ impl Private {
     /// Whether the server's place was proved: SQL before that would speak to who knows whom.
     pub fn is_proved(&self) -> bool {
         self.proved
+    }
+
+    /// Which preloaded libraries it was started with.
+    pub fn libraries(&self) -> Libraries {
+        self.libraries
     }
 
     /// PostgreSQL changes into its data directory before anything else: that is where it runs. Only while it looks for
@@ -185,7 +193,7 @@ impl Private {
     }
 }
 
-fn arguments(run: &Run, data_directory: &Path, settings: Option<&RecoverySettings>) -> Result<Vec<String>> {
+fn arguments(run: &Run, data_directory: &Path, settings: Option<&RecoverySettings>, libraries: Libraries) -> Result<Vec<String>> {
     let recovery = run.recovery();
     let cluster = &recovery.cluster;
     let config_file = if cluster.configuration.in_data_directory {
@@ -207,6 +215,7 @@ fn arguments(run: &Run, data_directory: &Path, settings: Option<&RecoverySetting
     list.extend(private_settings(cluster.major).into_iter().map(|(n, v)| (n.to_string(), v.to_string())));
     let archives = matches!(cluster.configuration.get("archive_mode"), "on" | "always");
     list.push(("archive_mode".into(), if archives { "on" } else { "off" }.into()));
+    list.extend(libraries.setting(run).map(|value| ("shared_preload_libraries".to_string(), value)));
     for (name, floor) in &recovery.floors {
         list.push((name.clone(), floor.to_string()));
     }
