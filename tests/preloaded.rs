@@ -125,7 +125,7 @@ fn with_own_libraries(major: u32) -> bool {
     let target = story.work(5);
     story.migrate(123);
     let pitr = Pitr::for_cluster(&scratch, &cluster);
-    let restored = pitr.json(&["restore", "--yes", "--before-time", &target.time]);
+    let restored = pitr.json(&["restore", "--yes", "--before-lsn", &target.lsn]);
     assert_eq!(restored["outcome"], "switched", "{restored}");
     assert_eq!(story::facts(&cluster, DATABASE), target.facts);
     let said = private_log(&pitr);
