@@ -12,12 +12,14 @@ mod chroot;
 #[cfg(feature = "crash-points")]
 mod crash;
 mod damage;
+mod docs;
 mod goes_on;
 mod harness;
 mod lint;
 mod majors;
 mod planned;
 mod postmaster;
+mod preloaded;
 mod private;
 mod privileges;
 mod resolve;

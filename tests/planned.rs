@@ -7,7 +7,7 @@ use std::process::Stdio;
 
 use serde_json::Value;
 
-use crate::support::program::program;
+use crate::support::program::{self, program};
 use crate::support::story::DATABASE;
 use crate::support::{Pitr, Scratch, Story, TestCluster, wait_until};
 
@@ -107,4 +107,70 @@ fn a_plan_that_changed_while_it_was_read_is_refused() {
     let (code, said) = terminal.answer("main");
     assert_eq!(code, 0, "{said}");
     story.assert_at(&target);
+}
+
+/// Two archive directories: a segment of the first is damaged inside, one is cut where it is packed. The other copies are
+/// used, by the plan and by the recovery, and that is said; with the first archive alone it is refused.
+#[test]
+fn a_damaged_segment_is_read_from_the_other_archive() {
+    let scratch = Scratch::new("second-copy");
+    let cluster = TestCluster::builder(&scratch, "main").start();
+    let story = Story::begin(&cluster);
+    cluster.cron_tarball("base-20261121.tar.gz", None);
+    story.work(3);
+    let first = cluster.switch_wal();
+    story.bulk(2);
+    let second = cluster.switch_wal();
+    let target = story.work(3);
+    let last = story.work(3);
+    cluster.archive_caught_up();
+    // Then pg_wal has them no more.
+    cluster.sql("postgres", "CHECKPOINT");
+    let archive = cluster.archive.clone().unwrap();
+    let mirror = scratch.dir("mirror", "postgres", "postgres", 0o700);
+    for entry in fs::read_dir(&archive).unwrap().flatten() {
+        fs::copy(entry.path(), mirror.join(entry.file_name())).unwrap();
+    }
+    program::ok(program("chown").args(["-R", "postgres:postgres"]).arg(&mirror));
+    flip_in_the_middle_of_a_record(&mirror.join(&first));
+    program::ok(program("gzip").arg("-1").arg(mirror.join(&second)));
+    let packed = fs::OpenOptions::new().write(true).open(mirror.join(format!("{second}.gz"))).unwrap();
+    packed.set_len(packed.metadata().unwrap().len() / 2).unwrap();
+
+    let mut pitr = Pitr::for_cluster(&scratch, &cluster);
+    pitr.set("database", DATABASE);
+    let named = |path: &std::path::Path| path.to_str().unwrap().to_string();
+    pitr.set("wal_archive", vec![named(&mirror)]);
+    let words = ["--before-lsn", target.lsn.as_str()];
+    for name in [&first, &second] {
+        assert!(!cluster.data.join("pg_wal").join(name).exists(), "{name} is still in pg_wal");
+    }
+    let alone = pitr.json_code(3, &[&["plan"], &words[..]].concat());
+    refusal(&alone, "wal-damaged");
+
+    pitr.set("wal_archive", vec![named(&mirror), named(&archive)]);
+    let planned = pitr.json(&[&["plan"], &words[..]].concat());
+    let said: Vec<&str> = planned["consequences"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter(|c| c["id"] == "wal-copy-damaged")
+        .map(|c| c["text"].as_str().unwrap())
+        .collect();
+    assert_eq!(said.len(), 2, "{planned}");
+    assert!(said[0].contains(&named(&mirror.join(&first))) && said[0].contains(&named(&archive.join(&first))), "{said:?}");
+    assert!(said[1].contains(&format!("{second}.gz")) && said[1].contains(&named(&archive.join(&second))), "{said:?}");
+    let restored = pitr.json(&[&["restore", "--yes"], &words[..]].concat());
+    assert_eq!(restored["outcome"], "switched", "{restored}");
+    story.assert_at(&target);
+    assert_eq!(pitr.json(&["undo", "--yes"])["outcome"], "undone");
+    story.assert_at(&last);
+}
+
+/// A bit that only a record's checksum covers: the page headers stay what they are.
+fn flip_in_the_middle_of_a_record(segment: &std::path::Path) {
+    let mut bytes = fs::read(segment).unwrap();
+    // Behind the first page's long header and what a record of the segment before left there.
+    bytes[4096] ^= 0x10;
+    fs::write(segment, bytes).unwrap();
 }

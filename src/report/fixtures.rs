@@ -98,6 +98,7 @@ pub fn recovery() -> Recovery {
         digest: "5f1d0c".into(),
         names: crate::plan::loss::Names::default(),
         consequences: Vec::new(),
+        damaged_wal: Vec::new(),
     }
 }
 

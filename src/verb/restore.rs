@@ -16,6 +16,7 @@ use crate::observe::survey::Identify;
 use crate::plan::aim;
 use crate::plan::checks::{Check, parse_checks};
 use crate::plan::course::Course;
+use crate::plan::damaged::{self, DamagedCopy};
 use crate::plan::facts::Server;
 use crate::plan::ledger::{Outcome, Purpose};
 use crate::plan::loss::{Loss, Names};
@@ -88,7 +89,8 @@ fn carry_out(context: &Context, drawn: &Drawn, shown: &Recovery, args: &RestoreA
 /// refusal.
 fn again(context: &Context, drawn: &Drawn, args: &RestoreArgs) -> Result<Planned> {
     let found = discover::choose(&context.config, context.global.cluster.as_deref())?;
-    let observed = observe(&context.config, &found, &places(&drawn.request.target, &args.source))?;
+    let mut observed = observe(&context.config, &found, &places(&drawn.request.target, &args.source))?;
+    damaged::mark(&mut observed.host.wal, drawn.damaged.iter().map(|copy| &copy.path));
     let first = &drawn.request;
     let checks = read_checks(found.config.checks.iter().chain(&args.source.checks))?;
     let request = Request {
@@ -97,7 +99,7 @@ fn again(context: &Context, drawn: &Drawn, args: &RestoreArgs) -> Result<Planned
         ruled_out: first.ruled_out.clone(),
         ..request(&found, &args.source, first.target.clone(), checks, &observed)
     };
-    let mut planned = plan(&observed.host, &request);
+    let mut planned = plan_around(&observed, &request, &drawn.damaged);
     let digest = |planned: &Planned| planned.recovery.as_ref().map(|r| r.digest.clone());
     if planned.refusals.is_empty() && digest(&planned) != digest(&drawn.planned) {
         planned.refusals.push(Reason::fact(
@@ -161,6 +163,18 @@ fn command(planned: &Planned, source: &SourceFlags) -> String {
 struct Drawn {
     planned: Planned,
     request: Request,
+    damaged: Vec<DamagedCopy>,
+}
+
+/// The plan, with what is said and kept of damaged copies.
+fn plan_around(observed: &Observed, request: &Request, damaged: &[DamagedCopy]) -> Planned {
+    let mut planned = plan(&observed.host, request);
+    planned.consequences.extend(damaged.iter().map(DamagedCopy::consequence));
+    if let Some(recovery) = &mut planned.recovery {
+        recovery.consequences = planned.consequences.clone();
+        recovery.damaged_wal = damaged.iter().map(|copy| copy.path.clone()).collect();
+    }
+    planned
 }
 
 fn places(target: &TargetRequest, source: &SourceFlags) -> Where {
@@ -172,10 +186,10 @@ fn make_plan(context: &Context, target: &TargetFlags, source: &SourceFlags) -> R
     let request_target = target.request(Timestamp::now(), &TimeZone::system())?;
     let found = discover::choose(&context.config, context.global.cluster.as_deref())?;
     let checks = read_checks(found.config.checks.iter().chain(&source.checks))?;
-    let observed = observe(&context.config, &found, &places(&request_target, source))?;
+    let mut observed = observe(&context.config, &found, &places(&request_target, source))?;
     let mut request = request(&found, source, request_target, checks, &observed);
-    read_wal(&observed, &mut request)?;
-    let mut planned = plan(&observed.host, &request);
+    let damaged = read_wal(&mut observed, &mut request)?;
+    let mut planned = plan_around(&observed, &request, &damaged);
     if observed.guessed && !observed.archives.is_empty() {
         planned.alternatives.push(format!(
             "the archive was guessed from archive_command: {}",
@@ -183,7 +197,7 @@ fn make_plan(context: &Context, target: &TargetFlags, source: &SourceFlags) -> R
         ));
     }
     planned.passed_over.extend(observed.backup_problems.iter().map(|p| ("backups".to_string(), p.clone())));
-    Ok(Drawn { planned, request })
+    Ok(Drawn { planned, request, damaged })
 }
 
 fn identify(target: &TargetRequest, source: &SourceFlags) -> Identify {
@@ -247,11 +261,19 @@ pub fn read_checks<'a>(files: impl Iterator<Item = &'a PathBuf>) -> Result<Vec<C
 }
 
 /// Reads what has to be read, from the newest backup that may serve; when that one turns out to end behind the
-/// target, or the target is not behind it, from the one before.
-fn read_wal(observed: &Observed, request: &mut Request) -> Result<()> {
+/// target, or the target is not behind it, from the one before. Where a copy of a segment is damaged and there is another,
+/// that one is read instead.
+fn read_wal(observed: &mut Observed, request: &mut Request) -> Result<Vec<DamagedCopy>> {
     let mut first = None;
+    let mut damaged = Vec::new();
+    let size = observed.host.cluster.control_file.segment_size;
     while let Some(wanted) = aim::reading(&observed.host, request) {
         let findings = read_chain(observed, &wanted)?;
+        if let Some(copy) = damaged::next(&observed.host.wal, &findings, size) {
+            damaged::mark(&mut observed.host.wal, [&copy.path]);
+            damaged.push(copy);
+            continue;
+        }
         let older = match aim::meaning(&observed.host, request, &findings) {
             Some(Meaning::BeforeBackup(why)) => Some((why, None)),
             Some(Meaning::NotFound(_)) => Some(("the target is not behind it".to_string(), Some(findings.clone()))),
@@ -270,7 +292,7 @@ fn read_wal(observed: &Observed, request: &mut Request) -> Result<()> {
         request.findings = Some(findings);
     }
     request.names = names(observed, request);
-    Ok(())
+    Ok(damaged)
 }
 
 /// Reads every record of the chain with its checksum, as the owner; what is root's alone by a descriptor.
