@@ -174,3 +174,40 @@ fn flip_in_the_middle_of_a_record(segment: &std::path::Path) {
     bytes[4096] ^= 0x10;
     fs::write(segment, bytes).unwrap();
 }
+
+/// Whom pg_hba.conf does not let in: known from the plan, before anything is stopped.
+#[test]
+fn a_login_that_is_refused_is_told_by_the_plan() {
+    let scratch = Scratch::new("login");
+    let cluster = TestCluster::builder(&scratch, "main").start();
+    Story::begin(&cluster).work(1);
+    cluster.cron_tarball("base-20261121.tar.gz", None);
+    Story::on(&cluster).work(1);
+    let mut pitr = Pitr::for_cluster(&scratch, &cluster);
+    pitr.set("database", DATABASE);
+    let said = |pitr: &Pitr| -> Vec<String> {
+        let planned = pitr.json(&["plan", "--to-latest"]);
+        let list = planned["consequences"].as_array().unwrap().iter().filter(|c| c["id"] == "no-login");
+        list.map(|c| c["text"].as_str().unwrap().to_string()).collect()
+    };
+    assert_eq!(said(&pitr), [] as [String; 0]);
+    // A session cannot rename its own role.
+    cluster.sql("postgres", "CREATE ROLE helper SUPERUSER LOGIN");
+    program::ok(
+        cluster
+            .tool("psql")
+            .args(["-X", "-q", "-U", "helper", "-d", "postgres", "-c", "ALTER ROLE postgres RENAME TO admin", "-h"])
+            .arg(&cluster.socket.dir)
+            .arg("-p")
+            .arg(cluster.socket.port.to_string()),
+    );
+    let told = said(&pitr);
+    assert!(told.len() == 1 && told[0].contains("role postgres"), "{told:?}");
+    pitr.set("user", "admin");
+    assert_eq!(said(&pitr), [] as [String; 0]);
+    pitr.set("check_user", "nobody_knows");
+    let check = scratch.file("checks/one.sql", "-- check: one\nSELECT 1;\n", 0o644);
+    pitr.set("checks", vec![check.to_str().unwrap()]);
+    let told = said(&pitr);
+    assert!(told.len() == 1 && told[0].contains("role nobody_knows") && told[0].contains(DATABASE), "{told:?}");
+}

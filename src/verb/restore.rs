@@ -21,7 +21,7 @@ use crate::plan::facts::Server;
 use crate::plan::ledger::{Outcome, Purpose};
 use crate::plan::loss::{Loss, Names};
 use crate::plan::planned::{Planned, Reason};
-use crate::plan::recovery::{Recovery, Site};
+use crate::plan::recovery::{Consequence, Recovery, Site};
 use crate::plan::restore::{Request, plan};
 use crate::plan::target::TargetRequest;
 use crate::plan::wal_facts::{Meaning, WalFindings};
@@ -166,6 +166,25 @@ struct Drawn {
     damaged: Vec<DamagedCopy>,
 }
 
+/// Tried now, while it can still be mended: logins that the recovered cluster's public checks will need.
+fn not_let_in(observed: &Observed, site: &Site) -> Vec<Consequence> {
+    let cluster = &observed.host.cluster;
+    if !matches!(cluster.server, Server::Serving { .. }) {
+        return vec![];
+    }
+    let bootstrap = Some((&site.user, "postgres"));
+    let checking = site.check_user.as_ref().filter(|_| !site.checks.is_empty()).map(|user| (user, site.database.as_str()));
+    let tried = bootstrap.into_iter().chain(checking).filter(|(user, database)| {
+        let door = Door::find(&cluster.owner, &cluster.data_directory, user, cluster.control_file.system_identifier);
+        !door.is_ok_and(|door| door.admits(database))
+    });
+    let said = tried.map(|(user, database)| Consequence {
+        id: "no-login".into(),
+        text: format!("role {user} is not let in to database {database} on the cluster's own socket: after the public start nothing is checked once more as that role"),
+    });
+    said.collect()
+}
+
 /// The plan, with what is said and kept of damaged copies.
 fn plan_around(observed: &Observed, request: &Request, damaged: &[DamagedCopy]) -> Planned {
     let mut planned = plan(&observed.host, request);
@@ -190,6 +209,7 @@ fn make_plan(context: &Context, target: &TargetFlags, source: &SourceFlags) -> R
     let mut request = request(&found, source, request_target, checks, &observed);
     let damaged = read_wal(&mut observed, &mut request)?;
     let mut planned = plan_around(&observed, &request, &damaged);
+    planned.consequences.extend(not_let_in(&observed, &request.site));
     if observed.guessed && !observed.archives.is_empty() {
         planned.alternatives.push(format!(
             "the archive was guessed from archive_command: {}",
