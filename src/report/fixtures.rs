@@ -92,6 +92,7 @@ pub fn recovery() -> Recovery {
             quiesce: Vec::new(),
             hooks: crate::config::Hooks::default(),
         },
+        preloaded: crate::plan::preloaded::Preloaded::default(),
         accepted: vec!["no-manifest".into()],
         reserve: 1 << 30,
         steps: vec![Step::Stop, Step::Extract, Step::Switch],
