@@ -15,6 +15,7 @@ mod majors;
 mod privileges;
 mod resolve;
 mod restore;
+mod root_only;
 mod store;
 mod store_forms;
 mod store_plain;

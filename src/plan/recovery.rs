@@ -70,6 +70,19 @@ pub struct Site {
     pub quiesce: Vec<String>,
     /// Hooks.
     pub hooks: Hooks,
+    /// What root may open for the owner.
+    #[serde(default)]
+    pub trusted: Trusted,
+}
+
+/// Places that the configuration names, and that root may therefore open for the cluster's owner where only root can
+/// read them; whether they are root's alone is looked at each time.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Trusted {
+    /// Directories of WAL.
+    pub wal: Vec<PathBuf>,
+    /// Directories of backups, and backups.
+    pub backups: Vec<PathBuf>,
 }
 
 /// Something that will be different, by id.

@@ -91,6 +91,7 @@ pub fn recovery() -> Recovery {
             check_user: None,
             quiesce: Vec::new(),
             hooks: crate::config::Hooks::default(),
+            trusted: crate::plan::recovery::Trusted::default(),
         },
         accepted: vec!["no-manifest".into()],
         reserve: 1 << 30,

@@ -191,7 +191,8 @@ impl<'a> Run<'a> {
         let owner = self.recovery.cluster.owner.clone();
         let watch = Watch::of(self);
         let narrator = &mut *self.narrator;
-        owner::call_watched(&owner, Some(&self.lock), task, &mut |progress| {
+        let trusted = self.recovery.site.trusted.clone();
+        owner::call_watched(&owner, Some(&self.lock), &trusted, task, &mut |progress| {
             if let Some(progress) = progress {
                 narrator.progress(progress);
             }

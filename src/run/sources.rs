@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use crate::error::Result;
 use crate::host::Owner;
 use crate::plan::facts::{WalKind, WalSource};
-use crate::plan::recovery::OtherWal;
+use crate::plan::recovery::{OtherWal, Trusted};
 use crate::run::executor::Run;
 use crate::run::owner::{self, Task};
 use crate::run::tail::{ListRequest, WalIdentity};
@@ -55,9 +55,9 @@ impl Directories {
     }
 
     /// Lists them as `owner`.
-    pub fn list(&self, owner: &Owner, lock: Option<&Lock>, identity: WalIdentity) -> Result<Vec<WalSource>> {
+    pub fn list(&self, owner: &Owner, lock: Option<&Lock>, trusted: &Trusted, identity: WalIdentity) -> Result<Vec<WalSource>> {
         let request = ListRequest { directories: self.list.clone(), identity };
-        owner::call(owner, lock, Task::ListWal(Box::new(request)))
+        owner::call_trusting(owner, lock, trusted, Task::ListWal(Box::new(request)))
     }
 }
 
@@ -97,5 +97,5 @@ pub fn everything(run: &Run) -> Directories {
 
 /// Lists `directories` for this run.
 pub fn list(run: &Run, directories: &Directories) -> Result<Vec<WalSource>> {
-    directories.list(&run.recovery().cluster.owner, Some(&run.lock), identity(run))
+    directories.list(&run.recovery().cluster.owner, Some(&run.lock), &run.recovery().site.trusted, identity(run))
 }

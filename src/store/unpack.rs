@@ -25,7 +25,8 @@ impl Pass<'_> {
     pub(super) fn archives(&mut self) -> Result<()> {
         let archives = self.list()?;
         for (path, _) in &archives {
-            self.so_far.total += std::fs::symlink_metadata(path).at("examine", path)?.len();
+            let dir = Dir::open(path.parent().unwrap_or(Path::new("/")))?;
+            self.so_far.total += dir.metadata(path.file_name().unwrap_or_default())?.size;
         }
         for (path, place) in archives {
             let mut stream = ArchiveStream::open(&path)?;

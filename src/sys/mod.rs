@@ -10,6 +10,8 @@ pub mod identity;
 pub mod label;
 pub mod lock;
 pub mod namespace;
+pub mod passing;
 pub mod proc;
 pub mod reflink;
 pub mod signals;
+pub mod vault;

@@ -199,6 +199,7 @@ fn site(config: &ClusterConfig, checks: Vec<Check>, archives: Vec<PathBuf>) -> S
         check_user: config.check_user.clone(),
         quiesce: config.quiesce.clone(),
         hooks: config.hooks.clone(),
+        trusted: config.trusted(),
     }
 }
 
@@ -257,7 +258,7 @@ fn read_chain(observed: &Observed, wanted: &aim::Reading) -> Result<WalFindings>
         next_xid: wanted.next_xid,
     };
     let refused = |error: Error| error.with_kind(Kind::Refused);
-    let answer = owner::call(&cluster.owner, None, Task::ReadWal(Box::new(request))).map_err(refused)?;
+    let answer = owner::call_trusting(&cluster.owner, None, &observed.trusted, Task::ReadWal(Box::new(request))).map_err(refused)?;
     Ok(WalFindings {
         backup: wanted.backup.1.clone(),
         answer,
