@@ -7,7 +7,8 @@ use super::pass::{Content, Pass};
 use super::source::Form;
 use super::stream::ArchiveStream;
 use super::tar::{Member, MemberKind};
-use crate::error::{At, Error, Kind, Result};
+use crate::error::{Error, Kind, Result};
+use crate::sys::dir::Dir;
 
 /// What lies in an archive.
 #[derive(Clone)]

@@ -13,5 +13,6 @@ pub mod namespace;
 pub mod passing;
 pub mod proc;
 pub mod reflink;
+pub mod service;
 pub mod signals;
 pub mod vault;

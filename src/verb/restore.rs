@@ -1,7 +1,7 @@
 //! `plan` and `restore`: one value, printed by the one, carried out by the other.
 
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
@@ -33,6 +33,7 @@ use crate::run::paths::new_run_id;
 use crate::run::reading::{ChainRequest, ReadRequest};
 use crate::run::sources::Directories;
 use crate::run::tail::WalIdentity;
+use crate::sys::service;
 use crate::sys::signals::Signals;
 use crate::verb::{Context, act};
 
@@ -82,8 +83,7 @@ fn nothing_open(context: &Context, recovery: &Recovery) -> Result<()> {
     let cluster = &recovery.cluster;
     let runs = crate::observe::runs::list(&context.config.state_directory, cluster.system_identifier, &cluster.data_directory)?;
     match runs.iter().find(|r| r.open) {
-        Some(open) => Err(Error::new(Kind::Refused, format!("run {} is {}", open.id, open.state))
-            .hint(format!("End it first: pitr resume {0}, or pitr undo {0}.", open.id))),
+        Some(open) => Err(Error::new(Kind::Refused, format!("run {} is {}", open.id, open.state)).hint(open.ways_on())),
         None => Ok(()),
     }
 }
@@ -180,8 +180,8 @@ fn request(found: &Found, source: &SourceFlags, target: TargetRequest, checks: V
         config_from_backup: source.config_from == ConfigFrom::Backup,
         reason: source.reason.clone(),
         reason_required: config.require.contains(&Requirement::Reason),
-        site: site(config, checks, observed.archives.clone()),
-        service_manager: Path::new("/run/systemd/system").is_dir(),
+        site: site(config, checks, observed),
+        service_manager: service::runs(),
         other_wal: observed.other_wal.clone(),
         backups_known: !(config.backups.is_empty() && source.backups.is_empty()),
         ruled_out: vec![],
@@ -190,14 +190,17 @@ fn request(found: &Found, source: &SourceFlags, target: TargetRequest, checks: V
     }
 }
 
-fn site(config: &ClusterConfig, checks: Vec<Check>, archives: Vec<PathBuf>) -> Site {
+/// Units that are stopped along with the cluster's are treated like those of `quiesce`, after which they come: stopped in
+/// order before it, and started again when it serves, which systemd would not do.
+fn site(config: &ClusterConfig, checks: Vec<Check>, observed: &Observed) -> Site {
+    let along = observed.host.cluster.service.stopped_along.iter().filter(|unit| !config.quiesce.contains(unit));
     Site {
-        archives,
+        archives: observed.archives.clone(),
         checks,
         database: config.database.clone().unwrap_or_else(|| "postgres".into()),
         user: config.user.clone().unwrap_or_else(|| "postgres".into()),
         check_user: config.check_user.clone(),
-        quiesce: config.quiesce.clone(),
+        quiesce: config.quiesce.iter().chain(along).cloned().collect(),
         hooks: config.hooks.clone(),
         trusted: config.trusted(),
     }
