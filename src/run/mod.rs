@@ -11,6 +11,7 @@
 pub mod broker;
 pub mod configure;
 pub mod control;
+pub mod dump;
 pub mod exchange;
 pub mod executor;
 pub mod hooks;

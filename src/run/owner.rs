@@ -5,6 +5,7 @@
 //! capabilities, cannot gain any (no_new_privs), dies with the coordinator and holds the run's lock.
 
 use std::io::Write;
+use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -16,7 +17,7 @@ use crate::error::{Error, Result};
 use crate::observe::survey::{self, SurveyRequest};
 use crate::plan::recovery::Trusted;
 use crate::run::vault::Vault;
-use crate::run::{configure, reading, sql, staging, switch, tail, tidy, wal_log, wal_rows};
+use crate::run::{configure, dump, reading, sql, staging, switch, tail, tidy, wal_log, wal_rows};
 use crate::store::{self, Source};
 use crate::sys::descendant::{Descendant, Heard, ending};
 use crate::sys::dir::Dir;
@@ -63,6 +64,8 @@ pub enum Task {
         /// The directories.
         directories: Vec<PathBuf>,
     },
+    /// Dump a database, or what belongs to none.
+    Dump(Box<dump::DumpRequest>),
     /// Read a backup whole and say what is proved of it.
     VerifyBackup(Box<Source>),
     /// Unpack a backup.
@@ -169,11 +172,22 @@ pub fn call_watched<T: DeserializeOwned>(
     task: Task,
     during: &mut dyn FnMut(Option<Progress>) -> Result<()>,
 ) -> Result<T> {
+    call_with(owner, lock, trusted, (task, None), during)
+}
+
+/// The same with an open file for the task.
+pub fn call_with<T: DeserializeOwned>(
+    owner: &Owner,
+    lock: Option<&Lock>,
+    trusted: &Trusted,
+    (task, passed): (Task, Option<OwnedFd>),
+    during: &mut dyn FnMut(Option<Progress>) -> Result<()>,
+) -> Result<T> {
     let parent = rustix::process::getpid().as_raw_nonzero().get();
     let vault = Vault::of(trusted);
     let request = Request { owner: owner.clone(), parent, vault: !vault.is_empty(), task };
     let line = serde_json::to_string(&request).map_err(|e| Error::failed("describe task").cause(e))?;
-    let mut child = Descendant::spawn("__owner", &line, lock)?;
+    let mut child = Descendant::spawn("__owner", &line, passed.as_ref(), lock)?;
     if let Some(socket) = child.take_socket().filter(|_| !vault.is_empty()) {
         // It ends with the child, which holds the other end.
         std::thread::spawn(move || vault.serve(&socket));
@@ -233,18 +247,18 @@ pub fn entry() -> u8 {
 
 fn perform_request() -> Result<()> {
     let received = receive_line(std::io::stdin()).map_err(|e| Error::failed("read task").cause(e))?;
-    let (line, _) = received.ok_or_else(|| Error::failed("read task").cause("there is none"))?;
+    let (line, passed) = received.ok_or_else(|| Error::failed("read task").cause("there is none"))?;
     let request: Request = serde_json::from_str(&line).map_err(|e| Error::failed("understand task").cause(e))?;
     become_owner(&request.owner, Leash::Tied(nix::libc::SIGKILL), request.parent)?;
     if request.vault {
         vault::ask_from_now_on();
     }
-    let value = perform(request.task)?;
+    let value = perform(request.task, passed)?;
     say(&Message::Result(value));
     Ok(())
 }
 
-fn perform(task: Task) -> Result<Value> {
+fn perform(task: Task, passed: Option<OwnedFd>) -> Result<Value> {
     match task {
         Task::Survey(request) => answer(survey::survey(&request)?),
         Task::ReadControl { data_directory, hidden } => answer(switch::read_control(&open_directory(&data_directory)?, hidden.as_deref())?),
@@ -253,6 +267,7 @@ fn perform(task: Task) -> Result<Value> {
         Task::ProbeExchange { parent } => answer(switch::probe_exchange(&Dir::open(parent)?)?),
         Task::MakeRunDirectory { path } => answer(staging::make_run_directory(&path)?),
         Task::Catalogue { directories } => answer(survey::backups(&directories)),
+        Task::Dump(request) => answer(dump::dump(&request, passed, &mut say_progress)?),
         Task::VerifyBackup(source) => {
             let say = &mut |p: store::ExtractProgress| say_progress(Progress { done: p.read, total: Some(p.total) });
             answer(store::verify(&source, say)?)

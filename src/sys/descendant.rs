@@ -5,7 +5,7 @@
 //! an empty environment, and inherits exactly the descriptors named here.
 
 use std::io::{BufRead, BufReader, Read, Write};
-use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
@@ -46,14 +46,15 @@ pub enum Heard {
 }
 
 impl Descendant {
-    /// Starts `verb` with `request`, a line, on its standard input, which is a socket: the child may ask back. The child holds `lock` as long as it lives.
-    pub fn spawn(verb: &str, request: &str, lock: Option<&Lock>) -> Result<Descendant> {
+    /// Starts `verb` with `request`, a line, on its standard input, which is a socket: the child may ask back.
+    /// The open file `passed` comes with it. The child holds `lock` as long as it lives.
+    pub fn spawn(verb: &str, request: &str, passed: Option<&OwnedFd>, lock: Option<&Lock>) -> Result<Descendant> {
         let held = lock.map(Lock::for_child).transpose()?;
         let (socket, theirs) = passing::pair().at("prepare child", verb)?;
         let input = Stdio::from(OwnedFd::from(theirs));
         let mut child = itself(verb).stdin(input).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().at("start child", verb)?;
         drop(held);
-        passing::send_line(&socket, request, None).at("write to", "child")?;
+        passing::send_line(&socket, request, passed.map(OwnedFd::as_fd)).at("write to", "child")?;
         let (sender, lines) = channel();
         if let Some(output) = child.stdout.take() {
             std::thread::spawn(move || {
@@ -268,7 +269,7 @@ fn hand_over(child: &mut Child, request: &[u8]) -> Result<()> {
 }
 
 /// The last 4 KiB of what a pipe says; the rest is read and dropped so that the writer never blocks.
-fn tail(mut pipe: impl Read) -> String {
+pub fn tail(mut pipe: impl Read) -> String {
     const KEPT: usize = 4096;
     let mut kept: Vec<u8> = Vec::new();
     let mut buffer = [0; 4096];

@@ -20,7 +20,7 @@ use crate::plan::facts::Server;
 use crate::plan::ledger::{Outcome, Purpose};
 use crate::plan::loss::{Loss, Names};
 use crate::plan::planned::{Planned, Reason};
-use crate::plan::recovery::{Recovery, Site};
+use crate::plan::recovery::{Dump, Recovery, Site};
 use crate::plan::restore::{Request, plan};
 use crate::plan::target::TargetRequest;
 use crate::plan::wal_facts::{Meaning, WalFindings};
@@ -177,6 +177,7 @@ fn request(found: &Found, source: &SourceFlags, target: TargetRequest, checks: V
         timeline: source.timeline,
         backup: source.backup.clone(),
         accept: source.accept.clone(),
+        dump: source.dump_before.clone().map(|directory| Dump { directory, databases: source.dump_database.clone() }),
         config_from_backup: source.config_from == ConfigFrom::Backup,
         reason: source.reason.clone(),
         reason_required: config.require.contains(&Requirement::Reason),
