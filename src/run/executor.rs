@@ -4,6 +4,7 @@
 //! effects, `done` is made durable, signals are looked at. A step that was begun and not done is applied again:
 //! every step looks at the host first and does only what is left. Nothing else about a crash is special.
 
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -195,10 +196,16 @@ impl<'a> Run<'a> {
 
     /// Runs a task as the owner while signals and the reserve of disk space are watched.
     pub fn owner<T: serde::de::DeserializeOwned>(&mut self, task: Task) -> Result<T> {
+        self.owner_with(task, None)
+    }
+
+    /// The same with an open file for the task.
+    pub fn owner_with<T: serde::de::DeserializeOwned>(&mut self, task: Task, passed: Option<OwnedFd>) -> Result<T> {
         let owner = self.recovery.cluster.owner.clone();
         let watch = Watch::of(self);
         let narrator = &mut *self.narrator;
-        owner::call_watched(&owner, Some(&self.lock), task, &mut |progress| {
+        let trusted = self.recovery.site.trusted.clone();
+        owner::call_with(&owner, Some(&self.lock), &trusted, (task, passed), &mut |progress| {
             if let Some(progress) = progress {
                 narrator.progress(progress);
             }

@@ -18,6 +18,7 @@ use crate::run::libraries::{self, Libraries};
 use crate::run::owner::{Progress, Task};
 use crate::run::private::{Private, RecoverySettings, Said};
 use crate::run::promote::{self, Asking, State};
+use crate::run::vault::Vault;
 use crate::run::{sources, steps};
 
 /// Between two looks at the server.
@@ -275,7 +276,13 @@ fn offer(run: &mut Run) -> Result<Offer> {
         (name.file_name(size), (paths, identity.expect(*name)))
     });
     let histories = chain::histories(&sources).into_iter().filter(|(t, _)| *t <= recovery.target.timeline).collect();
-    Ok(Offer { segments: segments.collect(), last: last.file_name(size), histories, placeholders: None })
+    Ok(Offer {
+        segments: segments.collect(),
+        last: last.file_name(size),
+        histories,
+        placeholders: None,
+        vault: Vault::of(&recovery.site.trusted),
+    })
 }
 
 fn staged_control(run: &mut Run) -> Result<ControlFile> {

@@ -21,7 +21,7 @@ use crate::plan::facts::Server;
 use crate::plan::ledger::{Outcome, Purpose};
 use crate::plan::loss::{Loss, Names};
 use crate::plan::planned::{Planned, Reason};
-use crate::plan::recovery::{Consequence, Recovery, Site};
+use crate::plan::recovery::{Consequence, Dump, Recovery, Site};
 use crate::plan::restore::{Request, plan};
 use crate::plan::target::TargetRequest;
 use crate::plan::wal_facts::{Meaning, WalFindings};
@@ -241,6 +241,7 @@ fn request(found: &Found, source: &SourceFlags, target: TargetRequest, checks: V
         timeline: source.timeline,
         backup: source.backup.clone(),
         accept: source.accept.clone(),
+        dump: source.dump_before.clone().map(|directory| Dump { directory, databases: source.dump_database.clone() }),
         config_from_backup: source.config_from == ConfigFrom::Backup,
         reason: source.reason.clone(),
         reason_required: config.require.contains(&Requirement::Reason),
@@ -266,6 +267,7 @@ fn site(config: &ClusterConfig, checks: Vec<Check>, observed: &Observed) -> Site
         check_user: config.check_user.clone(),
         quiesce: config.quiesce.iter().chain(along).cloned().collect(),
         hooks: config.hooks.clone(),
+        trusted: config.trusted(),
     }
 }
 
@@ -332,7 +334,7 @@ fn read_chain(observed: &Observed, wanted: &aim::Reading) -> Result<WalFindings>
         next_xid: wanted.next_xid,
     };
     let refused = |error: Error| error.with_kind(Kind::Refused);
-    let answer = owner::call(&cluster.owner, None, Task::ReadWal(Box::new(request))).map_err(refused)?;
+    let answer = owner::call_trusting(&cluster.owner, None, &observed.trusted, Task::ReadWal(Box::new(request))).map_err(refused)?;
     Ok(WalFindings {
         backup: wanted.backup.1.clone(),
         answer,
