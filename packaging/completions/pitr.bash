@@ -237,7 +237,7 @@ _pitr() {
             return 0
             ;;
         pitr__subcmd__plan)
-            opts="-o -q -v -h --to-time --to-xid --to-lsn --to-name --to-latest --to-immediate --to-consistent --before-time --before-xid --before-lsn --timeline --backup --backups --wal --accept --config-from --checks --reason --config --cluster --output --no-progress --quiet --verbose --help"
+            opts="-o -q -v -h --to-time --to-xid --to-lsn --to-name --to-latest --to-immediate --to-consistent --before-time --before-xid --before-lsn --timeline --backup --backups --wal --accept --config-from --checks --dump-before --dump-database --reason --config --cluster --output --no-progress --quiet --verbose --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -296,6 +296,14 @@ _pitr() {
                     return 0
                     ;;
                 --checks)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --dump-before)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --dump-database)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -387,7 +395,7 @@ _pitr() {
             return 0
             ;;
         pitr__subcmd__restore)
-            opts="-o -q -v -h --to-time --to-xid --to-lsn --to-name --to-latest --to-immediate --to-consistent --before-time --before-xid --before-lsn --timeline --backup --backups --wal --accept --config-from --checks --reason --plan --max-loss --yes --dry-run --config --cluster --output --no-progress --quiet --verbose --help"
+            opts="-o -q -v -h --to-time --to-xid --to-lsn --to-name --to-latest --to-immediate --to-consistent --before-time --before-xid --before-lsn --timeline --backup --backups --wal --accept --config-from --checks --dump-before --dump-database --reason --plan --max-loss --yes --dry-run --config --cluster --output --no-progress --quiet --verbose --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -446,6 +454,14 @@ _pitr() {
                     return 0
                     ;;
                 --checks)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --dump-before)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --dump-database)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;

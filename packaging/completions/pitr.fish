@@ -171,6 +171,8 @@ complete -c pitr -n "__fish_pitr_using_subcommand plan" -l accept -d 'Override t
 complete -c pitr -n "__fish_pitr_using_subcommand plan" -l config-from -d 'Take PostgreSQL\'s configuration from today\'s cluster or from the backup' -r -f -a "current\t'What the cluster uses now'
 backup\t'What the backup contains'"
 complete -c pitr -n "__fish_pitr_using_subcommand plan" -l checks -d 'Run the checks of this SQL file too; may be repeated' -r -F
+complete -c pitr -n "__fish_pitr_using_subcommand plan" -l dump-before -d 'Dump the databases as they are now into this directory, before the cluster is stopped (pg_dump -Fc, and the roles)' -r -F
+complete -c pitr -n "__fish_pitr_using_subcommand plan" -l dump-database -d 'Dump only this database; may be repeated' -r
 complete -c pitr -n "__fish_pitr_using_subcommand plan" -l reason -d 'Say why, for the report' -r
 complete -c pitr -n "__fish_pitr_using_subcommand plan" -l config -d 'Read this file instead of /etc/pitr/pitr.toml and /etc/pitr/conf.d/*.toml' -r -F
 complete -c pitr -n "__fish_pitr_using_subcommand plan" -l cluster -d 'Act on this cluster; not needed where there is one' -r
@@ -199,6 +201,8 @@ complete -c pitr -n "__fish_pitr_using_subcommand restore" -l accept -d 'Overrid
 complete -c pitr -n "__fish_pitr_using_subcommand restore" -l config-from -d 'Take PostgreSQL\'s configuration from today\'s cluster or from the backup' -r -f -a "current\t'What the cluster uses now'
 backup\t'What the backup contains'"
 complete -c pitr -n "__fish_pitr_using_subcommand restore" -l checks -d 'Run the checks of this SQL file too; may be repeated' -r -F
+complete -c pitr -n "__fish_pitr_using_subcommand restore" -l dump-before -d 'Dump the databases as they are now into this directory, before the cluster is stopped (pg_dump -Fc, and the roles)' -r -F
+complete -c pitr -n "__fish_pitr_using_subcommand restore" -l dump-database -d 'Dump only this database; may be repeated' -r
 complete -c pitr -n "__fish_pitr_using_subcommand restore" -l reason -d 'Say why, for the report' -r
 complete -c pitr -n "__fish_pitr_using_subcommand restore" -l plan -d 'Run only the plan with this digest, as `pitr plan` printed it' -r
 complete -c pitr -n "__fish_pitr_using_subcommand restore" -l max-loss -d 'Refuse to discard more than this: a duration (1h, 5min) or a number of transactions' -r

@@ -62,15 +62,6 @@ pub(super) fn cluster_reasons(host: &Host, request: &Request, reasons: &mut Vec<
             "pg_wal outside PGDATA is not supported yet.",
         ));
     }
-    for library in libraries(cluster.configuration.get("shared_preload_libraries")) {
-        if !version::HARMLESS_LIBRARIES.contains(&library.as_str()) {
-            reasons.push(Reason::fact(
-                "preloaded-library",
-                format!("the preloaded library {library} may act when the private server is promoted"),
-                "Recoveries with it are not supported yet.",
-            ));
-        }
-    }
     if let Server::Serving { unit: Some(unit), .. } = &cluster.server
         && matches!(cluster.control, Control::PgCtl { .. })
     {
@@ -111,6 +102,13 @@ pub(super) fn cluster_reasons(host: &Host, request: &Request, reasons: &mut Vec<
             "Remove `quiesce`, or use hooks.",
         ));
     }
+    if request.dump.is_some() && !matches!(cluster.server, Server::Serving { .. }) {
+        reasons.push(Reason::fact(
+            "dump-not-serving",
+            "a dump was asked for, and the cluster does not serve",
+            "Start it, or leave --dump-before out: the old data directory is kept aside anyway.",
+        ));
+    }
     if request.reason_required && request.reason.as_deref().is_none_or(|r| r.trim().is_empty()) {
         reasons.push(Reason::fact("reason", "the configuration demands a reason", "Add --reason \"…\"."));
     }
@@ -129,14 +127,4 @@ fn capability_hint(id: &str) -> &'static str {
         "namespaces" => "The private server needs mount, network and IPC namespaces: in a container, CAP_SYS_ADMIN.",
         _ => "Set state_directory to a place that the cluster's owner can walk to and execute in.",
     }
-}
-
-/// Names in `shared_preload_libraries`, without path and suffix.
-fn libraries(value: &str) -> Vec<String> {
-    let clean = |part: &str| {
-        let name = part.trim().trim_matches('"');
-        let name = name.rsplit('/').next().unwrap_or(name);
-        name.strip_suffix(".so").unwrap_or(name).to_string()
-    };
-    value.split(',').map(clean).filter(|n| !n.is_empty()).collect()
 }

@@ -12,8 +12,9 @@ use super::consequence;
 use super::facts::{Host, Server};
 use super::loss::{Border, Loss, Names};
 use super::planned::{BackupLine, ClusterLine, Estimate, Planned, Reason, SpaceLine, TargetLine, WalLine};
+use super::preloaded::Preloaded;
 use super::readiness::cluster_reasons;
-use super::recovery::{Chain, ClusterFacts, OtherWal, Recovery, Site, Target};
+use super::recovery::{Chain, ClusterFacts, Dump, OtherWal, Recovery, Site, Target};
 use super::step::Step;
 use super::target::{TargetRequest, TimelineRequest};
 use super::wal_facts::{Meaning, WalFindings};
@@ -30,6 +31,8 @@ pub struct Request {
     pub backup: Option<String>,
     /// `--accept`.
     pub accept: Vec<String>,
+    /// `--dump-before`.
+    pub dump: Option<Dump>,
     /// `--config-from backup`.
     pub config_from_backup: bool,
     /// `--reason`.
@@ -343,6 +346,7 @@ fn recovery(
     planned: &Planned,
 ) -> Recovery {
     let cluster = &host.cluster;
+    let preloaded = Preloaded::of(cluster.configuration.get("shared_preload_libraries"));
     let mut recovery = Recovery {
         cluster: ClusterFacts {
             name: cluster.name.clone(),
@@ -368,12 +372,15 @@ fn recovery(
         site: request.site.clone(),
         other_wal: request.other_wal.clone(),
         config_from_backup: request.config_from_backup,
+        dump: request.dump.clone(),
         floors: floors(host, chosen, request),
         accepted,
         reserve: planned.space.reserve,
-        steps: steps(request),
+        steps: steps(request, &preloaded),
+        preloaded,
         digest: String::new(),
         consequences: planned.consequences.clone(),
+        damaged_wal: vec![],
     };
     recovery.digest = digest(&recovery);
     recovery
@@ -406,18 +413,22 @@ fn floors(host: &Host, chosen: &Choice, request: &Request) -> BTreeMap<String, i
 
 /// Offline: the backup is unpacked and verified while the cluster still serves, so that a damaged backup costs no
 /// outage; everything after the stop needs the stop.
-fn steps(request: &Request) -> Vec<Step> {
+fn steps(request: &Request, preloaded: &Preloaded) -> Vec<Step> {
     let hooks = &request.site.hooks;
+    // What the backup's own configuration preloads is not known before it is unpacked.
+    let unload = !preloaded.go.is_empty() || request.config_from_backup;
     let wanted = [
         (!hooks.before.is_empty(), Step::HookBefore),
         (true, Step::Extract),
         (!request.site.quiesce.is_empty(), Step::StopUnits),
         (!hooks.before_stop.is_empty(), Step::HookBeforeStop),
+        (request.dump.is_some(), Step::Dump),
         (true, Step::Stop),
         (true, Step::CopyTail),
         (true, Step::Configure),
         (true, Step::Replay),
         (true, Step::Check),
+        (unload, Step::Unload),
         (true, Step::Promote),
         (true, Step::Tidy),
         (true, Step::Switch),
@@ -445,6 +456,7 @@ fn digest(recovery: &Recovery) -> String {
         "backup": [recovery.backup.name, recovery.backup.path],
         "chain": [recovery.chain.first, last],
         "steps": recovery.steps,
+        "dump": recovery.dump,
         "config": [recovery.config_from_backup, recovery.cluster.configuration.in_data_directory],
         "checks": recovery.site.checks,
         "database": [recovery.site.database, recovery.site.user, recovery.site.check_user],

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::recovery::Recovery;
+use super::recovery::{Dump, Recovery};
 
 /// One journaled step. What each does and how an interrupted one is settled is in `run`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -14,6 +14,8 @@ pub enum Step {
     StopUnits,
     /// Hooks `before_stop`.
     HookBeforeStop,
+    /// Dump databases of the old cluster, which still serves.
+    Dump,
     /// Stop the old cluster and prove it.
     Stop,
     /// Copy WAL that the archive lacks.
@@ -26,6 +28,8 @@ pub enum Step {
     Replay,
     /// Checks while paused.
     Check,
+    /// Second private start, without the preloaded libraries that would act once it opens, to the same pause.
+    Unload,
     /// Private promotion on our number, then stop.
     Promote,
     /// WAL the archive lacks is offered to it, staging proved.
@@ -73,12 +77,14 @@ impl Step {
             Step::HookBefore => "hook-before",
             Step::StopUnits => "stop-units",
             Step::HookBeforeStop => "hook-before-stop",
+            Step::Dump => "dump",
             Step::Stop => "stop",
             Step::CopyTail => "copy-tail",
             Step::Extract => "extract",
             Step::Configure => "configure",
             Step::Replay => "replay",
             Step::Check => "check",
+            Step::Unload => "unload",
             Step::Promote => "promote",
             Step::Tidy => "tidy",
             Step::Switch => "switch",
@@ -104,12 +110,14 @@ impl Step {
     /// The phase of the JSON documents that its seconds count for.
     pub fn phase(&self) -> &'static str {
         match self {
-            Step::HookBefore | Step::StopUnits | Step::HookBeforeStop | Step::Stop | Step::CopyTail | Step::StopRecovered => "stop",
+            Step::HookBefore | Step::StopUnits | Step::HookBeforeStop | Step::Dump | Step::Stop | Step::CopyTail | Step::StopRecovered => {
+                "stop"
+            }
             Step::Extract => "extract",
             Step::Configure => "configure",
             Step::Replay => "replay",
             Step::Check | Step::CheckServing => "check",
-            Step::Promote | Step::MoveOld => "promote",
+            Step::Unload | Step::Promote | Step::MoveOld => "promote",
             Step::Tidy | Step::EndPrivate | Step::RemoveStaging | Step::KeepWal | Step::RemoveAside => "tidy",
             Step::Switch | Step::Seal | Step::Unseal | Step::SwitchBack => "switch",
             Step::Start | Step::HookAfterStart | Step::StartUnits | Step::HookDone | Step::StartOld | Step::HookFailed => "start",
@@ -124,6 +132,7 @@ impl Step {
             Step::HookBefore => format!("run hooks 'before' ({})", recovery.site.hooks.before.len()),
             Step::StopUnits => format!("stop {}", recovery.site.quiesce.join(", ")),
             Step::HookBeforeStop => format!("run hooks 'before_stop' ({})", recovery.site.hooks.before_stop.len()),
+            Step::Dump => recovery.dump.as_ref().map_or_else(String::new, Dump::words),
             Step::Stop => format!("stop {} by {}, prove it", cluster.name, cluster.control_words()),
             Step::CopyTail => "copy WAL that the archive lacks".into(),
             Step::Extract => format!("unpack {} beside {pgdata}, verify every file", recovery.backup_name()),
@@ -133,6 +142,10 @@ impl Step {
             Step::Check => match recovery.site.checks.len() {
                 0 => "no checks are configured: only the target is proved".into(),
                 n => format!("run {n} checks while paused"),
+            },
+            Step::Unload => match recovery.preloaded.names() {
+                names if names.is_empty() => "start privately again without preloaded libraries, to the same pause".into(),
+                names => format!("start privately again without {names}, to the same pause"),
             },
             Step::Promote => "promote privately to a new timeline, stop".into(),
             Step::Tidy => "offer the archive what it lacks, prove the result".into(),

@@ -18,6 +18,7 @@ use crate::run::configure::ConfigureRequest;
 pub use crate::run::exchange::{give, places, stage, switch_back};
 use crate::run::exchange::{seal, switch_over, unseal};
 use crate::run::executor::Run;
+use crate::run::libraries::{self, Libraries};
 use crate::run::owner::Task;
 use crate::run::promote;
 use crate::run::reading;
@@ -27,7 +28,7 @@ use crate::run::staging::ExtractRequest;
 use crate::run::switch::Stage;
 use crate::run::tail::CopyRequest;
 use crate::run::tidy::{SettleRequest, TidyRequest};
-use crate::run::{control, hooks, moveold, purge, validate};
+use crate::run::{control, dump, hooks, moveold, purge, validate};
 use crate::store::extract::{ExtractOptions, Extracted};
 use crate::sys::dir::Dir;
 use crate::sys::label;
@@ -39,12 +40,14 @@ pub fn apply(run: &mut Run, step: &Step) -> Result<()> {
         Step::HookBefore => hooks::run_hooks(run, "before", &configured.before, true),
         Step::StopUnits => hooks::stop_units(run),
         Step::HookBeforeStop => hooks::run_hooks(run, "before_stop", &configured.before_stop, true),
+        Step::Dump => dump::dump_before(run),
         Step::Stop => stop(run),
         Step::CopyTail => copy_tail(run),
         Step::Extract => extract(run),
         Step::Configure => configure(run),
-        Step::Replay => replay::ensure_at_target(run),
+        Step::Replay => replay::ensure_at_target(run, Libraries::Configured),
         Step::Check => validate::check_private(run),
+        Step::Unload => libraries::unload(run),
         Step::Promote => promote::promote(run),
         Step::Tidy => tidy(run),
         Step::Switch => switch_over(run),
