@@ -177,6 +177,8 @@ fn flags(source: &SourceFlags, global: &Global) -> String {
         add("--config-from", "backup");
     }
     paths(&source.checks).iter().for_each(|path| add("--checks", path));
+    source.dump_before.iter().for_each(|path| add("--dump-before", &path.display().to_string()));
+    source.dump_database.iter().for_each(|name| add("--dump-database", name));
     source.reason.iter().for_each(|reason| add("--reason", reason));
     global.config.iter().for_each(|path| add("--config", &path.display().to_string()));
     global.cluster.iter().for_each(|name| add("--cluster", name));
@@ -395,7 +397,7 @@ mod tests {
     #[test]
     fn the_command_of_a_plan_has_every_flag_that_decides_it() {
         let line = " --timeline 3 --backup base-1.tar.gz --backups /b --wal /w --wal /v --accept no-manifest --config-from backup \
-                    --checks /c.sql --reason=--why --config /etc/x.toml --cluster 15-main";
+                    --checks /c.sql --dump-before /d --dump-database app --reason=--why --config /etc/x.toml --cluster 15-main";
         let read = |line: &str| {
             let cli = Cli::try_parse_from(format!("pitr plan --to-latest{line}").split_whitespace()).unwrap();
             let Verb::Plan(args) = cli.verb else { panic!() };
