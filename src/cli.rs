@@ -12,7 +12,7 @@ use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 use crate::config::cluster_name;
 
 pub use act::{ConfigFrom, MaxLoss, PlanArgs, PurgeArgs, RestoreArgs, ReturnArgs, SourceFlags, TargetFlags};
-pub use look::{LogArgs, StatusArgs, VerifyVerb, VerifyWalArgs};
+pub use look::{LogArgs, MarkArgs, StatusArgs, VerifyVerb, VerifyWalArgs};
 use words::absolute;
 
 mod act;
@@ -104,6 +104,8 @@ pub enum Verb {
     /// Prove that what recoveries need is whole
     #[command(subcommand)]
     Verify(VerifyVerb),
+    /// Make a restore point, and prove that one can come back to it; for use before a migration
+    Mark(MarkArgs),
     /// Show what a recovery would do, and prove that it can be done; change nothing
     #[command(override_usage = "pitr plan [OPTIONS] <TARGET>")]
     Plan(PlanArgs),

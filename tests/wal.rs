@@ -6,3 +6,4 @@ mod fixtures;
 mod forge;
 mod memory;
 mod oracle;
+mod packed;

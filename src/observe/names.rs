@@ -5,11 +5,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::host::Owner;
 use crate::plan::loss::{Named, Names};
 use crate::run::owner::{self, Task};
-use crate::run::sql::{Limits, Reply, SqlRequest, Statement};
+use crate::run::sql::{Limits, Reply, SqlRequest, Statement, literal};
 use crate::run::switch::ServerStatus;
 use crate::wal::RelationFile;
 
@@ -62,6 +62,14 @@ impl<'a> Door<'a> {
         found.flat_map(|(oid, replies)| replies.into_iter().flat_map(|r| r.rows).filter_map(move |row| named(oid, &row))).collect()
     }
 
+    /// Runs our own statements as they are; they must make sure themselves that they reach the right server.
+    pub fn run(&self, database: &str, statements: Vec<Statement>) -> Result<Vec<Reply>> {
+        let none = || Error::failed("the server has no local socket").hint("Look at unix_socket_directories.");
+        let (socket, port) = (self.status.socket.clone().ok_or_else(none)?, self.status.port.ok_or_else(none)?);
+        let request = SqlRequest { socket, port, user: self.user.into(), database: database.into(), statements };
+        owner::call(self.owner, None, Task::Sql(request))
+    }
+
     fn ask(&self, database: &str, statements: Vec<String>) -> Option<Vec<Reply>> {
         let (socket, port) = (self.status.socket.clone()?, self.status.port?);
         let identity = "SELECT system_identifier FROM pg_control_system()".to_string();
@@ -84,12 +92,6 @@ const RELATIONS: &str = "SELECT coalesce(pg_catalog.pg_relation_filenode(c.oid),
 fn relations(numbers: &[u32]) -> String {
     let list: Vec<String> = numbers.iter().map(u32::to_string).collect();
     format!("{RELATIONS} WHERE pg_catalog.pg_relation_filenode(c.oid) IN ({})", list.join(", "))
-}
-
-/// A string constant that means the same whatever `standard_conforming_strings` is.
-fn literal(text: &str) -> String {
-    let text = text.replace('\\', "\\\\").replace('\'', "''");
-    format!("E'{text}'")
 }
 
 fn named(database: u32, row: &[Option<String>]) -> Option<Named> {

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use jiff::civil::{DateTime, Time};
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
+use serde::de::DeserializeOwned;
 
 use crate::cli::LogArgs;
 use crate::config::duration::parse_duration;
@@ -24,11 +25,12 @@ use crate::plan::target::TimelineRequest;
 use crate::plan::time::parse_time;
 use crate::report::log::{self as page, Reading};
 use crate::report::terminal::Out;
-use crate::run::owner::{self, Task};
+use crate::run::owner::{self, Kept, Task};
 use crate::run::reading::{ChainRequest, Segment};
 use crate::run::sources::Directories;
 use crate::run::tail::WalIdentity;
 use crate::run::wal_log::{LogRequest, Logged};
+use crate::store::index::Index;
 use crate::verb::Context;
 use crate::wal::PgTime;
 use crate::wal::log::{Filter, Relations};
@@ -72,6 +74,37 @@ impl Ground {
     }
 }
 
+impl Ground {
+    /// Has the owner's child read WAL, and keeps what it finds out about segments; without an index where none can be.
+    pub fn read<T: DeserializeOwned>(&self, context: &Context, task: impl Fn(Option<PathBuf>) -> Task) -> Result<T> {
+        let index =
+            Index::open(&context.config.state_directory, &self.owner).inspect_err(|e| log::info!("nothing is kept of the WAL: {e}"));
+        let Ok(index) = index else { return owner::call(&self.owner, None, task(None)) };
+        let ours = |kept: &Kept| {
+            let source = self.wal.iter().find(|source| source.directory == kept.directory)?;
+            source.segments.iter().find(|segment| segment.file == kept.file)
+        };
+        owner::call_keeping(&self.owner, task(Some(index.open_path())), &mut |kept| {
+            if ours(&kept).is_some()
+                && let Err(error) = index.keep(&kept.directory, &kept.file, &kept.bytes)
+            {
+                log::info!("not kept: {error}");
+            }
+        })
+        .inspect(|_| self.forget(&index))
+    }
+
+    /// Summaries of files that are gone are not kept.
+    fn forget(&self, index: &Index) {
+        for source in self.wal.iter().filter(|source| source.problem.is_none()) {
+            let there: BTreeSet<&str> = source.segments.iter().map(|segment| segment.file.as_str()).collect();
+            if let Err(error) = index.prune(&source.directory, |file| there.contains(file)) {
+                log::info!("index of {}: {error}", source.directory.display());
+            }
+        }
+    }
+}
+
 /// `pitr log`.
 pub fn run(context: &Context, args: &LogArgs) -> Result<u8> {
     let (since, until) = span(args, Timestamp::now(), &TimeZone::system())?;
@@ -92,14 +125,16 @@ pub fn run(context: &Context, args: &LogArgs) -> Result<u8> {
         relations,
         ddl: args.ddl,
         deletes: args.deletes,
+        point: None,
         limit: args.limit,
     };
     let history = history(&ground, args.timeline)?;
     let segments = ground.segments(&history);
     let reading = Reading { timeline: history.timeline, since, until };
     let chain = ChainRequest { segments, history, identity: ground.identity };
-    let request = LogRequest { chain, next_xid: ground.next_xid, filter };
-    let logged: Logged = owner::call(&ground.owner, None, Task::LogWal(Box::new(request)))?;
+    let logged: Logged = ground.read(context, |index| {
+        Task::LogWal(Box::new(LogRequest { chain: chain.clone(), next_xid: ground.next_xid, filter: filter.clone(), index }))
+    })?;
     if let Some(door) = &door {
         let files = logged.lines.iter().flat_map(|line| &line.relations).map(|change| change.file);
         names = door.names(&files.filter(|file| !file.is_catalog()).collect());
@@ -161,7 +196,8 @@ fn of_directories(named: &[PathBuf]) -> Result<Ground> {
     Ok(Ground { owner, identity, wal, directories, current: None, next_xid: 0, serving: None, observed: None })
 }
 
-fn history(ground: &Ground, wanted: Option<TimelineRequest>) -> Result<History> {
+/// The history of the timeline that is wanted; by default the cluster's own, without one the highest.
+pub fn history(ground: &Ground, wanted: Option<TimelineRequest>) -> Result<History> {
     let highest = chain::numbers(&ground.wal).into_iter().max();
     let timeline = match (wanted.unwrap_or_default(), ground.current) {
         (TimelineRequest::Number(number), _) => number,

@@ -3,6 +3,7 @@
 pub mod act;
 pub mod backups;
 pub mod log;
+pub mod mark;
 pub mod purge;
 pub mod restore;
 pub mod resume;
@@ -101,6 +102,7 @@ fn dispatch(cli: Cli) -> Result<u8> {
         Verb::Backups => backups::run(&context),
         Verb::Log(args) => log::run(&context, &args),
         Verb::Verify(VerifyVerb::Wal(args)) => verify_wal::run(&context, &args),
+        Verb::Mark(args) => mark::run(&context, &args, &Signals::catch()?),
         Verb::Plan(args) => restore::plan_only(&context, &args.target, &args.source),
         Verb::Restore(args) if args.dry_run => restore::plan_only(&context, &args.target, &args.source),
         Verb::Restore(args) => restore::run(&context, &args, Signals::catch()?),

@@ -140,10 +140,19 @@ fn command(planned: &Planned, source: &SourceFlags) -> String {
 fn make_plan(context: &Context, target: &TargetFlags, source: &SourceFlags) -> Result<Planned> {
     let request_target = target.request(Timestamp::now(), &TimeZone::system())?;
     let found = discover::choose(&context.config, context.global.cluster.as_deref())?;
+    plan_from(context, &found, request_target, source)
+}
+
+/// The plan to `target` as it would be without any other flag.
+pub fn plan_to(context: &Context, found: &Found, target: TargetRequest) -> Result<Planned> {
+    plan_from(context, found, target, &SourceFlags::default())
+}
+
+fn plan_from(context: &Context, found: &Found, request_target: TargetRequest, source: &SourceFlags) -> Result<Planned> {
     let checks = read_checks(&found.config, source)?;
     let places = Where { backups: source.backups.clone(), wal: source.wal.clone(), identify: Some(identify(&request_target, source)) };
-    let observed = observe(&context.config, &found, &places)?;
-    let mut request = request(&found, source, request_target, checks, &observed);
+    let observed = observe(&context.config, found, &places)?;
+    let mut request = request(found, source, request_target, checks, &observed);
     read_wal(&observed, &mut request)?;
     let mut planned = plan(&observed.host, &request);
     if observed.guessed && !observed.archives.is_empty() {

@@ -31,6 +31,7 @@ pub mod heap;
 pub mod inquiry;
 pub mod ledger;
 pub mod log;
+pub mod packed;
 pub mod page;
 pub mod record;
 pub mod resolve;
