@@ -85,7 +85,9 @@ impl<'a> Door<'a> {
 /// What is in a schema of the system's own, or is none that users write themselves, is marked.
 const RELATIONS: &str = "SELECT coalesce(pg_catalog.pg_relation_filenode(c.oid), 0), c.oid, \
     pg_catalog.quote_ident(n.nspname) || '.' || pg_catalog.quote_ident(c.relname), \
-    (c.relkind NOT IN ('r', 'm', 'p', 'S') OR n.nspname IN ('pg_catalog', 'pg_toast', 'information_schema')) \
+    (c.relkind NOT IN ('r', 'm', 'p', 'S') OR n.nspname IN ('pg_catalog', 'pg_toast', 'information_schema')), \
+    (SELECT pg_catalog.quote_ident(rn.nspname) || '.' || pg_catalog.quote_ident(r.relname) FROM pg_catalog.pg_class r \
+     JOIN pg_catalog.pg_namespace rn ON rn.oid = r.relnamespace WHERE c.relispartition AND r.oid = pg_catalog.pg_partition_root(c.oid)) \
     FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace";
 
 /// Relations by file number.
@@ -95,7 +97,8 @@ fn relations(numbers: &[u32]) -> String {
 }
 
 fn named(database: u32, row: &[Option<String>]) -> Option<Named> {
-    Some(Named { database, file: number(row, 0)?, oid: number(row, 1)?, name: text(row, 2)?, system: text(row, 3)? == "t" })
+    let (file, oid) = (number(row, 0)?, number(row, 1)?);
+    Some(Named { database, file, oid, name: text(row, 2)?, system: text(row, 3)? == "t", part_of: text(row, 4) })
 }
 
 fn text(row: &[Option<String>], at: usize) -> Option<String> {

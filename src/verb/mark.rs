@@ -165,7 +165,9 @@ fn prove(
 
 /// Everything against it; what is only in pg_wal is not there after the host is lost.
 fn against(planned: &Planned) -> Vec<Reason> {
-    let mut refusals = planned.refusals.clone();
+    // What would be lost by coming back now says nothing about whether one could.
+    let loss = |reason: &&Reason| !reason.id.starts_with("protected:");
+    let mut refusals: Vec<Reason> = planned.refusals.iter().filter(loss).cloned().collect();
     if let Some(wal) = planned.wal.as_ref().filter(|wal| wal.only_in_pg_wal > 0) {
         refusals.push(Reason::fact(
             "only-in-pg-wal",
