@@ -12,7 +12,7 @@ use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 use crate::config::cluster_name;
 
 pub use act::{ConfigFrom, MaxLoss, PlanArgs, PurgeArgs, RestoreArgs, ReturnArgs, SourceFlags, TargetFlags};
-pub use look::{LogArgs, MarkArgs, StatusArgs, VerifyVerb, VerifyWalArgs};
+pub use look::{CheckArgs, LogArgs, MarkArgs, ReportArgs, StatusArgs, VerifyArgs, VerifyBackupsArgs, VerifyVerb, VerifyWalArgs};
 use words::absolute;
 
 mod act;
@@ -90,6 +90,10 @@ pub enum Output {
     Text,
     /// One document with a schema number
     Json,
+    /// One page that needs nothing else (only of `report`)
+    Html,
+    /// Markdown (only of `report`)
+    Md,
 }
 
 /// The verbs.
@@ -101,9 +105,14 @@ pub enum Verb {
     Backups,
     /// List transactions of the WAL, oldest first, and what each changed
     Log(LogArgs),
-    /// Prove that what recoveries need is whole
-    #[command(subcommand)]
-    Verify(VerifyVerb),
+    /// Prove that what recoveries need is whole: backups and WAL, or one of them
+    Verify(VerifyArgs),
+    /// Ask whether this host is ready for a recovery (exit 6 where it is not), or run checks against a server
+    Check(CheckArgs),
+    /// List every run, newest first: what it did and what it keeps
+    Runs,
+    /// Tell what a run did, from its journal alone
+    Report(ReportArgs),
     /// Make a restore point, and prove that one can come back to it; for use before a migration
     Mark(MarkArgs),
     /// Show what a recovery would do, and prove that it can be done; change nothing

@@ -14,11 +14,6 @@ pub fn max_loss(text: &str) -> std::result::Result<MaxLoss, Malformed> {
     parse_duration(text).map(MaxLoss::Seconds)
 }
 
-/// A duration, in seconds.
-pub fn seconds(text: &str) -> std::result::Result<u64, Malformed> {
-    parse_duration(text)
-}
-
 /// Lines of the log are held until the last is known.
 pub fn limit(text: &str) -> std::result::Result<usize, Malformed> {
     const MOST: usize = 500_000;

@@ -5,5 +5,6 @@ pub mod host;
 pub mod names;
 pub mod postmaster;
 pub mod runs;
+pub mod service;
 pub mod survey;
 pub mod trust;

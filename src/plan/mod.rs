@@ -1,5 +1,6 @@
 //! Decisions: pure functions from facts to plans. Nothing here touches the host.
 
+pub mod account;
 pub mod aim;
 pub mod backup;
 pub mod chain;
@@ -10,6 +11,7 @@ pub mod discards;
 pub mod entry;
 pub mod facts;
 pub mod guard;
+pub mod host_check;
 pub mod ledger;
 pub mod loss;
 pub mod planned;
