@@ -48,7 +48,7 @@ Exit status:
 /// The recovered cluster is built beside the old one, proved in private, and exchanged with it in one step.
 /// The old data stays until `pitr purge`; `pitr undo` puts it back.
 #[derive(Debug, Parser)]
-#[command(name = "pitr", version, after_help = AFTER_HELP, max_term_width = 100)]
+#[command(name = "pitr", version, after_help = AFTER_HELP, max_term_width = 100, subcommand_value_name = "VERB", subcommand_help_heading = "Verbs")]
 pub struct Cli {
     /// Flags that every verb takes.
     #[command(flatten)]

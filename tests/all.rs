@@ -12,6 +12,7 @@ mod chroot;
 #[cfg(feature = "crash-points")]
 mod crash;
 mod damage;
+mod docs;
 mod goes_on;
 mod harness;
 mod lint;
@@ -19,6 +20,7 @@ mod majors;
 mod mark;
 mod planned;
 mod postmaster;
+mod preloaded;
 mod privileges;
 mod resolve;
 mod restore;

@@ -14,7 +14,7 @@ use serde_json::Value;
 
 use crate::error::{Error, Result};
 use crate::observe::survey::{self, SurveyRequest};
-use crate::run::{configure, reading, sql, staging, switch, tail, tidy, wal_log};
+use crate::run::{configure, reading, sql, staging, switch, tail, tidy, wal_log, wal_rows};
 use crate::store::{self, Source};
 use crate::sys::descendant::{Descendant, Heard, ending};
 use crate::sys::dir::Dir;
@@ -73,6 +73,8 @@ pub enum Task {
     ReadWal(Box<reading::ReadRequest>),
     /// Read every record there is and list transactions.
     LogWal(Box<wal_log::LogRequest>),
+    /// Read every record there is and tell what happened to the rows of some tables.
+    WalRows(Box<wal_rows::RowsRequest>),
     /// Read every record there is and say which stretches are whole.
     VerifyWal(Box<wal_log::VerifyRequest>),
     /// The first page of some segment in a directory: whose WAL it is.
@@ -283,6 +285,7 @@ fn perform(task: Task) -> Result<Value> {
         Task::ListWal(request) => answer(tail::list(&request)?),
         Task::ReadWal(request) => answer(reading::read(&request)?),
         Task::LogWal(request) => answer(wal_log::log(&request)?),
+        Task::WalRows(request) => answer(wal_rows::rows(&request)?),
         Task::VerifyWal(request) => answer(wal_log::verify(&request)?),
         Task::ProbeWal { directory } => answer(wal_log::probe(&directory)?),
         Task::Tidy(request) => answer(tidy::tidy(&request)?),

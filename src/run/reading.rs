@@ -106,9 +106,12 @@ fn locate(request: &ChainRequest, wanted: Lsn, inclusive: bool) -> Result<Option
     Ok(None)
 }
 
-struct Files {
-    size: u64,
-    files: BTreeMap<SegmentName, (PathBuf, String)>,
+/// Segments by name, read when they are asked for.
+pub(super) struct Files {
+    /// Bytes of a segment.
+    pub(super) size: u64,
+    /// Directory and file of each.
+    pub(super) files: BTreeMap<SegmentName, (PathBuf, String)>,
 }
 
 impl SegmentSource for Files {

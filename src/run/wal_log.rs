@@ -83,7 +83,7 @@ fn pass(
 ) -> Result<(Log, Vec<Stretch>)> {
     let mut pass = Pass { log: Log::new(filter, request.chain.history.clone(), replaced), ledger: Ledger::default() };
     let begin = |pass: &mut Pass| pass.ledger = Ledger::new(request.next_xid);
-    let stretches = stretches(summaries, &request.chain, wants, &mut pass, begin, |_, _| {})?;
+    let stretches = read_stretches(summaries, &request.chain, wants, &mut pass, begin, |_, _| {})?;
     Ok((pass.log, stretches))
 }
 
@@ -108,8 +108,35 @@ impl Reader for Pass {
     }
 }
 
+/// Reads every stretch without a hole, and nothing of the index; each stretch begins with a value of its own.
+pub fn stretches<T>(wanted: &ChainRequest, begin: impl Fn() -> T, each: impl FnMut(&mut T, Joined)) -> Result<Vec<(Stretch, T)>> {
+    let mut found = Vec::new();
+    let mut reader = Everything { value: begin(), each };
+    let renew = |reader: &mut Everything<_, _>| reader.value = begin();
+    read_stretches(&Summaries::new(None, false), wanted, &|_| true, &mut reader, renew, |reader, stretch| {
+        found.push((stretch, std::mem::replace(&mut reader.value, begin())));
+    })?;
+    Ok(found)
+}
+
+/// Takes all that is read.
+struct Everything<T, F> {
+    value: T,
+    each: F,
+}
+
+impl<T, F: FnMut(&mut T, Joined)> Reader for Everything<T, F> {
+    fn needs(&self, _: &Digest) -> bool {
+        true
+    }
+
+    fn joined(&mut self, joined: Joined, _: Option<&Digest>) {
+        (self.each)(&mut self.value, joined);
+    }
+}
+
 /// Reads every stretch without a hole; behind damage the next segment begins anew.
-fn stretches<R: Reader>(
+fn read_stretches<R: Reader>(
     summaries: &Summaries,
     wanted: &ChainRequest,
     wants: &(dyn Fn(&Digest) -> bool + Sync),
@@ -162,7 +189,7 @@ pub fn verify(request: &VerifyRequest) -> Result<Vec<Verified>> {
     let summaries = Summaries::new(request.index.as_deref(), false);
     let mut verified = Vec::new();
     let begin = |found: &mut Found| *found = Found::default();
-    stretches(&summaries, &request.chain, &|_| false, &mut Found::default(), begin, |found, stretch| {
+    read_stretches(&summaries, &request.chain, &|_| false, &mut Found::default(), begin, |found, stretch| {
         verified.push(Verified { stretch, newest: found.newest, backups: std::mem::take(&mut found.backups) });
     })?;
     Ok(verified)
