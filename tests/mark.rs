@@ -1,4 +1,4 @@
-//! `pitr mark`: exit 0 only when one can come back; and what is kept of the WAL that was read.
+//! `pitr mark`: exit 0 only when one can come back; what is kept of the WAL that was read; tables that are protected.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -47,6 +47,8 @@ fn a_mark_is_good_only_when_one_can_come_back_to_it() {
     cluster.sql("postgres", "INSERT INTO t VALUES (2)");
     let marked = pitr.json(&["mark", "before it's done", "--wait"]);
     assert_eq!(marked["recoverable"], true, "{marked}");
+    let status = pitr.json(&["status"]);
+    assert!(status["clusters"][0]["windows"][0]["to"].is_string(), "{status}");
     assert_eq!(marked["backup"]["name"], "base-20261121.tar.gz");
     let segment = cluster.archive.as_ref().unwrap().join(marked["segment"].as_str().unwrap());
     assert!(segment.exists());
@@ -147,4 +149,42 @@ fn what_is_kept_of_the_wal_never_changes_an_answer() {
     pitr.run(&["verify", "wal", "--wal", &archive, "-o", "json"]).expect_code(6);
     let left = entries(&pitr.state);
     assert!(!left.iter().any(|path| path.file_name() == victim.file_name()), "an entry of a file that is gone: {left:?}");
+}
+
+/// Rows of a protected table go only when that is accepted, those of a partition of it too; rows that come back need no
+/// word. What the first discarded transaction did is told, and limits are compared.
+#[test]
+fn protected_rows_vanish_only_when_that_is_accepted() {
+    let scratch = Scratch::new("protected");
+    let (cluster, mut pitr) = cluster(&scratch);
+    cluster.sql(
+        "postgres",
+        "CREATE TABLE audit (id int) PARTITION BY RANGE (id); CREATE TABLE audit_1 PARTITION OF audit FOR VALUES FROM (0) TO (100)",
+    );
+    cluster.sql("postgres", "INSERT INTO audit VALUES (1), (2)");
+    cluster.packed_basebackup("base-20261121.tar.gz", None);
+    pitr.set("protected", vec!["public.audit".to_string(), "public.other".to_string()]);
+    pitr.set("rpo", "1s");
+    let first = cluster.sql("postgres", "DELETE FROM audit WHERE id = 1; SELECT pg_current_xact_id()");
+    cluster.sql("postgres", "INSERT INTO t VALUES (7)");
+    std::thread::sleep(std::time::Duration::from_millis(1200));
+    cluster.sql("postgres", "INSERT INTO t VALUES (8)");
+    let plan = pitr.json(&["plan", "--before-xid", &first]);
+    assert_eq!(plan["loss"]["transactions"], 3, "{plan}");
+    let words = plan["alternatives"].to_string();
+    assert!(words.contains("public.audit_1 (1 deleted)") && words.contains("2 other transactions"), "{words}");
+    assert!(plan["consequences"].as_array().unwrap().iter().any(|c| c["id"] == "rpo"), "{plan}");
+
+    cluster.sql("postgres", "INSERT INTO audit VALUES (3)");
+    let plan = pitr.json_code(3, &["plan", "--before-xid", &first]);
+    assert_eq!(plan["refusals"][0]["id"], "protected:public.audit", "{plan}");
+    assert_eq!(plan["refusals"].as_array().unwrap().len(), 1, "{plan}");
+    let restored = pitr.json(&["restore", "--yes", "--before-xid", &first, "--accept", "protected:public.audit"]);
+    assert_eq!(restored["outcome"], "switched", "{restored}");
+    assert_eq!(cluster.sql("postgres", "SELECT array_agg(id ORDER BY id) FROM audit"), "{1,2}");
+    // What was taken back can be taken forward: what that discards is on the timeline that serves now.
+    cluster.sql("postgres", "INSERT INTO audit VALUES (50); INSERT INTO t VALUES (51)");
+    let plan = pitr.json_code(3, &["plan", "--timeline", "1", "--to-xid", &first]);
+    assert_eq!(plan["refusals"][0]["id"], "protected:public.audit", "{plan}");
+    assert_eq!(plan["loss"]["transactions"], 1, "{plan}");
 }

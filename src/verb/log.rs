@@ -12,7 +12,7 @@ use crate::cli::LogArgs;
 use crate::config::duration::parse_duration;
 use crate::error::{Error, Kind, Result};
 use crate::host::Owner;
-use crate::observe::discover::{self, owner_of};
+use crate::observe::discover::{self, Found, owner_of};
 use crate::observe::host::{Observed, Where, observe};
 use crate::observe::names::Door;
 use crate::pg::Timeline;
@@ -59,6 +59,11 @@ impl Ground {
     /// The cluster's archive and pg_wal, or these directories alone.
     pub fn find(context: &Context, directories: &[PathBuf]) -> Result<Ground> {
         if directories.is_empty() { of_cluster(context) } else { of_directories(directories) }
+    }
+
+    /// What was observed of a cluster.
+    pub fn of(found: &Found, observed: Observed) -> Ground {
+        of_observed(found, observed)
     }
 
     /// One copy of every segment on the history.
@@ -160,10 +165,14 @@ pub fn run(context: &Context, args: &LogArgs) -> Result<u8> {
 fn of_cluster(context: &Context) -> Result<Ground> {
     let found = discover::choose(&context.config, context.global.cluster.as_deref())?;
     let observed = observe(&context.config, &found, &Where::default())?;
+    Ok(Ground::of(&found, observed))
+}
+
+fn of_observed(found: &Found, observed: Observed) -> Ground {
     let cluster = &observed.host.cluster;
     let control = &cluster.control_file;
     let user = found.config.user.clone().unwrap_or_else(|| "postgres".into());
-    Ok(Ground {
+    Ground {
         owner: cluster.owner.clone(),
         identity: WalIdentity { major: cluster.major, system_identifier: control.system_identifier, segment_size: control.segment_size },
         directories: Directories::default().with_others(&observed.other_wal),
@@ -172,7 +181,7 @@ fn of_cluster(context: &Context) -> Result<Ground> {
         next_xid: control.next_xid,
         serving: matches!(cluster.server, Server::Serving { .. }).then(|| (cluster.data_directory.clone(), user)),
         observed: Some(observed),
-    })
+    }
 }
 
 /// Directories alone: read as the user who owns the first of them, or where that is root as PostgreSQL's.
