@@ -18,6 +18,7 @@ mod goes_on;
 mod harness;
 mod lint;
 mod majors;
+mod mark;
 mod planned;
 mod postmaster;
 mod preloaded;

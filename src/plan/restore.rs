@@ -9,8 +9,10 @@ use super::aim;
 use super::backup::{self, Choice};
 use super::chain;
 use super::consequence;
+use super::discards;
 use super::facts::{Host, Server};
-use super::loss::{Border, Loss, Names};
+use super::guard::Guard;
+use super::loss::Names;
 use super::planned::{BackupLine, ClusterLine, Estimate, Planned, Reason, SpaceLine, TargetLine, WalLine};
 use super::preloaded::Preloaded;
 use super::readiness::cluster_reasons;
@@ -51,6 +53,10 @@ pub struct Request {
     pub ruled_out: Vec<(PathBuf, String)>,
     /// What reading the chain's records showed, when that was done.
     pub findings: Option<WalFindings>,
+    /// What the WAL of the serving timeline shows, where the target is on another: what is lost is there.
+    pub serving: Option<WalFindings>,
+    /// Limits of the configuration.
+    pub guard: Guard,
     /// Names of databases and relations, where a server could be asked.
     pub names: Names,
 }
@@ -83,11 +89,13 @@ pub fn plan(host: &Host, request: &Request) -> Planned {
         planned.space = space(host, chosen, wal_bytes, &mut reasons);
         planned.estimate = estimate(host, planned.space.needed.saturating_sub(wal_bytes), wal_bytes);
         planned.wal = built.as_ref().map(|(chain, gaps)| wal_line(host, target, chain, gaps));
+        planned.consequences = consequence::list(host, request);
         if let Some(findings) = findings_for(request, chosen) {
-            tell_loss(host, request, target, findings, &mut planned);
+            discards::tell(host, request, target, findings, &mut planned, &mut reasons);
         }
+    } else {
+        planned.consequences = consequence::list(host, request);
     }
-    planned.consequences = consequence::list(host, request);
     let (kept, accepted) = judge(reasons, &request.accept);
     planned.refusals = kept;
     if let (true, Some(target), Some(chosen), Some((chain, _))) = (planned.refusals.is_empty(), target, chosen, built) {
@@ -124,34 +132,6 @@ fn settle(host: &Host, request: &Request, chosen: &Choice, target: &mut Target, 
             }
         }
         Meaning::Refused(reason) => reasons.push(reason),
-    }
-}
-
-/// The last transaction kept, the first discarded, and all that is lost with it.
-fn tell_loss(host: &Host, request: &Request, target: &Target, findings: &WalFindings, planned: &mut Planned) {
-    let answer = &findings.answer;
-    let latest = matches!(target.request, super::target::TargetRequest::ToLatest);
-    if target.lsn.is_none() && !latest {
-        return;
-    }
-    planned.target.keeps = answer.kept.map(Border::from);
-    planned.target.discards = answer.discarded.map(Border::from);
-    if target.timeline == host.cluster.control_file.timeline {
-        planned.loss = Some(Loss::of(&answer.lost, &request.names));
-        let broken = findings.broken(host.cluster.control_file.segment_size).filter(|_| planned.refusals.is_empty());
-        if findings.hole || broken.is_some() {
-            planned.target.note = Some("WAL behind the target is damaged or missing: more may be discarded than is counted here".into());
-        }
-    } else {
-        planned.target.note = Some(format!(
-            "what the serving timeline {} has and timeline {} has not is not counted",
-            host.cluster.control_file.timeline, target.timeline
-        ));
-    }
-    if target.moving {
-        planned.target.note = Some("no later transaction is in the WAL: this is the latest that is known".into());
-    } else if latest {
-        planned.target.note = Some("everything there is; the last record is known after the stop".into());
     }
 }
 

@@ -25,6 +25,7 @@ pub mod promote;
 pub mod purge;
 pub mod reading;
 pub mod replay;
+pub mod segments;
 pub mod sources;
 pub mod sql;
 pub mod staging;

@@ -18,6 +18,7 @@ use crate::plan::checks::{Check, parse_checks};
 use crate::plan::course::Course;
 use crate::plan::damaged::{self, DamagedCopy};
 use crate::plan::facts::Server;
+use crate::plan::guard::Guard;
 use crate::plan::ledger::{Outcome, Purpose};
 use crate::plan::loss::{Loss, Names};
 use crate::plan::planned::{Planned, Reason};
@@ -95,6 +96,8 @@ fn again(context: &Context, drawn: &Drawn, args: &RestoreArgs) -> Result<Planned
     let checks = read_checks(found.config.checks.iter().chain(&args.source.checks))?;
     let request = Request {
         findings: first.findings.clone(),
+        serving: first.serving.clone(),
+        guard: first.guard.clone(),
         names: first.names.clone(),
         ruled_out: first.ruled_out.clone(),
         ..request(&found, &args.source, first.target.clone(), checks, &observed)
@@ -204,9 +207,19 @@ fn places(target: &TargetRequest, source: &SourceFlags) -> Where {
 fn make_plan(context: &Context, target: &TargetFlags, source: &SourceFlags) -> Result<Drawn> {
     let request_target = target.request(Timestamp::now(), &TimeZone::system())?;
     let found = discover::choose(&context.config, context.global.cluster.as_deref())?;
+    plan_from(context, &found, request_target, source)
+}
+
+/// The plan to `target` as it would be without any other flag.
+pub fn plan_to(context: &Context, found: &Found, target: TargetRequest) -> Result<Planned> {
+    let source = SourceFlags { reason: Some("a mark".into()), ..SourceFlags::default() };
+    plan_from(context, found, target, &source).map(|drawn| drawn.planned)
+}
+
+fn plan_from(context: &Context, found: &Found, request_target: TargetRequest, source: &SourceFlags) -> Result<Drawn> {
     let checks = read_checks(found.config.checks.iter().chain(&source.checks))?;
-    let mut observed = observe(&context.config, &found, &places(&request_target, source))?;
-    let mut request = request(&found, source, request_target, checks, &observed);
+    let mut observed = observe(&context.config, found, &places(&request_target, source))?;
+    let mut request = request(found, source, request_target, checks, &observed);
     let damaged = read_wal(&mut observed, &mut request)?;
     let mut planned = plan_around(&observed, &request, &damaged);
     planned.consequences.extend(not_let_in(&observed, &request.site));
@@ -251,6 +264,8 @@ fn request(found: &Found, source: &SourceFlags, target: TargetRequest, checks: V
         backups_known: !(config.backups.is_empty() && source.backups.is_empty()),
         ruled_out: vec![],
         findings: None,
+        serving: None,
+        guard: Guard { protected: config.protected.clone(), absent: vec![], rto: config.rto, rpo: config.rpo },
         names: Names::default(),
     }
 }
@@ -313,7 +328,11 @@ fn read_wal(observed: &mut Observed, request: &mut Request) -> Result<Vec<Damage
         request.ruled_out.clear();
         request.findings = Some(findings);
     }
-    request.names = names(observed, request);
+    request.serving = match aim::lost_reading(&observed.host, request) {
+        Some(wanted) => Some(read_chain(observed, &wanted)?),
+        None => None,
+    };
+    name(observed, request);
     Ok(damaged)
 }
 
@@ -344,19 +363,26 @@ fn read_chain(observed: &Observed, wanted: &aim::Reading) -> Result<WalFindings>
     })
 }
 
-/// Names of what is lost, where the cluster serves.
-fn names(observed: &Observed, request: &Request) -> Names {
+/// Names of what is lost, where the cluster serves, and which of the protected tables it has.
+fn name(observed: &Observed, request: &mut Request) {
+    request.guard.absent = request.guard.protected.clone();
     let cluster = &observed.host.cluster;
-    let lost = request.findings.iter().flat_map(|f| &f.answer.lost.relations).map(|(file, _)| *file);
-    let files: BTreeSet<_> = lost.filter(|file| !file.is_catalog()).collect();
+    let answers = request.serving.iter().chain(&request.findings).map(|findings| &findings.answer);
+    let lost = answers.flat_map(|answer| {
+        let first = answer.first_lost.iter().flat_map(|first| &first.truncated);
+        answer.lost.relations.iter().map(|(file, _)| file).chain(first)
+    });
+    let files: BTreeSet<_> = lost.filter(|file| !file.is_catalog()).copied().collect();
     if files.is_empty() || !matches!(cluster.server, Server::Serving { .. }) {
-        return Names::default();
+        return;
     }
-    match Door::find(&cluster.owner, &cluster.data_directory, &request.site.user, cluster.control_file.system_identifier) {
-        Ok(door) => door.names(&files),
-        Err(error) => {
-            log::info!("names of relations are not known: {error}");
-            Names::default()
+    let user = request.site.user.clone();
+    match Door::find(&cluster.owner, &cluster.data_directory, &user, cluster.control_file.system_identifier) {
+        Ok(door) => {
+            request.names = door.names(&files);
+            let names = &request.names;
+            request.guard.absent.retain(|table| door.called(table, None, names).is_empty());
         }
+        Err(error) => log::info!("names of relations are not known: {error}"),
     }
 }
