@@ -11,8 +11,8 @@ use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 
 use crate::config::cluster_name;
 
-pub use act::{ConfigFrom, MaxLoss, PlanArgs, PurgeArgs, RestoreArgs, ReturnArgs, SourceFlags, TargetFlags};
-pub use look::{LogArgs, StatusArgs, VerifyVerb, VerifyWalArgs};
+pub use act::{ConfigFrom, MaxLoss, MigrationFlags, PlanArgs, PurgeArgs, RestoreArgs, ReturnArgs, SourceFlags, TargetFlags};
+pub use look::{LogArgs, MigrationsArgs, StatusArgs, VerifyVerb, VerifyWalArgs};
 use words::absolute;
 
 mod act;
@@ -101,6 +101,8 @@ pub enum Verb {
     Backups,
     /// List transactions of the WAL, oldest first, and what each changed
     Log(LogArgs),
+    /// List the migrations of every tool that left a history table, and the commit that begins each
+    Migrations(MigrationsArgs),
     /// Prove that what recoveries need is whole
     #[command(subcommand)]
     Verify(VerifyVerb),

@@ -10,6 +10,7 @@ pub mod entry;
 pub mod facts;
 pub mod ledger;
 pub mod loss;
+pub mod migration;
 pub mod planned;
 pub mod readiness;
 pub mod recovery;

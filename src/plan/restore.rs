@@ -11,6 +11,7 @@ use super::chain;
 use super::consequence;
 use super::facts::{Host, Server};
 use super::loss::{Border, Loss, Names};
+use super::migration::Aim;
 use super::planned::{BackupLine, ClusterLine, Estimate, Planned, Reason, SpaceLine, TargetLine, WalLine};
 use super::readiness::cluster_reasons;
 use super::recovery::{Chain, ClusterFacts, OtherWal, Recovery, Site, Target};
@@ -50,6 +51,8 @@ pub struct Request {
     pub findings: Option<WalFindings>,
     /// Names of databases and relations, where a server could be asked.
     pub names: Names,
+    /// The migration that is aimed at.
+    pub migration: Option<Aim>,
 }
 
 /// Decides.
@@ -85,6 +88,11 @@ pub fn plan(host: &Host, request: &Request) -> Planned {
         }
     }
     planned.consequences = consequence::list(host, request);
+    if let Some(migration) = &request.migration {
+        reasons.extend(migration.reasons.iter().cloned());
+        planned.consequences.splice(0..0, migration.consequences.iter().cloned());
+        planned.alternatives.extend(migration.alternatives.iter().cloned());
+    }
     let (kept, accepted) = judge(reasons, &request.accept);
     planned.refusals = kept;
     if let (true, Some(target), Some(chosen), Some((chain, _))) = (planned.refusals.is_empty(), target, chosen, built) {
@@ -364,6 +372,7 @@ fn recovery(
         backup: chosen.entry.clone(),
         backup_end: findings_for(request, chosen).and_then(|f| f.answer.backup_end).map(|(_, end)| end).or(chosen.end),
         names: request.names.clone(),
+        migration: request.migration.as_ref().map(|aim| aim.goal.clone()),
         chain,
         site: request.site.clone(),
         other_wal: request.other_wal.clone(),

@@ -9,6 +9,7 @@ pub mod confirm;
 pub mod layout;
 pub mod log;
 pub mod logging;
+pub mod migrations;
 pub mod narrator;
 pub mod plan;
 pub mod progress;

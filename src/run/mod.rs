@@ -30,6 +30,7 @@ pub mod switch;
 pub mod tail;
 pub mod tidy;
 pub mod validate;
+pub mod validate_migration;
 pub mod wal_get;
 pub mod wal_log;
 pub mod wal_rows;

@@ -46,7 +46,8 @@ pub struct Ground {
     pub wal: Vec<WalSource>,
     directories: Directories,
     current: Option<Timeline>,
-    next_xid: u64,
+    /// A full transaction id near the WAL.
+    pub next_xid: u64,
     /// Data directory and bootstrap role of a cluster that serves.
     serving: Option<(PathBuf, String)>,
     /// The cluster, if there is one.
@@ -76,10 +77,7 @@ impl Ground {
 pub fn run(context: &Context, args: &LogArgs) -> Result<u8> {
     let (since, until) = span(args, Timestamp::now(), &TimeZone::system())?;
     let ground = Ground::find(context, &args.wal)?;
-    let door = match &ground.serving {
-        Some((data, user)) => Door::find(&ground.owner, data, user, ground.identity.system_identifier).ok(),
-        None => None,
-    };
+    let door = ground.door().and_then(Result::ok);
     let mut names = door.as_ref().map(|door| door.names(&BTreeSet::new())).unwrap_or_default();
     let database = args.database.as_deref().map(|name| database_of(name, &names)).transpose()?;
     let relations = args.relation.as_deref().map(|name| relation_of(name, database, door.as_ref(), &names)).transpose()?;
@@ -125,19 +123,36 @@ pub fn run(context: &Context, args: &LogArgs) -> Result<u8> {
 fn of_cluster(context: &Context) -> Result<Ground> {
     let found = discover::choose(&context.config, context.global.cluster.as_deref())?;
     let observed = observe(&context.config, &found, &Where::default())?;
-    let cluster = &observed.host.cluster;
-    let control = &cluster.control_file;
     let user = found.config.user.clone().unwrap_or_else(|| "postgres".into());
-    Ok(Ground {
-        owner: cluster.owner.clone(),
-        identity: WalIdentity { major: cluster.major, system_identifier: control.system_identifier, segment_size: control.segment_size },
-        directories: Directories::default().with_others(&observed.other_wal),
-        wal: observed.host.wal.clone(),
-        current: Some(control.timeline),
-        next_xid: control.next_xid,
-        serving: matches!(cluster.server, Server::Serving { .. }).then(|| (cluster.data_directory.clone(), user)),
-        observed: Some(observed),
-    })
+    Ok(Ground::of(observed, user))
+}
+
+impl Ground {
+    /// What was observed of a cluster whose bootstrap role is `user`.
+    pub fn of(observed: Observed, user: String) -> Ground {
+        let cluster = &observed.host.cluster;
+        let control = &cluster.control_file;
+        Ground {
+            owner: cluster.owner.clone(),
+            identity: WalIdentity {
+                major: cluster.major,
+                system_identifier: control.system_identifier,
+                segment_size: control.segment_size,
+            },
+            directories: Directories::default().with_others(&observed.other_wal),
+            wal: observed.host.wal.clone(),
+            current: Some(control.timeline),
+            next_xid: control.next_xid,
+            serving: matches!(cluster.server, Server::Serving { .. }).then(|| (cluster.data_directory.clone(), user)),
+            observed: Some(observed),
+        }
+    }
+
+    /// The door of the server, where one serves.
+    pub fn door(&self) -> Option<Result<Door<'_>>> {
+        let (data, user) = self.serving.as_ref()?;
+        Some(Door::find(&self.owner, data, user, self.identity.system_identifier))
+    }
 }
 
 /// Directories alone: read as the user who owns the first of them, or where that is root as PostgreSQL's.
@@ -161,7 +176,8 @@ fn of_directories(named: &[PathBuf]) -> Result<Ground> {
     Ok(Ground { owner, identity, wal, directories, current: None, next_xid: 0, serving: None, observed: None })
 }
 
-fn history(ground: &Ground, wanted: Option<TimelineRequest>) -> Result<History> {
+/// The history to follow.
+pub fn history(ground: &Ground, wanted: Option<TimelineRequest>) -> Result<History> {
     let highest = chain::numbers(&ground.wal).into_iter().max();
     let timeline = match (wanted.unwrap_or_default(), ground.current) {
         (TimelineRequest::Number(number), _) => number,

@@ -3,6 +3,7 @@
 pub mod act;
 pub mod backups;
 pub mod log;
+pub mod migrations;
 pub mod purge;
 pub mod restore;
 pub mod resume;
@@ -100,6 +101,7 @@ fn dispatch(cli: Cli) -> Result<u8> {
         Verb::Status(args) => status::run(&context, &args),
         Verb::Backups => backups::run(&context),
         Verb::Log(args) => log::run(&context, &args),
+        Verb::Migrations(args) => migrations::run(&context, &args),
         Verb::Verify(VerifyVerb::Wal(args)) => verify_wal::run(&context, &args),
         Verb::Plan(args) => restore::plan_only(&context, &args.target, &args.source),
         Verb::Restore(args) if args.dry_run => restore::plan_only(&context, &args.target, &args.source),

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
-use crate::cli::{ConfigFrom, MaxLoss, RestoreArgs, SourceFlags, TargetFlags};
+use crate::cli::{ConfigFrom, MaxLoss, MigrationFlags, RestoreArgs, SourceFlags, TargetFlags};
 use crate::config::{ClusterConfig, Requirement, files};
 use crate::error::{Error, Kind, Result};
 use crate::observe::discover::{self, Found};
@@ -34,7 +34,7 @@ use crate::run::reading::{ChainRequest, ReadRequest};
 use crate::run::sources::Directories;
 use crate::run::tail::WalIdentity;
 use crate::sys::signals::Signals;
-use crate::verb::{Context, act};
+use crate::verb::{Context, act, migrations};
 
 /// `pitr plan`, and `restore --dry-run`.
 pub fn plan_only(context: &Context, target: &TargetFlags, source: &SourceFlags) -> Result<u8> {
@@ -133,7 +133,12 @@ fn too_much(most: MaxLoss, loss: Option<&Loss>) -> Option<Reason> {
 fn command(planned: &Planned, source: &SourceFlags) -> String {
     let backup = source.backup.as_ref().map(|b| format!(" --backup {}", crate::plan::target::shell_word(b))).unwrap_or_default();
     let accept: String = source.accept.iter().map(|id| format!(" --accept {id}")).collect();
-    format!("pitr restore {}{backup}{accept}", planned.target.argument)
+    let MigrationFlags { dir, tool, history_table } = &source.migrations;
+    let word =
+        |flag: &str, word: Option<String>| word.map(|w| format!(" {flag} {}", crate::plan::target::shell_word(&w))).unwrap_or_default();
+    let dir = word("--dir", dir.as_ref().map(|dir| dir.display().to_string()));
+    let (tool, table) = (word("--tool", tool.clone()), word("--history-table", history_table.clone()));
+    format!("pitr restore {}{tool}{table}{dir}{backup}{accept}", planned.target.argument)
 }
 
 /// Observes, reads the chain's records, and plans with what they show.
@@ -143,7 +148,16 @@ fn make_plan(context: &Context, target: &TargetFlags, source: &SourceFlags) -> R
     let checks = read_checks(&found.config, source)?;
     let places = Where { backups: source.backups.clone(), wal: source.wal.clone(), identify: Some(identify(&request_target, source)) };
     let observed = observe(&context.config, &found, &places)?;
-    let mut request = request(&found, source, request_target, checks, &observed);
+    let aim = match &request_target {
+        TargetRequest::BeforeMigration(migration) => {
+            let user = found.config.user.clone().unwrap_or_else(|| "postgres".into());
+            let (flags, database) = (&source.migrations, found.config.database.clone());
+            Some(migrations::aim_before(&observed, user, &migration.version, flags, database, source.timeline)?)
+        }
+        _ => None,
+    };
+    let request_target = aim.as_ref().map_or(request_target, |aim| TargetRequest::BeforeMigration(aim.target.clone()));
+    let mut request = Request { migration: aim, ..request(&found, source, request_target, checks, &observed) };
     read_wal(&observed, &mut request)?;
     let mut planned = plan(&observed.host, &request);
     if observed.guessed && !observed.archives.is_empty() {
@@ -181,6 +195,7 @@ fn request(found: &Found, source: &SourceFlags, target: TargetRequest, checks: V
         ruled_out: vec![],
         findings: None,
         names: Names::default(),
+        migration: None,
     }
 }
 
