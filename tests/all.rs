@@ -12,6 +12,7 @@ mod crash;
 mod harness;
 mod lint;
 mod majors;
+mod migrations;
 mod privileges;
 mod resolve;
 mod restore;

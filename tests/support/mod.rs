@@ -5,6 +5,7 @@
 #![allow(dead_code)]
 
 pub mod backup;
+pub mod busy;
 pub mod by_hand;
 pub mod cluster;
 pub mod majors;
