@@ -10,7 +10,11 @@ use crate::support::busy::Busy;
 use crate::support::story::{DATABASE, Story};
 use crate::support::{Pitr, Scratch, TestCluster};
 
+mod cargo;
+mod node;
 mod played;
+mod python;
+mod rows;
 
 /// A cluster with a backup, a writer that never rests, and a tool's database.
 pub struct Ground {

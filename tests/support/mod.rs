@@ -18,6 +18,7 @@ pub mod server;
 pub mod stand;
 pub mod story;
 pub mod strace;
+pub mod tools;
 pub mod tree;
 
 pub use by_hand::recover_by_hand;
