@@ -98,7 +98,11 @@ fn follow(major: u32, settings: &[&str]) {
     let mut watch = Watch::new(vec![columns()], of_table);
     let source = Directory(cluster.data.join("pg_wal"));
     let size = SegmentSize::new(1 << 20).unwrap();
-    let mut walk = Walk::from_segment(source, size, History::root(Timeline(1)), None, 1);
+    // initdb's own WAL is gone.
+    let names = fs::read_dir(cluster.data.join("pg_wal")).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    let first = names.filter(|name| name.len() == 24).min().unwrap();
+    let number = u64::from_str_radix(&first[8..16], 16).unwrap() * 4096 + u64::from_str_radix(&first[16..], 16).unwrap();
+    let mut walk = Walk::from_segment(source, size, History::root(Timeline(1)), None, number);
     let mut aborted = BTreeSet::new();
     while let Some(record) = walk.next().unwrap() {
         watch.record(&record);
