@@ -7,5 +7,6 @@ pub mod migration_files;
 pub mod names;
 pub mod postmaster;
 pub mod runs;
+pub mod service;
 pub mod survey;
 pub mod trust;

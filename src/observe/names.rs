@@ -34,6 +34,11 @@ impl<'a> Door<'a> {
         Ok(Door { owner, user, identifier, status })
     }
 
+    /// Whether the role is let in to `database` on the cluster's own socket, as a recovery will try after its public start.
+    pub fn admits(&self, database: &str) -> bool {
+        self.ask(database, vec![]).is_some()
+    }
+
     /// Names of all databases and of the relations that have `files` now.
     pub fn names(&self, files: &BTreeSet<RelationFile>) -> Names {
         let mut names = Names::default();
@@ -62,8 +67,9 @@ impl<'a> Door<'a> {
         found.flat_map(|(oid, replies)| replies.into_iter().flat_map(|r| r.rows).filter_map(move |row| named(oid, &row))).collect()
     }
 
-    /// The replies to `statements` in `database`, each in a read-only transaction of its own that sees only pg_catalog.
-    pub(super) fn ask(&self, database: &str, statements: Vec<String>) -> Option<Vec<Reply>> {
+    /// The replies to `statements` in `database`, each in a read-only transaction of its own that sees only pg_catalog; none
+    /// where nobody answers, or another cluster does.
+    pub fn ask(&self, database: &str, statements: Vec<String>) -> Option<Vec<Reply>> {
         let (socket, port) = (self.status.socket.clone()?, self.status.port?);
         let identity = "SELECT system_identifier FROM pg_control_system()".to_string();
         let guarded = std::iter::once(identity).chain(statements).map(|sql| Statement { sql, guarded: Some(LIMITS) });

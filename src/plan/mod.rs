@@ -1,17 +1,21 @@
 //! Decisions: pure functions from facts to plans. Nothing here touches the host.
 
+pub mod account;
 pub mod aim;
 pub mod backup;
 pub mod chain;
 pub mod checks;
 pub mod consequence;
 pub mod course;
+pub mod damaged;
 pub mod entry;
 pub mod facts;
+pub mod host_check;
 pub mod ledger;
 pub mod loss;
 pub mod migration;
 pub mod planned;
+pub mod preloaded;
 pub mod readiness;
 pub mod recovery;
 pub mod restore;

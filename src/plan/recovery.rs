@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::checks::Check;
 use super::facts::{Configuration, Control};
 use super::loss::Names;
+use super::preloaded::Preloaded;
 use super::step::Step;
 use super::target::TargetRequest;
 use crate::config::Hooks;
@@ -39,6 +40,9 @@ pub struct Recovery {
     pub config_from_backup: bool,
     /// Values that the private server needs at least.
     pub floors: BTreeMap<String, i64>,
+    /// Preloaded libraries that stay and that go where a private server opens.
+    #[serde(default)]
+    pub preloaded: Preloaded,
     /// Judgements that were accepted.
     pub accepted: Vec<String>,
     /// Bytes that must stay free.
@@ -55,6 +59,9 @@ pub struct Recovery {
     pub migration: Option<Goal>,
     /// What a person was told would be different afterwards.
     pub consequences: Vec<Consequence>,
+    /// Copies of segments that are damaged and of which another copy is used.
+    #[serde(default)]
+    pub damaged_wal: Vec<PathBuf>,
 }
 
 /// What the configuration of a cluster adds to a request: where WAL is archived, what is run and asked around it.
@@ -125,6 +132,7 @@ impl ClusterFacts {
         match &self.control {
             Control::PgCtl { .. } => "pg_ctl".into(),
             Control::PgCtlCluster { version, name } => format!("pg_ctlcluster {version} {name}"),
+            Control::Systemd { unit, .. } => unit.clone(),
         }
     }
 }

@@ -93,12 +93,14 @@ pub fn recovery() -> Recovery {
             quiesce: Vec::new(),
             hooks: crate::config::Hooks::default(),
         },
+        preloaded: crate::plan::preloaded::Preloaded::default(),
         accepted: vec!["no-manifest".into()],
         reserve: 1 << 30,
         steps: vec![Step::Stop, Step::Extract, Step::Switch],
         digest: "5f1d0c".into(),
         names: crate::plan::loss::Names::default(),
         consequences: Vec::new(),
+        damaged_wal: Vec::new(),
     }
 }
 

@@ -9,20 +9,49 @@ use crate::error::{Error, Result};
 use crate::pg::{ClusterState, ControlFile, Lsn};
 use crate::plan::chain;
 use crate::plan::ledger::Fact;
+use crate::plan::step::Step;
 use crate::plan::target::TargetRequest;
 use crate::plan::time::render_time;
 use crate::run::broker::{Broker, Offer};
 use crate::run::executor::Run;
+use crate::run::libraries::{self, Libraries};
 use crate::run::owner::{Progress, Task};
 use crate::run::private::{Private, RecoverySettings, Said};
-use crate::run::promote;
+use crate::run::promote::{self, Asking, State};
 use crate::run::{sources, steps};
 
 /// Between two looks at the server.
 const TICK: Duration = Duration::from_millis(50);
 
-/// Makes sure that a private server stands at the target, paused, or, where pausing is impossible, promoted.
-pub fn ensure_at_target(run: &mut Run) -> Result<()> {
+/// Makes sure that a private server stands at the target, paused, or, where pausing is impossible, promoted. With
+/// [`Libraries::Fewest`] it is one that may open.
+pub fn ensure_at_target(run: &mut Run, libraries: Libraries) -> Result<()> {
+    if !unloads(run) {
+        return bring_to_target(run, Libraries::Configured);
+    }
+    if libraries == Libraries::Fewest {
+        stop_loaded(run)?;
+    }
+    libraries::with_the_needed(run, |run| bring_to_target(run, libraries))
+}
+
+/// The plan has a second private start.
+fn unloads(run: &Run) -> bool {
+    run.recovery().steps.contains(&Step::Unload)
+}
+
+/// Stops a paused server that has libraries which would act when it opens. Its shutdown writes everything out, so
+/// that the next start replays only what lies behind the last checkpoint record (pitfalls F10).
+pub fn stop_loaded(run: &mut Run) -> Result<()> {
+    let loaded = run.server.as_ref().is_some_and(|server| server.libraries() == Libraries::Configured);
+    if let Some(server) = run.server.take_if(|_| loaded) {
+        server.stop()?;
+        run.broker = None;
+    }
+    Ok(())
+}
+
+fn bring_to_target(run: &mut Run, libraries: Libraries) -> Result<()> {
     if run.server.is_some() {
         return Ok(());
     }
@@ -33,6 +62,8 @@ pub fn ensure_at_target(run: &mut Run) -> Result<()> {
     if run.ledger().promotion_begun() {
         run.remark("a promotion was interrupted: staging is extracted once more")?;
         steps::extract_again(run)?;
+    } else if libraries == Libraries::Fewest && ends_on_its_target(run, &staged) {
+        return promote::open_at_the_end(run);
     } else if stands_on_its_target(run, &staged) {
         // Started again, it would find "redo is not required" and end without reaching the target.
         run.remark("staging stands on the target record itself: it is extracted once more")?;
@@ -41,7 +72,7 @@ pub fn ensure_at_target(run: &mut Run) -> Result<()> {
     if run.ledger().facts.contains(&Fact::PausedNot) {
         return promote::replay_and_promote(run);
     }
-    match replay_to_pause(run)? {
+    match replay_to_pause(run, libraries)? {
         Ending::Paused { lsn, words } => run.fact(Fact::Reached { lsn, words }),
         Ending::Opened => {
             run.end_private();
@@ -58,9 +89,11 @@ enum Ending {
     Opened,
 }
 
-fn replay_to_pause(run: &mut Run) -> Result<Ending> {
-    start(run, "pause")?;
+fn replay_to_pause(run: &mut Run, libraries: Libraries) -> Result<Ending> {
+    start(run, "pause", libraries)?;
     let mut stopping = String::new();
+    let mut asked = Asking::default();
+    let mut silent = false;
     loop {
         for said in tick(run)? {
             match said {
@@ -72,16 +105,54 @@ fn replay_to_pause(run: &mut Run) -> Result<Ending> {
                 Said::RedoStarts | Said::Consistent | Said::Other(_) => {}
             }
         }
+        // A line of the log may be lost. Asked twice: between two answers the log is listened to once more.
+        match asked.state(run)? {
+            Some(State::Paused) if silent => return paused_in_silence(run, stopping),
+            Some(State::Paused) => silent = true,
+            Some(State::Open) => return Ok(Ending::Opened),
+            Some(State::Replaying) | None => {}
+        }
+    }
+}
+
+/// Paused by its own answer, without the log's line. Without an LSN to compare it with, the log has to say why: replay
+/// also pauses where the server's settings are too low.
+fn paused_in_silence(run: &mut Run, stopping: String) -> Result<Ending> {
+    if stopping.is_empty() && target_lsn(run).is_none() {
+        return Err(Error::failed("the private server paused without a word about the target")
+            .hint(format!("The server's log is {}.", run.paths.server_log().display())));
+    }
+    prove_pause(run, stopping).map(|(lsn, words)| Ending::Paused { lsn, words })
+}
+
+/// SQL that is `paused` on a server in recovery that paused.
+pub fn pause_state(run: &Run) -> &'static str {
+    // pg_get_wal_replay_pause_state is 14's (manual, "Recovery Control Functions").
+    if run.recovery().cluster.major >= 14 {
+        "pg_get_wal_replay_pause_state()"
+    } else {
+        "CASE WHEN pg_is_wal_replay_paused() THEN 'paused' ELSE 'not paused' END"
     }
 }
 
 /// Starts broker and server for a replay that ends by `action`.
-pub fn start(run: &mut Run, action: &'static str) -> Result<()> {
-    let offer = offer(run)?;
+pub fn start(run: &mut Run, action: &'static str, libraries: Libraries) -> Result<()> {
     let settings = settings(run, action)?;
+    start_with(run, &settings, libraries)
+}
+
+/// Starts broker and server for what is left of the WAL, which is nothing.
+pub fn start_to_the_end(run: &mut Run) -> Result<()> {
+    let timeline = run.recovery().target.timeline.to_string();
+    let settings = RecoverySettings { target: None, inclusive: true, timeline, action: "promote" };
+    start_with(run, &settings, Libraries::Fewest)
+}
+
+fn start_with(run: &mut Run, settings: &RecoverySettings, libraries: Libraries) -> Result<()> {
+    let offer = offer(run)?;
     run.broker = Some(Broker::listen(&run.paths.broker(), run.recovery().cluster.owner.uid, offer)?);
     let staging = run.staging();
-    run.server = Some(Private::start(run, &staging, Some(&settings))?);
+    run.server = Some(Private::start(run, &staging, Some(settings), libraries)?);
     Ok(())
 }
 
@@ -126,17 +197,13 @@ fn fatal(run: &Run, words: &str) -> Error {
 
 /// Paused is believed when SQL says so too, on the right cluster, at the right place.
 fn prove_pause(run: &mut Run, words: String) -> Result<(Lsn, String)> {
-    let state = if run.recovery().cluster.major >= 14 {
-        "pg_get_wal_replay_pause_state()"
-    } else {
-        "CASE WHEN pg_is_wal_replay_paused() THEN 'paused' ELSE 'not paused' END"
-    };
+    let state = pause_state(run);
     let sql = format!(
         "SELECT pg_is_in_recovery(), {state}, pg_last_wal_replay_lsn(), (SELECT system_identifier FROM pg_control_system()), current_setting('data_directory')"
     );
     for _ in 0..200 {
         let reply = promote::query(run, "postgres", &sql)?;
-        let row: Vec<String> = reply.rows.first().map(|r| r.iter().map(|v| v.clone().unwrap_or_default()).collect()).unwrap_or_default();
+        let row = reply.first_row();
         let [in_recovery, paused, lsn, identifier, place] = row.as_slice() else {
             return Err(Error::failed("ask the private server where it stands").cause(reply.error.unwrap_or_else(|| "no row".into())));
         };
@@ -221,4 +288,20 @@ fn staged_control(run: &mut Run) -> Result<ControlFile> {
 fn stands_on_its_target(run: &Run, staged: &ControlFile) -> bool {
     let recovering = matches!(staged.state, ClusterState::ShutDownInRecovery | ClusterState::InArchiveRecovery);
     recovering && target_lsn(run).is_some_and(|target| staged.checkpoint >= target)
+}
+
+/// Whether staging stands on the last record of all there is.
+pub fn stands_at_the_end(run: &mut Run) -> Result<bool> {
+    let staged = staged_control(run)?;
+    Ok(ends_on_its_target(run, &staged))
+}
+
+/// Its checkpoint is the target of a recovery to latest and nothing was replayed behind it: nothing follows it in the
+/// WAL, for the old cluster is down and its shutdown checkpoint, or where it crashed the last valid record, is this one.
+fn ends_on_its_target(run: &Run, staged: &ControlFile) -> bool {
+    let latest = matches!(run.recovery().target.request, TargetRequest::ToLatest);
+    latest
+        && stands_on_its_target(run, staged)
+        && staged.redo == staged.checkpoint
+        && run.ledger().found_target() == Some(staged.checkpoint)
 }
