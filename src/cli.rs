@@ -11,8 +11,10 @@ use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 
 use crate::config::cluster_name;
 
-pub use act::{ConfigFrom, MaxLoss, PlanArgs, PurgeArgs, RestoreArgs, ReturnArgs, SourceFlags, TargetFlags};
-pub use look::{CheckArgs, LogArgs, MarkArgs, ReportArgs, StatusArgs, VerifyArgs, VerifyBackupsArgs, VerifyVerb, VerifyWalArgs};
+pub use act::{ConfigFrom, MaxLoss, MigrationFlags, PlanArgs, PurgeArgs, RestoreArgs, ReturnArgs, SourceFlags, TargetFlags};
+pub use look::{
+    CheckArgs, LogArgs, MarkArgs, MigrationsArgs, ReportArgs, StatusArgs, VerifyArgs, VerifyBackupsArgs, VerifyVerb, VerifyWalArgs,
+};
 use words::absolute;
 
 mod act;
@@ -105,6 +107,8 @@ pub enum Verb {
     Backups,
     /// List transactions of the WAL, oldest first, and what each changed
     Log(LogArgs),
+    /// List the migrations of every tool that left a history table, and the commit that begins each
+    Migrations(MigrationsArgs),
     /// Prove that what recoveries need is whole: backups and WAL, or one of them
     Verify(VerifyArgs),
     /// Ask whether this host is ready for a recovery (exit 6 where it is not), or run checks against a server

@@ -19,6 +19,7 @@ mod harness;
 mod lint;
 mod majors;
 mod mark;
+mod migrations;
 mod planned;
 mod postmaster;
 mod preloaded;

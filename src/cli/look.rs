@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
+use super::act::MigrationFlags;
 use super::words::{absolute, limit, run_id};
 use crate::config::duration::parse_duration;
 use crate::plan::target::{TimelineRequest, parse_name, parse_xid};
@@ -75,6 +76,20 @@ pub struct LogArgs {
     /// Read this directory instead of the cluster's archive and pg_wal; needs no cluster; may be repeated
     #[arg(long, value_name = "DIR", value_parser = absolute)]
     pub wal: Vec<PathBuf>,
+}
+
+/// Arguments of `migrations`.
+#[derive(Debug, Clone, Args)]
+pub struct MigrationsArgs {
+    /// Of which tool.
+    #[command(flatten)]
+    pub which: MigrationFlags,
+    /// In this database only
+    #[arg(long, value_name = "NAME")]
+    pub database: Option<String>,
+    /// Follow this timeline: a number, latest (the highest there is), or current (the cluster's own)
+    #[arg(long, value_name = "N|current|latest")]
+    pub timeline: Option<TimelineRequest>,
 }
 
 /// Arguments of `verify`.

@@ -75,16 +75,20 @@ impl<'a> Door<'a> {
         owner::call(self.owner, None, Task::Sql(request))
     }
 
-    /// Replies to `statements` in `database`; none where nobody answers, or another cluster does.
+    /// The replies to `statements` in `database`, each in a read-only transaction of its own that sees only pg_catalog; none
+    /// where nobody answers, or another cluster does.
     pub fn ask(&self, database: &str, statements: Vec<String>) -> Option<Vec<Reply>> {
         let (socket, port) = (self.status.socket.clone()?, self.status.port?);
         let identity = "SELECT system_identifier FROM pg_control_system()".to_string();
-        let statements = std::iter::once(identity).chain(statements).map(|sql| Statement { sql, guarded: Some(LIMITS) });
-        let request = SqlRequest { socket, port, user: self.user.into(), database: database.into(), statements: statements.collect() };
+        let guarded = std::iter::once(identity).chain(statements).map(|sql| Statement { sql, guarded: Some(LIMITS) });
+        // A database may put schemas of its users before the system's, with functions and operators of theirs.
+        let path = Statement::own("SET search_path TO pg_catalog");
+        let statements = std::iter::once(path).chain(guarded).collect();
+        let request = SqlRequest { socket, port, user: self.user.into(), database: database.into(), statements };
         let replies: Result<Vec<Reply>> = owner::call(self.owner, None, Task::Sql(request));
         let replies = replies.inspect_err(|error| log::info!("names in {database} are not known: {error}")).ok()?;
-        let ours = replies.first().and_then(Reply::single) == Some(self.identifier.to_string().as_str());
-        ours.then(|| replies.into_iter().skip(1).collect())
+        let ours = replies.get(1).and_then(Reply::single) == Some(self.identifier.to_string().as_str());
+        ours.then(|| replies.into_iter().skip(2).collect())
     }
 }
 

@@ -174,6 +174,9 @@ pub(super) fn words(request: &TargetRequest) -> String {
         TargetRequest::BeforeXid(x) => format!("before transaction {x}"),
         TargetRequest::ToLsn(l) => format!("LSN {l}"),
         TargetRequest::BeforeLsn(l) => format!("before LSN {l}"),
+        TargetRequest::BeforeMigration(m) => {
+            format!("before migration {} ({}, database {}, table {})", m.version, m.tool, m.database, m.table)
+        }
         TargetRequest::ToName(n) => format!("restore point {n}"),
         TargetRequest::ToLatest => "latest: everything there is".into(),
         TargetRequest::ToConsistent => "consistent: the end of the backup".into(),

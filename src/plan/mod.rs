@@ -15,6 +15,7 @@ pub mod guard;
 pub mod host_check;
 pub mod ledger;
 pub mod loss;
+pub mod migration;
 pub mod planned;
 pub mod preloaded;
 pub mod readiness;

@@ -13,6 +13,7 @@ use super::discards;
 use super::facts::{Host, Server};
 use super::guard::Guard;
 use super::loss::Names;
+use super::migration::Aim;
 use super::planned::{BackupLine, ClusterLine, Estimate, Planned, Reason, SpaceLine, TargetLine, WalLine};
 use super::preloaded::Preloaded;
 use super::readiness::cluster_reasons;
@@ -59,6 +60,8 @@ pub struct Request {
     pub guard: Guard,
     /// Names of databases and relations, where a server could be asked.
     pub names: Names,
+    /// The migration that is aimed at.
+    pub migration: Option<Aim>,
 }
 
 /// Decides.
@@ -95,6 +98,11 @@ pub fn plan(host: &Host, request: &Request) -> Planned {
         }
     } else {
         planned.consequences = consequence::list(host, request);
+    }
+    if let Some(migration) = &request.migration {
+        reasons.extend(migration.reasons.iter().cloned());
+        planned.consequences.splice(0..0, migration.consequences.iter().cloned());
+        planned.alternatives.extend(migration.alternatives.iter().cloned());
     }
     let (kept, accepted) = judge(reasons, &request.accept);
     planned.refusals = kept;
@@ -348,6 +356,7 @@ fn recovery(
         backup: chosen.entry.clone(),
         backup_end: findings_for(request, chosen).and_then(|f| f.answer.backup_end).map(|(_, end)| end).or(chosen.end),
         names: request.names.clone(),
+        migration: request.migration.as_ref().map(|aim| aim.goal.clone()),
         chain,
         site: request.site.clone(),
         other_wal: request.other_wal.clone(),

@@ -83,6 +83,7 @@ pub fn recovery() -> Recovery {
         other_wal: Vec::new(),
         config_from_backup: false,
         dump: None,
+        migration: None,
         floors: BTreeMap::new(),
         site: Site {
             archives: vec!["/var/backups/postgres/wal".into()],

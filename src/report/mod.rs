@@ -13,6 +13,7 @@ pub mod layout;
 pub mod log;
 pub mod logging;
 pub mod mark;
+pub mod migrations;
 pub mod narrator;
 pub mod plan;
 pub mod progress;

@@ -34,6 +34,7 @@ pub mod switch;
 pub mod tail;
 pub mod tidy;
 pub mod validate;
+pub mod validate_migration;
 pub mod vault;
 pub mod wal_get;
 pub mod wal_log;

@@ -12,7 +12,7 @@ use crate::cli::LogArgs;
 use crate::config::duration::parse_duration;
 use crate::error::{Error, Kind, Result};
 use crate::host::Owner;
-use crate::observe::discover::{self, Found, owner_of};
+use crate::observe::discover::{self, owner_of};
 use crate::observe::host::{Observed, Where, observe};
 use crate::observe::names::Door;
 use crate::pg::Timeline;
@@ -51,7 +51,8 @@ pub struct Ground {
     /// What root opens for the reader.
     pub trusted: Trusted,
     current: Option<Timeline>,
-    next_xid: u64,
+    /// A full transaction id near the WAL.
+    pub next_xid: u64,
     /// Data directory and bootstrap role of a cluster that serves.
     serving: Option<(PathBuf, String)>,
     /// The cluster, if there is one.
@@ -62,11 +63,6 @@ impl Ground {
     /// The cluster's archive and pg_wal, or these directories alone.
     pub fn find(context: &Context, directories: &[PathBuf]) -> Result<Ground> {
         if directories.is_empty() { of_cluster(context) } else { of_directories(directories) }
-    }
-
-    /// What was observed of a cluster.
-    pub fn of(found: &Found, observed: Observed) -> Ground {
-        of_observed(found, observed)
     }
 
     /// One copy of every segment on the history.
@@ -117,10 +113,7 @@ impl Ground {
 pub fn run(context: &Context, args: &LogArgs) -> Result<u8> {
     let (since, until) = span(args, Timestamp::now(), &TimeZone::system())?;
     let ground = Ground::find(context, &args.wal)?;
-    let door = match &ground.serving {
-        Some((data, user)) => Door::find(&ground.owner, data, user, ground.identity.system_identifier).ok(),
-        None => None,
-    };
+    let door = ground.door().and_then(Result::ok);
     let mut names = door.as_ref().map(|door| door.names(&BTreeSet::new())).unwrap_or_default();
     let database = args.database.as_deref().map(|name| database_of(name, &names)).transpose()?;
     let relations = args.relation.as_deref().map(|name| relation_of(name, database, door.as_ref(), &names)).transpose()?;
@@ -168,23 +161,36 @@ pub fn run(context: &Context, args: &LogArgs) -> Result<u8> {
 fn of_cluster(context: &Context) -> Result<Ground> {
     let found = discover::choose(&context.config, context.global.cluster.as_deref())?;
     let observed = observe(&context.config, &found, &Where::default())?;
-    Ok(Ground::of(&found, observed))
+    let user = found.config.bootstrap_role();
+    Ok(Ground::of(observed, user))
 }
 
-fn of_observed(found: &Found, observed: Observed) -> Ground {
-    let cluster = &observed.host.cluster;
-    let control = &cluster.control_file;
-    let user = found.config.user.clone().unwrap_or_else(|| "postgres".into());
-    Ground {
-        owner: cluster.owner.clone(),
-        identity: WalIdentity { major: cluster.major, system_identifier: control.system_identifier, segment_size: control.segment_size },
-        directories: Directories::default().with_others(&observed.other_wal),
-        trusted: observed.trusted.clone(),
-        wal: observed.host.wal.clone(),
-        current: Some(control.timeline),
-        next_xid: control.next_xid,
-        serving: matches!(cluster.server, Server::Serving { .. }).then(|| (cluster.data_directory.clone(), user)),
-        observed: Some(observed),
+impl Ground {
+    /// What was observed of a cluster whose bootstrap role is `user`.
+    pub fn of(observed: Observed, user: String) -> Ground {
+        let cluster = &observed.host.cluster;
+        let control = &cluster.control_file;
+        Ground {
+            owner: cluster.owner.clone(),
+            identity: WalIdentity {
+                major: cluster.major,
+                system_identifier: control.system_identifier,
+                segment_size: control.segment_size,
+            },
+            directories: Directories::default().with_others(&observed.other_wal),
+            trusted: observed.trusted.clone(),
+            wal: observed.host.wal.clone(),
+            current: Some(control.timeline),
+            next_xid: control.next_xid,
+            serving: matches!(cluster.server, Server::Serving { .. }).then(|| (cluster.data_directory.clone(), user)),
+            observed: Some(observed),
+        }
+    }
+
+    /// The door of the server, where one serves.
+    pub fn door(&self) -> Option<Result<Door<'_>>> {
+        let (data, user) = self.serving.as_ref()?;
+        Some(Door::find(&self.owner, data, user, self.identity.system_identifier))
     }
 }
 

@@ -33,7 +33,7 @@ pub fn run(context: &Context, args: &MarkArgs, signals: &Signals) -> Result<u8> 
     fit(&observed)?;
     unused(context, &args.name)?;
     let cluster = &observed.host.cluster;
-    let user = found.config.user.clone().unwrap_or_else(|| "postgres".into());
+    let user = found.config.bootstrap_role();
     let door = Door::find(&cluster.owner, &cluster.data_directory, &user, cluster.control_file.system_identifier)?;
     let begun = Instant::now();
     let mut marked = make(&door, &observed, &args.name)?;

@@ -6,6 +6,7 @@ pub mod check;
 pub mod check_sql;
 pub mod log;
 pub mod mark;
+pub mod migrations;
 pub mod purge;
 pub mod report;
 pub mod restore;
@@ -111,6 +112,7 @@ fn dispatch(cli: Cli) -> Result<u8> {
         Verb::Status(args) => status::run(&context, &args),
         Verb::Backups => backups::run(&context),
         Verb::Log(args) => log::run(&context, &args),
+        Verb::Migrations(args) => migrations::run(&context, &args),
         Verb::Verify(args) => verify::run(&context, &args),
         Verb::Check(args) if !args.sql.is_empty() => check_sql::run(&context, &args),
         Verb::Check(args) => check::run(&context, &args),

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
-use crate::cli::{ConfigFrom, MaxLoss, RestoreArgs, SourceFlags, TargetFlags};
+use crate::cli::{ConfigFrom, MaxLoss, MigrationFlags, RestoreArgs, SourceFlags, TargetFlags};
 use crate::config::{ClusterConfig, Requirement, files};
 use crate::error::{Error, Kind, Result};
 use crate::observe::discover::{self, Found};
@@ -37,7 +37,7 @@ use crate::run::sources::Directories;
 use crate::run::tail::WalIdentity;
 use crate::sys::service;
 use crate::sys::signals::Signals;
-use crate::verb::{Context, act};
+use crate::verb::{Context, act, migrations};
 
 /// `pitr plan`, and `restore --dry-run`.
 pub fn plan_only(context: &Context, target: &TargetFlags, source: &SourceFlags) -> Result<u8> {
@@ -99,6 +99,7 @@ fn again(context: &Context, drawn: &Drawn, args: &RestoreArgs) -> Result<Planned
         serving: first.serving.clone(),
         guard: first.guard.clone(),
         names: first.names.clone(),
+        migration: first.migration.clone(),
         ruled_out: first.ruled_out.clone(),
         ..request(&found, &args.source, first.target.clone(), checks, &observed)
     };
@@ -159,7 +160,12 @@ fn too_much(most: MaxLoss, loss: Option<&Loss>) -> Option<Reason> {
 fn command(planned: &Planned, source: &SourceFlags) -> String {
     let backup = source.backup.as_ref().map(|b| format!(" --backup {}", crate::plan::target::shell_word(b))).unwrap_or_default();
     let accept: String = source.accept.iter().map(|id| format!(" --accept {id}")).collect();
-    format!("pitr restore {}{backup}{accept}", planned.target.argument)
+    let MigrationFlags { dir, tool, history_table } = &source.migrations;
+    let word =
+        |flag: &str, word: Option<String>| word.map(|w| format!(" {flag} {}", crate::plan::target::shell_word(&w))).unwrap_or_default();
+    let dir = word("--dir", dir.as_ref().map(|dir| dir.display().to_string()));
+    let (tool, table) = (word("--tool", tool.clone()), word("--history-table", history_table.clone()));
+    format!("pitr restore {}{tool}{table}{dir}{backup}{accept}", planned.target.argument)
 }
 
 /// A plan and what it was made from.
@@ -219,7 +225,16 @@ pub fn plan_to(context: &Context, found: &Found, target: TargetRequest) -> Resul
 fn plan_from(context: &Context, found: &Found, request_target: TargetRequest, source: &SourceFlags) -> Result<Drawn> {
     let checks = read_checks(found.config.checks.iter().chain(&source.checks))?;
     let mut observed = observe(&context.config, found, &places(&request_target, source))?;
-    let mut request = request(found, source, request_target, checks, &observed);
+    let aim = match &request_target {
+        TargetRequest::BeforeMigration(migration) => {
+            let user = found.config.bootstrap_role();
+            let (flags, database) = (&source.migrations, found.config.database.clone());
+            Some(migrations::aim_before(&observed, user, &migration.version, flags, database, source.timeline)?)
+        }
+        _ => None,
+    };
+    let request_target = aim.as_ref().map_or(request_target, |aim| TargetRequest::BeforeMigration(aim.target.clone()));
+    let mut request = Request { migration: aim, ..request(found, source, request_target, checks, &observed) };
     let damaged = read_wal(&mut observed, &mut request)?;
     let mut planned = plan_around(&observed, &request, &damaged);
     planned.consequences.extend(not_let_in(&observed, &request.site));
@@ -267,6 +282,7 @@ fn request(found: &Found, source: &SourceFlags, target: TargetRequest, checks: V
         serving: None,
         guard: Guard { protected: config.protected.clone(), absent: vec![], rto: config.rto, rpo: config.rpo },
         names: Names::default(),
+        migration: None,
     }
 }
 
@@ -278,7 +294,7 @@ fn site(config: &ClusterConfig, checks: Vec<Check>, observed: &Observed) -> Site
         archives: observed.archives.clone(),
         checks,
         database: config.database.clone().unwrap_or_else(|| "postgres".into()),
-        user: config.user.clone().unwrap_or_else(|| "postgres".into()),
+        user: config.bootstrap_role(),
         check_user: config.check_user.clone(),
         quiesce: config.quiesce.iter().chain(along).cloned().collect(),
         hooks: config.hooks.clone(),

@@ -126,7 +126,7 @@ fn observed_cluster(context: &Context, found: &Found, observed: &Observed) -> Cl
 /// Reads the last segments of each window for the newest transaction in them; where that fails the time stays unknown.
 fn newest(context: &Context, found: &Found, observed: &Observed, windows: &mut [Window]) {
     const LAST: u64 = 4;
-    let ground = Ground::of(found, observed.clone());
+    let ground = Ground::of(observed.clone(), found.config.bootstrap_role());
     let size = ground.identity.segment_size;
     for window in windows {
         let Ok(history) = aim::history(&ground.wal, window.timeline) else { continue };
