@@ -21,6 +21,7 @@ mod majors;
 mod planned;
 mod postmaster;
 mod preloaded;
+mod private;
 mod privileges;
 mod resolve;
 mod restore;

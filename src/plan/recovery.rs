@@ -58,6 +58,9 @@ pub struct Recovery {
     pub names: Names,
     /// What a person was told would be different afterwards.
     pub consequences: Vec<Consequence>,
+    /// Copies of segments that are damaged and of which another copy is used.
+    #[serde(default)]
+    pub damaged_wal: Vec<PathBuf>,
 }
 
 /// What the configuration of a cluster adds to a request: where WAL is archived, what is run and asked around it.

@@ -380,6 +380,7 @@ fn recovery(
         preloaded,
         digest: String::new(),
         consequences: planned.consequences.clone(),
+        damaged_wal: vec![],
     };
     recovery.digest = digest(&recovery);
     recovery

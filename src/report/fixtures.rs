@@ -94,6 +94,7 @@ pub fn recovery() -> Recovery {
             hooks: crate::config::Hooks::default(),
             trusted: crate::plan::recovery::Trusted::default(),
         },
+        preloaded: crate::plan::preloaded::Preloaded::default(),
         accepted: vec!["no-manifest".into()],
         reserve: 1 << 30,
         steps: vec![Step::Stop, Step::Extract, Step::Switch],
@@ -101,6 +102,7 @@ pub fn recovery() -> Recovery {
         names: crate::plan::loss::Names::default(),
         preloaded: crate::plan::preloaded::Preloaded::default(),
         consequences: Vec::new(),
+        damaged_wal: Vec::new(),
     }
 }
 

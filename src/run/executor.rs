@@ -99,8 +99,7 @@ impl<'a> Run<'a> {
     pub fn open(state: &Path, id: &str, signals: Signals, narrator: &'a mut dyn Narrator) -> Result<Run<'a>> {
         outlive_the_session(id);
         let paths = RunPaths::new(state, id);
-        end_leftovers(&paths)?;
-        let lock = Lock::take(&paths.lock())?;
+        let lock = take_over(&paths)?;
         let (journal, entries) = Journal::open(&paths.journal())?;
         let ledger = Ledger::fold(&entries);
         if ledger.format > FORMAT {
@@ -289,6 +288,20 @@ pub fn free_bytes(path: &Path) -> Result<u64> {
     use crate::error::At;
     let stat = rustix::fs::statvfs(path).at("measure", path)?;
     Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
+}
+
+/// The run's lock, after everything of an earlier process of it is gone. A process that is ending shows no open file any
+/// more before its lock is released, and one that was just forked may be missed by a look through /proc: both are gone in
+/// a moment.
+fn take_over(paths: &RunPaths) -> Result<Lock> {
+    let end = Instant::now() + Duration::from_secs(20);
+    loop {
+        end_leftovers(paths)?;
+        match Lock::take(&paths.lock()) {
+            Err(error) if error.kind == Kind::Locked && Instant::now() < end => std::thread::sleep(Duration::from_millis(50)),
+            taken => return taken,
+        }
+    }
 }
 
 /// On a systemd host the run lives in a scope of its own (pitfalls B14). That it does not is no reason to stop: nothing

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use crate::error::Result;
 use crate::host::Owner;
+use crate::plan::damaged;
 use crate::plan::facts::{WalKind, WalSource};
 use crate::plan::recovery::{OtherWal, Trusted};
 use crate::run::executor::Run;
@@ -96,6 +97,10 @@ pub fn everything(run: &Run) -> Directories {
 }
 
 /// Lists `directories` for this run.
+///
+/// Copies that were found damaged when the run was planned are marked: another one is there.
 pub fn list(run: &Run, directories: &Directories) -> Result<Vec<WalSource>> {
-    directories.list(&run.recovery().cluster.owner, Some(&run.lock), &run.recovery().site.trusted, identity(run))
+    let mut listed = directories.list(&run.recovery().cluster.owner, Some(&run.lock), &run.recovery().site.trusted, identity(run))?;
+    damaged::mark(&mut listed, &run.recovery().damaged_wal);
+    Ok(listed)
 }
