@@ -100,7 +100,6 @@ pub fn recovery() -> Recovery {
         steps: vec![Step::Stop, Step::Extract, Step::Switch],
         digest: "5f1d0c".into(),
         names: crate::plan::loss::Names::default(),
-        preloaded: crate::plan::preloaded::Preloaded::default(),
         consequences: Vec::new(),
         damaged_wal: Vec::new(),
     }
