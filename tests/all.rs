@@ -6,20 +6,29 @@
 // The lints on panics guard the program; a test speaks by panicking.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
+mod after_purge;
 mod bad_input;
 mod chroot;
 #[cfg(feature = "crash-points")]
 mod crash;
+mod damage;
+mod docs;
+mod goes_on;
 mod harness;
 mod lint;
 mod majors;
+mod planned;
+mod postmaster;
 mod privileges;
 mod resolve;
 mod restore;
+mod signals;
 mod store;
 mod store_forms;
 mod store_plain;
 mod store_real;
 mod support;
 mod timelines;
+mod verbs;
+mod verify;
 mod wal;

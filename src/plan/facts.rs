@@ -225,6 +225,8 @@ pub struct RunFact {
     pub open: bool,
     /// In words, for `status`.
     pub state: String,
+    /// Its cluster aside is being deleted: it cannot come back.
+    pub removing: bool,
     /// The timeline number it promoted to, when a cluster with it was ever at PGDATA.
     pub number: Option<Timeline>,
     /// The number its undo moved the old cluster to.
@@ -237,6 +239,16 @@ pub struct RunFact {
     pub stands: bool,
     /// How fast it unpacked and replayed, bytes a second.
     pub rates: Option<(u64, u64)>,
+}
+
+impl RunFact {
+    /// What ends an open run, as a sentence.
+    pub fn ways_on(&self) -> String {
+        match self.removing {
+            true => format!("What it kept is being deleted. End that first: pitr purge {}.", self.id),
+            false => format!("End it first: pitr resume {0}, or pitr undo {0}.", self.id),
+        }
+    }
 }
 
 /// Room on a filesystem, in bytes.

@@ -13,15 +13,11 @@ pub(super) fn cluster_reasons(host: &Host, request: &Request, reasons: &mut Vec<
         reasons.push(Reason::fact(
             "journal-damaged",
             format!("the journal of run {damaged}"),
-            "What that run did is not known: look at its directory and at PGDATA before anything else.",
+            "What that run did is not known: look at its directory and at PGDATA before anything else. Where it left nothing, pitr purge removes it.",
         ));
     }
     if let Some(open) = host.runs.iter().rev().find(|r| r.open) {
-        reasons.push(Reason::fact(
-            "open-run",
-            format!("run {} is {}", open.id, open.state),
-            format!("End it first: pitr resume {0}, or pitr undo {0}.", open.id),
-        ));
+        reasons.push(Reason::fact("open-run", format!("run {} is {}", open.id, open.state), open.ways_on()));
     }
     if !version::is_supported(cluster.major) {
         let list: Vec<String> = version::SUPPORTED.iter().map(u32::to_string).collect();
@@ -105,7 +101,7 @@ pub(super) fn cluster_reasons(host: &Host, request: &Request, reasons: &mut Vec<
         reasons.push(Reason::fact(
             "parent-directory",
             format!("the directory above {pgdata} is not safe: {why}"),
-            "It must belong to the cluster's owner, or to root with nobody else able to write it.",
+            "It must belong to the cluster's owner, or to root with nobody else able to write it and the owner able to list it (chmod 755).",
         ));
     }
     if !request.site.quiesce.is_empty() && !request.service_manager {

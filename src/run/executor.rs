@@ -67,9 +67,14 @@ impl<'a> Run<'a> {
     pub fn begin(state: &Path, id: &str, recovery: Recovery, by: By, signals: Signals, narrator: &'a mut dyn Narrator) -> Result<Run<'a>> {
         outlive_the_session(id);
         let paths = RunPaths::new(state, id);
-        paths.create(state, &recovery.cluster.owner)?;
-        let lock = Lock::take(&paths.lock())?;
-        let journal = Journal::create(&paths.journal())?;
+        let made = paths
+            .create(state, &recovery.cluster.owner)
+            .and_then(|()| Ok((Lock::take(&paths.lock())?, Journal::create(&paths.journal())?)))
+            .inspect_err(|_| {
+                // Such as a full disk: nothing was begun, and a directory without a journal would stand in the way.
+                let _ = paths.remove();
+            });
+        let (lock, journal) = made?;
         let mut run = Run {
             state: state.to_path_buf(),
             paths,

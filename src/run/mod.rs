@@ -32,3 +32,4 @@ pub mod tidy;
 pub mod validate;
 pub mod wal_get;
 pub mod wal_log;
+pub mod wal_rows;
