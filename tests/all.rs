@@ -19,6 +19,7 @@ mod lint;
 mod majors;
 mod planned;
 mod postmaster;
+mod preloaded;
 mod privileges;
 mod resolve;
 mod restore;

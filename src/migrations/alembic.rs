@@ -15,7 +15,7 @@ pub static TOOL: Tool = Tool {
     class: Class::OneRow,
     typed: Typed::Text,
     companions: &[],
-    read: read,
+    read,
 };
 
 fn read(row: &Fields<'_>) -> Option<Mark> {

@@ -14,7 +14,7 @@ pub static TOOL: Tool = Tool {
     class: Class::Same,
     typed: Typed::Number,
     companions: &[],
-    read: read,
+    read,
 };
 
 fn read(row: &Fields<'_>) -> Option<Mark> {

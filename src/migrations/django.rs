@@ -15,7 +15,7 @@ pub static TOOL: Tool = Tool {
     class: Class::Same,
     typed: Typed::App,
     companions: &[],
-    read: read,
+    read,
 };
 
 fn read(row: &Fields<'_>) -> Option<Mark> {

@@ -15,7 +15,7 @@ pub static TOOL: Tool = Tool {
     class: Class::Same,
     typed: Typed::Text,
     companions: &[],
-    read: read,
+    read,
 };
 
 /// The same where columns are in snake case.
@@ -29,7 +29,7 @@ pub static SNAKE_CASE: Tool = Tool {
     class: Class::Same,
     typed: Typed::Text,
     companions: &[],
-    read: read,
+    read,
 };
 
 fn read(row: &Fields<'_>) -> Option<Mark> {

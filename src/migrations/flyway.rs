@@ -26,7 +26,7 @@ pub static TOOL: Tool = Tool {
     class: Class::Around,
     typed: Typed::Dotted,
     companions: &[],
-    read: read,
+    read,
 };
 
 fn read(row: &Fields<'_>) -> Option<Mark> {

@@ -31,7 +31,7 @@ pub static TOOL: Tool = Tool {
     class: Class::After,
     typed: Typed::Text,
     companions: &["databasechangeloglock"],
-    read: read,
+    read,
 };
 
 fn read(row: &Fields<'_>) -> Option<Mark> {

@@ -24,7 +24,7 @@ pub static TOOL: Tool = Tool {
     class: Class::Bracket,
     typed: Typed::Text,
     companions: &[],
-    read: read,
+    read,
 };
 
 fn read(row: &Fields<'_>) -> Option<Mark> {

@@ -14,7 +14,7 @@ pub static TOOL: Tool = Tool {
     class: Class::Same,
     typed: Typed::Text,
     companions: &[],
-    read: read,
+    read,
 };
 
 /// The migrator of numbers.

@@ -14,7 +14,7 @@ pub static TOOL: Tool = Tool {
     class: Class::After,
     typed: Typed::Text,
     companions: &[],
-    read: read,
+    read,
 };
 
 fn read(row: &Fields<'_>) -> Option<Mark> {

@@ -23,7 +23,7 @@ pub static TOOL: Tool = Tool {
     class: Class::After,
     typed: Typed::Text,
     companions: &["events", "tags", "dependencies", "projects"],
-    read: read,
+    read,
 };
 
 fn read(row: &Fields<'_>) -> Option<Mark> {

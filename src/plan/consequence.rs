@@ -1,6 +1,7 @@
 //! What will be different afterwards and nobody would be told otherwise.
 
 use super::facts::{Control, Host};
+use super::preloaded::Preloaded;
 use super::recovery::Consequence;
 use super::restore::Request;
 
@@ -21,6 +22,13 @@ pub fn list(host: &Host, request: &Request) -> Vec<Consequence> {
         add("configuration", "configuration files in PGDATA stay as they are today".into());
     } else {
         add("configuration", format!("configuration in {} stays as it is today", configuration.config_file.display()));
+    }
+    let preloaded = Preloaded::of(configuration.get("shared_preload_libraries"));
+    if !preloaded.go.is_empty() {
+        add(
+            "preloaded-libraries",
+            format!("{} is not loaded while the cluster is promoted privately: it acts from the public start on", preloaded.names()),
+        );
     }
     if !configuration.get("synchronous_standby_names").is_empty() {
         add(

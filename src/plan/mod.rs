@@ -13,6 +13,7 @@ pub mod host_check;
 pub mod ledger;
 pub mod loss;
 pub mod planned;
+pub mod preloaded;
 pub mod readiness;
 pub mod recovery;
 pub mod restore;

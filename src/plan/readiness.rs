@@ -62,15 +62,6 @@ pub(super) fn cluster_reasons(host: &Host, request: &Request, reasons: &mut Vec<
             "pg_wal outside PGDATA is not supported yet.",
         ));
     }
-    for library in libraries(cluster.configuration.get("shared_preload_libraries")) {
-        if !version::HARMLESS_LIBRARIES.contains(&library.as_str()) {
-            reasons.push(Reason::fact(
-                "preloaded-library",
-                format!("the preloaded library {library} may act when the private server is promoted"),
-                "Recoveries with it are not supported yet.",
-            ));
-        }
-    }
     if let Server::Serving { unit: Some(unit), .. } = &cluster.server
         && matches!(cluster.control, Control::PgCtl { .. })
     {
@@ -129,14 +120,4 @@ fn capability_hint(id: &str) -> &'static str {
         "namespaces" => "The private server needs mount, network and IPC namespaces: in a container, CAP_SYS_ADMIN.",
         _ => "Set state_directory to a place that the cluster's owner can walk to and execute in.",
     }
-}
-
-/// Names in `shared_preload_libraries`, without path and suffix.
-fn libraries(value: &str) -> Vec<String> {
-    let clean = |part: &str| {
-        let name = part.trim().trim_matches('"');
-        let name = name.rsplit('/').next().unwrap_or(name);
-        name.strip_suffix(".so").unwrap_or(name).to_string()
-    };
-    value.split(',').map(clean).filter(|n| !n.is_empty()).collect()
 }

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::checks::Check;
 use super::facts::{Configuration, Control};
 use super::loss::Names;
+use super::preloaded::Preloaded;
 use super::step::Step;
 use super::target::TargetRequest;
 use crate::config::Hooks;
@@ -38,6 +39,9 @@ pub struct Recovery {
     pub config_from_backup: bool,
     /// Values that the private server needs at least.
     pub floors: BTreeMap<String, i64>,
+    /// Preloaded libraries that stay and that go where a private server opens.
+    #[serde(default)]
+    pub preloaded: Preloaded,
     /// Judgements that were accepted.
     pub accepted: Vec<String>,
     /// Bytes that must stay free.

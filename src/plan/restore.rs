@@ -12,6 +12,7 @@ use super::consequence;
 use super::facts::{Host, Server};
 use super::loss::{Border, Loss, Names};
 use super::planned::{BackupLine, ClusterLine, Estimate, Planned, Reason, SpaceLine, TargetLine, WalLine};
+use super::preloaded::Preloaded;
 use super::readiness::cluster_reasons;
 use super::recovery::{Chain, ClusterFacts, OtherWal, Recovery, Site, Target};
 use super::step::Step;
@@ -343,6 +344,7 @@ fn recovery(
     planned: &Planned,
 ) -> Recovery {
     let cluster = &host.cluster;
+    let preloaded = Preloaded::of(cluster.configuration.get("shared_preload_libraries"));
     let mut recovery = Recovery {
         cluster: ClusterFacts {
             name: cluster.name.clone(),
@@ -371,7 +373,8 @@ fn recovery(
         floors: floors(host, chosen, request),
         accepted,
         reserve: planned.space.reserve,
-        steps: steps(request),
+        steps: steps(request, &preloaded),
+        preloaded,
         digest: String::new(),
         consequences: planned.consequences.clone(),
     };
@@ -406,8 +409,10 @@ fn floors(host: &Host, chosen: &Choice, request: &Request) -> BTreeMap<String, i
 
 /// Offline: the backup is unpacked and verified while the cluster still serves, so that a damaged backup costs no
 /// outage; everything after the stop needs the stop.
-fn steps(request: &Request) -> Vec<Step> {
+fn steps(request: &Request, preloaded: &Preloaded) -> Vec<Step> {
     let hooks = &request.site.hooks;
+    // What the backup's own configuration preloads is not known before it is unpacked.
+    let unload = !preloaded.go.is_empty() || request.config_from_backup;
     let wanted = [
         (!hooks.before.is_empty(), Step::HookBefore),
         (true, Step::Extract),
@@ -418,6 +423,7 @@ fn steps(request: &Request) -> Vec<Step> {
         (true, Step::Configure),
         (true, Step::Replay),
         (true, Step::Check),
+        (unload, Step::Unload),
         (true, Step::Promote),
         (true, Step::Tidy),
         (true, Step::Switch),

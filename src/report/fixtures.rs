@@ -83,6 +83,7 @@ pub fn recovery() -> Recovery {
         other_wal: Vec::new(),
         config_from_backup: false,
         floors: BTreeMap::new(),
+        preloaded: Default::default(),
         site: Site {
             archives: vec!["/var/backups/postgres/wal".into()],
             checks: Vec::new(),

@@ -14,6 +14,7 @@ pub mod exchange;
 pub mod executor;
 pub mod hooks;
 pub mod journal;
+pub mod libraries;
 pub mod moveold;
 pub mod owner;
 pub mod paths;

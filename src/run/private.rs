@@ -16,6 +16,7 @@ use crate::error::{At, Error, Result};
 use crate::pg::version::private_settings;
 use crate::plan::facts::Control;
 use crate::run::executor::Run;
+use crate::run::libraries::Libraries;
 use crate::sys::descendant::{Launch, ending, launch};
 use crate::sys::identity::Leash;
 use crate::sys::proc;
@@ -44,6 +45,7 @@ pub struct Private {
     /// Where it was started.
     begins: PathBuf,
     proved: bool,
+    libraries: Libraries,
     log: Log,
 }
 
@@ -72,7 +74,7 @@ pub enum Said {
 
 impl Private {
     /// Starts a server on `data_directory`. It holds the run's lock and dies with the coordinator.
-    pub fn start(run: &Run, data_directory: &Path, settings: Option<&RecoverySettings>) -> Result<Private> {
+    pub fn start(run: &Run, data_directory: &Path, settings: Option<&RecoverySettings>, libraries: Libraries) -> Result<Private> {
         let cluster = &run.recovery().cluster;
         let log_path = run.paths.server_log();
         let log = File::options()
@@ -94,7 +96,7 @@ impl Private {
             parent: rustix::process::getpid().as_raw_nonzero().get(),
             isolate: Some(Vec::new()),
             program: cluster.programs.join("postgres"),
-            arguments: arguments(run, data_directory, settings)?,
+            arguments: arguments(run, data_directory, settings, libraries)?,
             environment,
             directory: PathBuf::from("/"),
             log: None,
@@ -107,6 +109,7 @@ impl Private {
             data_directory: data_directory.to_path_buf(),
             begins: request.directory,
             proved: false,
+            libraries,
             log: Log { reader, rest: Vec::new(), tail: Vec::new() },
         })
     }
@@ -132,6 +135,11 @@ impl Private {
     /// Whether the server's place was proved: SQL before that would speak to who knows whom.
     pub fn is_proved(&self) -> bool {
         self.proved
+    }
+
+    /// Which preloaded libraries it was started with.
+    pub fn libraries(&self) -> Libraries {
+        self.libraries
     }
 
     /// PostgreSQL changes into its data directory before anything else: that is where it runs. Directories are compared
@@ -202,7 +210,7 @@ fn identity(path: &Path) -> std::io::Result<(u64, u64)> {
     std::fs::metadata(path).map(|m| (m.dev(), m.ino()))
 }
 
-fn arguments(run: &Run, data_directory: &Path, settings: Option<&RecoverySettings>) -> Result<Vec<String>> {
+fn arguments(run: &Run, data_directory: &Path, settings: Option<&RecoverySettings>, libraries: Libraries) -> Result<Vec<String>> {
     let recovery = run.recovery();
     let cluster = &recovery.cluster;
     let config_file = if cluster.configuration.in_data_directory {
@@ -224,6 +232,7 @@ fn arguments(run: &Run, data_directory: &Path, settings: Option<&RecoverySetting
     list.extend(private_settings(cluster.major).into_iter().map(|(n, v)| (n.to_string(), v.to_string())));
     let archives = matches!(cluster.configuration.get("archive_mode"), "on" | "always");
     list.push(("archive_mode".into(), if archives { "on" } else { "off" }.into()));
+    list.extend(libraries.setting(run).map(|value| ("shared_preload_libraries".to_string(), value)));
     for (name, floor) in &recovery.floors {
         list.push((name.clone(), floor.to_string()));
     }

@@ -18,6 +18,7 @@ use crate::run::configure::ConfigureRequest;
 pub use crate::run::exchange::{give, places, stage, switch_back};
 use crate::run::exchange::{seal, switch_over, unseal};
 use crate::run::executor::Run;
+use crate::run::libraries::{self, Libraries};
 use crate::run::owner::Task;
 use crate::run::promote;
 use crate::run::reading;
@@ -43,8 +44,9 @@ pub fn apply(run: &mut Run, step: &Step) -> Result<()> {
         Step::CopyTail => copy_tail(run),
         Step::Extract => extract(run),
         Step::Configure => configure(run),
-        Step::Replay => replay::ensure_at_target(run),
+        Step::Replay => replay::ensure_at_target(run, Libraries::Configured),
         Step::Check => validate::check_private(run),
+        Step::Unload => libraries::unload(run),
         Step::Promote => promote::promote(run),
         Step::Tidy => tidy(run),
         Step::Switch => switch_over(run),

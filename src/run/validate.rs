@@ -14,6 +14,7 @@ use crate::plan::checks::{Check, passed, wrapped_sql};
 use crate::plan::ledger::{CheckResult, Fact};
 use crate::run::control;
 use crate::run::executor::Run;
+use crate::run::libraries::Libraries;
 use crate::run::owner::Task;
 use crate::run::private::PORT;
 use crate::run::promote;
@@ -31,7 +32,7 @@ const SHOWN: usize = 10;
 /// Runs the checks on the private server as it stands at the target; all must pass, but for those that wait for a
 /// lock, which are put off until [`check_promoted`].
 pub fn check_private(run: &mut Run) -> Result<()> {
-    replay::ensure_at_target(run)?;
+    replay::ensure_at_target(run, Libraries::Configured)?;
     let checks = run.recovery().site.checks.clone();
     if checks.is_empty() {
         return run.fact(Fact::Checked { checks: vec![], public: false });
