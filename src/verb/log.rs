@@ -20,6 +20,7 @@ use crate::plan::aim;
 use crate::plan::chain;
 use crate::plan::facts::{Server, WalKind, WalSource};
 use crate::plan::loss::Names;
+use crate::plan::recovery::Trusted;
 use crate::plan::target::TimelineRequest;
 use crate::plan::time::parse_time;
 use crate::report::log::{self as page, Reading};
@@ -45,6 +46,8 @@ pub struct Ground {
     /// What there is.
     pub wal: Vec<WalSource>,
     directories: Directories,
+    /// What root opens for the reader.
+    pub trusted: Trusted,
     current: Option<Timeline>,
     next_xid: u64,
     /// Data directory and bootstrap role of a cluster that serves.
@@ -99,7 +102,7 @@ pub fn run(context: &Context, args: &LogArgs) -> Result<u8> {
     let reading = Reading { timeline: history.timeline, since, until };
     let chain = ChainRequest { segments, history, identity: ground.identity };
     let request = LogRequest { chain, next_xid: ground.next_xid, filter };
-    let logged: Logged = owner::call(&ground.owner, None, Task::LogWal(Box::new(request)))?;
+    let logged: Logged = owner::call_trusting(&ground.owner, None, &ground.trusted, Task::LogWal(Box::new(request)))?;
     if let Some(door) = &door {
         let files = logged.lines.iter().flat_map(|line| &line.relations).map(|change| change.file);
         names = door.names(&files.filter(|file| !file.is_catalog()).collect());
@@ -132,6 +135,7 @@ fn of_cluster(context: &Context) -> Result<Ground> {
         owner: cluster.owner.clone(),
         identity: WalIdentity { major: cluster.major, system_identifier: control.system_identifier, segment_size: control.segment_size },
         directories: Directories::default().with_others(&observed.other_wal),
+        trusted: observed.trusted.clone(),
         wal: observed.host.wal.clone(),
         current: Some(control.timeline),
         next_xid: control.next_xid,
@@ -147,11 +151,11 @@ fn of_directories(named: &[PathBuf]) -> Result<Ground> {
     let owner = reader_of(first)?;
     let identity: WalIdentity = owner::call(&owner, None, Task::ProbeWal { directory: first.to_path_buf() }).map_err(refused)?;
     let directories = named.iter().fold(Directories::default(), |all, path| all.with(path, WalKind::Archive));
-    let wal = directories.list(&owner, None, identity)?;
+    let wal = directories.list(&owner, None, &Trusted::default(), identity)?;
     if let Some(problem) = wal.iter().find_map(|source| source.problem.as_ref()) {
         return Err(Error::new(Kind::Refused, "read WAL").cause(problem).hint("Name a directory that holds WAL segments."));
     }
-    Ok(Ground { owner, identity, wal, directories, current: None, next_xid: 0, serving: None, observed: None })
+    Ok(Ground { owner, identity, wal, directories, trusted: Trusted::default(), current: None, next_xid: 0, serving: None, observed: None })
 }
 
 /// The user who reads `directory`, which no cluster is known for.
