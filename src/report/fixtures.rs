@@ -84,7 +84,6 @@ pub fn recovery() -> Recovery {
         config_from_backup: false,
         dump: None,
         floors: BTreeMap::new(),
-        preloaded: Default::default(),
         site: Site {
             archives: vec!["/var/backups/postgres/wal".into()],
             checks: Vec::new(),
@@ -95,7 +94,6 @@ pub fn recovery() -> Recovery {
             hooks: crate::config::Hooks::default(),
             trusted: crate::plan::recovery::Trusted::default(),
         },
-        preloaded: crate::plan::preloaded::Preloaded::default(),
         accepted: vec!["no-manifest".into()],
         reserve: 1 << 30,
         steps: vec![Step::Stop, Step::Extract, Step::Switch],
