@@ -19,6 +19,7 @@ use words::absolute;
 
 mod act;
 mod look;
+mod typed;
 mod words;
 
 const AFTER_HELP: &str = "\

@@ -263,15 +263,21 @@ complete -c pitr -n "__fish_pitr_using_subcommand purge" -s v -l verbose -d 'Say
 complete -c pitr -n "__fish_pitr_using_subcommand purge" -s h -l help -d 'Print help (see more with \'--help\')'
 
 # What only this host knows: names of clusters and backups, ids of runs.
+function __pitr_files
+    # Only `set` takes a pattern that matches nothing.
+    set -l files /etc/pitr/pitr.toml /etc/pitr/conf.d/*.toml
+    cat $files 2>/dev/null
+end
+
 function __pitr_clusters
-    cat /etc/pitr/pitr.toml /etc/pitr/conf.d/*.toml 2>/dev/null | string replace -rf '^ *\[cluster\."?([A-Za-z0-9_./-]*[A-Za-z0-9_-])"?\].*$' '$1' | string match -v '*.hooks'
+    __pitr_files | string replace -rf '^ *\[cluster\."?([A-Za-z0-9_./-]*[A-Za-z0-9_-])"?\].*$' '$1' | string match -v '*.hooks'
     for directory in /etc/postgresql/*/*/
         string replace -r '.*/([^/]*)/([^/]*)/$' '$1-$2' $directory
     end
 end
 
 function __pitr_runs
-    set -l state (cat /etc/pitr/pitr.toml /etc/pitr/conf.d/*.toml 2>/dev/null | string replace -rf '^ *state_directory *= *"(.*)".*' '$1')[1]
+    set -l state (__pitr_files | string replace -rf '^ *state_directory *= *"(.*)".*' '$1')[1]
     test -n "$state"; or set state /var/lib/pitr
     command ls -r -- $state/runs 2>/dev/null
 end

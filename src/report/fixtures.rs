@@ -95,6 +95,7 @@ pub fn recovery() -> Recovery {
             hooks: crate::config::Hooks::default(),
             trusted: crate::plan::recovery::Trusted::default(),
         },
+        preloaded: crate::plan::preloaded::Preloaded::default(),
         accepted: vec!["no-manifest".into()],
         reserve: 1 << 30,
         steps: vec![Step::Stop, Step::Extract, Step::Switch],

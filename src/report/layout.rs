@@ -63,6 +63,16 @@ impl Sheet {
         self.lines.push(escape(words).into_owned());
     }
 
+    /// Words and a command behind them; the command has a line of its own where both do not fit on one.
+    pub fn command(&mut self, words: &str, command: &str) {
+        let whole = format!("{words}  {command}");
+        if width(&escape(&whole)) <= self.width {
+            return self.unwrapped(&whole);
+        }
+        self.plain(words);
+        self.unwrapped(&format!("  {command}"));
+    }
+
     /// An empty line.
     pub fn gap(&mut self) {
         self.lines.push(String::new());
@@ -100,8 +110,34 @@ fn wrap(text: &str, room: usize, indent: usize) -> Vec<String> {
     lines
 }
 
-/// Words and how many spaces stand before each. What is between backquotes is one word.
+/// Words and how many spaces stand before each. What is between backquotes is one word, and so is a number with what it
+/// counts (`0 s`, `16 MiB`), a date with its time, `timeline 3`.
 fn words(text: &str) -> Vec<(usize, String)> {
+    let mut joined: Vec<(usize, String)> = Vec::new();
+    let mut last = String::new();
+    for (spaces, word) in split(text) {
+        match joined.last_mut() {
+            Some((_, before)) if spaces == 1 && belong_together(&last, &word) => {
+                before.push(' ');
+                before.push_str(&word);
+            }
+            _ => joined.push((spaces, word.clone())),
+        }
+        last = word;
+    }
+    joined
+}
+
+/// Whether a line may not end between these two. A path or a quoted command is never joined to anything: it may be long.
+fn belong_together(left: &str, right: &str) -> bool {
+    const NAMES: [&str; 3] = ["timeline", "xid", "PostgreSQL"];
+    let number = |word: &str| word.starts_with(|c: char| c.is_ascii_digit());
+    let short = right.len() <= 24 && !right.starts_with(['`', '/']);
+    // After a comma or a bracket another thing begins.
+    short && (number(left) && !left.ends_with([',', ';', ':', ')']) || NAMES.contains(&left) && number(right))
+}
+
+fn split(text: &str) -> Vec<(usize, String)> {
     let mut words: Vec<(usize, String)> = Vec::new();
     let (mut spaces, mut word, mut quoted) = (0, String::new(), false);
     let closes = text.matches('`').count().is_multiple_of(2);
@@ -160,6 +196,21 @@ Steps      1 step 1
     }
 
     #[test]
+    fn a_number_keeps_its_unit_and_a_date_its_time() {
+        let wrapped = |words: &str| wrap(words, 50, 0).join("\n");
+        for before in 30..50 {
+            let lead = "x".repeat(before);
+            for whole in ["tidy 0 s, switch", "of 16 MiB", "to 2026-11-22 01:18:17.691492+00", "on timeline 3", "PostgreSQL 15.18"] {
+                let (first, rest) = whole.split_once(' ').unwrap();
+                let kept = if whole.starts_with("PostgreSQL") { whole } else { rest.split(", ").next().unwrap() };
+                assert!(wrapped(&format!("{lead} {first} {rest}")).contains(kept), "{lead} {whole}");
+            }
+        }
+        let path = format!("0/3 {}", "/x".repeat(30));
+        assert_eq!(wrapped(&format!("a {path}")), format!("a 0/3\n{}", "/x".repeat(30)));
+    }
+
+    #[test]
     fn a_command_stays_in_one_piece() {
         let mut sheet = Sheet::new(60);
         sheet.plain("Ask for the furthest reachable point: `pitr restore --to-lsn 1/FCAF9C10 --timeline 2`.");
@@ -171,6 +222,18 @@ Steps      1 step 1
                 "Ask for the furthest reachable point:\n  `pitr restore --to-lsn 1/FCAF9C10 --timeline 2`.\n{}\nit's a lone ` quote",
                 "x".repeat(80)
             )
+        );
+    }
+
+    #[test]
+    fn a_long_command_has_its_own_line() {
+        let mut sheet = Sheet::new(60);
+        sheet.command("To do it:", "pitr restore --to-latest");
+        sheet.command("Nothing has been changed. To do it:", "pitr restore --before-time '2026-11-22 01:18:17+00'");
+        let short = "To do it:  pitr restore --to-latest";
+        assert_eq!(
+            sheet.finish(),
+            format!("{short}\nNothing has been changed. To do it:\n  pitr restore --before-time '2026-11-22 01:18:17+00'")
         );
     }
 

@@ -201,13 +201,13 @@ fn closing(sheet: &mut Sheet, plan: &Planned, command: &str) {
         return;
     }
     if plan.refusals.is_empty() {
-        return sheet.unwrapped(&format!("Nothing has been changed. To do it:  {command}"));
+        return sheet.command("Nothing has been changed. To do it:", command);
     }
     if !plan.refusals.iter().all(|r| r.judgement) {
         return sheet.unwrapped("Nothing has been changed.");
     }
     let accept: String = plan.refusals.iter().map(|r| format!(" --accept {}", r.id)).collect();
-    sheet.unwrapped(&format!("Nothing has been changed. To do it nevertheless:  {command}{accept}"));
+    sheet.command("Nothing has been changed. To do it nevertheless:", &format!("{command}{accept}"));
 }
 
 /// Every reason against, with its hint; for a judgement also how it is overridden.

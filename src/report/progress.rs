@@ -145,7 +145,8 @@ impl Progress {
             show(None);
             bar.finish_and_clear();
         }
-        if self.mode != ProgressMode::Silent {
+        // Nothing that could be counted was done: the step's own line says enough.
+        if self.mode != ProgressMode::Silent && phase.done > 0 {
             let took = human_duration(now.duration_since(phase.begun));
             self.out.line(&format!("{}: {} in {took}", phase.name, phase.unit.amount(phase.done)));
         }
@@ -274,7 +275,6 @@ mod tests {
                 "replay: 3,000 segments, 500 segments/s: 0/5",
                 "replay: 3,000 segments in 7 s",
                 "check: 0 files",
-                "check: 0 files in 7 s",
                 "copy: 5 files of 2 files (100%)",
             ]
         );

@@ -96,7 +96,9 @@ pub fn text(status: &StatusDocument, width: usize) -> String {
 
 fn put_cluster(sheet: &mut Sheet, cluster: &ClusterStatus) {
     let version = server(&cluster.server);
-    sheet.line("Cluster", &format!("{}  {}  {version}  {}", cluster.name, cluster.data_directory, cluster.state));
+    // Where it could not be looked at, no version is known.
+    let facts = [&cluster.name, &cluster.data_directory, &version, &cluster.state].map(String::as_str);
+    sheet.line("Cluster", &facts.into_iter().filter(|fact| !fact.is_empty()).collect::<Vec<_>>().join("  "));
     if let Some(run) = &cluster.run {
         sheet.line("Run", &format!("{}  {}", run.id, run.state));
         for command in &run.next {

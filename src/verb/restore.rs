@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
-use crate::cli::{ConfigFrom, MaxLoss, MigrationFlags, RestoreArgs, SourceFlags, TargetFlags};
+use crate::cli::{ConfigFrom, Global, MaxLoss, RestoreArgs, SourceFlags, TargetFlags};
 use crate::config::{ClusterConfig, Requirement, files};
 use crate::error::{Error, Kind, Result};
 use crate::observe::discover::{self, Found};
@@ -45,7 +45,7 @@ pub fn plan_only(context: &Context, target: &TargetFlags, source: &SourceFlags) 
     if context.json() {
         act::print_json(&crate::report::plan::json(&planned))?;
     } else {
-        act::print_text(&crate::report::plan::text(&planned, context.width(), &command(&planned, source)))?;
+        act::print_text(&crate::report::plan::text(&planned, context.width(), &command(&planned, source, &context.global)))?;
     }
     Ok(if planned.refusals.is_empty() { 0 } else { Kind::Refused.exit_code() })
 }
@@ -157,15 +157,8 @@ fn too_much(most: MaxLoss, loss: Option<&Loss>) -> Option<Reason> {
 }
 
 /// The command that carries this plan out, as a person would type it.
-fn command(planned: &Planned, source: &SourceFlags) -> String {
-    let backup = source.backup.as_ref().map(|b| format!(" --backup {}", crate::plan::target::shell_word(b))).unwrap_or_default();
-    let accept: String = source.accept.iter().map(|id| format!(" --accept {id}")).collect();
-    let MigrationFlags { dir, tool, history_table } = &source.migrations;
-    let word =
-        |flag: &str, word: Option<String>| word.map(|w| format!(" {flag} {}", crate::plan::target::shell_word(&w))).unwrap_or_default();
-    let dir = word("--dir", dir.as_ref().map(|dir| dir.display().to_string()));
-    let (tool, table) = (word("--tool", tool.clone()), word("--history-table", history_table.clone()));
-    format!("pitr restore {}{tool}{table}{dir}{backup}{accept}", planned.target.argument)
+fn command(planned: &Planned, source: &SourceFlags, global: &Global) -> String {
+    format!("pitr restore {}{}", planned.target.argument, source.typed(global))
 }
 
 /// A plan and what it was made from.

@@ -110,9 +110,10 @@ fn written_since(run: &mut Run) -> String {
         .ok()
         .and_then(|r| r.single().and_then(|t| t.parse::<u64>().ok()));
     match asked {
-        Some(now) => {
-            format!("about {} transactions were written since the switch; they stay in the cluster aside", now.saturating_sub(before))
-        }
+        Some(now) => match now.saturating_sub(before) {
+            0 => "no transaction was written since the switch".into(),
+            number => format!("about {number} transactions were written since the switch; they stay in the cluster aside"),
+        },
         None => "what was written since the switch is not known: the recovered cluster does not answer; it stays aside".into(),
     }
 }
