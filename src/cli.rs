@@ -11,12 +11,15 @@ use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 
 use crate::config::cluster_name;
 
-pub use act::{ConfigFrom, MaxLoss, PlanArgs, PurgeArgs, RestoreArgs, ReturnArgs, SourceFlags, TargetFlags};
-pub use look::{CheckArgs, LogArgs, ReportArgs, StatusArgs, VerifyArgs, VerifyBackupsArgs, VerifyVerb, VerifyWalArgs};
+pub use act::{ConfigFrom, MaxLoss, MigrationFlags, PlanArgs, PurgeArgs, RestoreArgs, ReturnArgs, SourceFlags, TargetFlags};
+pub use look::{
+    CheckArgs, LogArgs, MarkArgs, MigrationsArgs, ReportArgs, StatusArgs, VerifyArgs, VerifyBackupsArgs, VerifyVerb, VerifyWalArgs,
+};
 use words::absolute;
 
 mod act;
 mod look;
+mod typed;
 mod words;
 
 const AFTER_HELP: &str = "\
@@ -105,6 +108,8 @@ pub enum Verb {
     Backups,
     /// List transactions of the WAL, oldest first, and what each changed
     Log(LogArgs),
+    /// List the migrations of every tool that left a history table, and the commit that begins each
+    Migrations(MigrationsArgs),
     /// Prove that what recoveries need is whole: backups and WAL, or one of them
     Verify(VerifyArgs),
     /// Ask whether this host is ready for a recovery (exit 6 where it is not), or run checks against a server
@@ -113,6 +118,8 @@ pub enum Verb {
     Runs,
     /// Tell what a run did, from its journal alone
     Report(ReportArgs),
+    /// Make a restore point, and prove that one can come back to it; for use before a migration
+    Mark(MarkArgs),
     /// Show what a recovery would do, and prove that it can be done; change nothing
     #[command(override_usage = "pitr plan [OPTIONS] <TARGET>")]
     Plan(PlanArgs),

@@ -176,6 +176,11 @@ fn twice(what: &str, first: &Path, second: &Path) -> Error {
 }
 
 impl ClusterConfig {
+    /// The role that `initdb` made: the one that recoveries and plans log in as.
+    pub fn bootstrap_role(&self) -> String {
+        self.user.clone().unwrap_or_else(|| "postgres".into())
+    }
+
     /// The places that the administrator vouches for by naming them: sources that root may open for the cluster's
     /// owner, if besides every component of their path belongs to root.
     pub fn trusted(&self) -> Trusted {

@@ -18,6 +18,8 @@ mod goes_on;
 mod harness;
 mod lint;
 mod majors;
+mod mark;
+mod migrations;
 mod planned;
 mod postmaster;
 mod preloaded;

@@ -5,10 +5,10 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 use jiff::{Timestamp, tz::TimeZone};
 
-use super::words::{absolute, digest, max_loss, refusal_id, run_id};
+use super::words::{absolute, digest, max_loss, migration_version, refusal_id, run_id, tool_id};
 use crate::error::Result;
 use crate::pg::Lsn;
-use crate::plan::target::{TargetRequest, TimelineRequest, parse_lsn, parse_name, parse_xid};
+use crate::plan::target::{MigrationTarget, TargetRequest, TimelineRequest, parse_lsn, parse_name, parse_xid};
 use crate::plan::time::parse_time;
 
 /// Arguments of `plan`.
@@ -74,6 +74,9 @@ pub struct TargetFlags {
     /// Keep what was committed before this transaction
     #[arg(long, value_name = "XID", value_parser = parse_xid)]
     pub before_xid: Option<u64>,
+    /// Keep what was committed before this migration, named as its tool's users name it: 123, 0004_audit, shop.0007
+    #[arg(long, value_name = "VERSION", value_parser = migration_version)]
+    pub before_migration: Option<String>,
     /// Discard the WAL record at this position and all after it
     #[arg(long, value_name = "LSN", value_parser = parse_lsn)]
     pub before_lsn: Option<Lsn>,
@@ -113,6 +116,24 @@ pub struct SourceFlags {
     /// Say why, for the report
     #[arg(long, value_name = "TEXT")]
     pub reason: Option<String>,
+    /// Of which tool.
+    #[command(flatten)]
+    pub migrations: MigrationFlags,
+}
+
+/// Which migrations, where several tools left theirs.
+#[derive(Debug, Clone, Default, Args)]
+#[command(next_help_heading = "Migrations")]
+pub struct MigrationFlags {
+    /// The tool's own directory: for names, what is pending, and whether a migration has a way back of its own
+    #[arg(long, value_name = "DIR", value_parser = absolute)]
+    pub dir: Option<PathBuf>,
+    /// Only migrations of this tool, as pitr migrations prints it
+    #[arg(long, value_name = "TOOL", value_parser = tool_id)]
+    pub tool: Option<String>,
+    /// Only those in this history table: name, or schema.name
+    #[arg(long, value_name = "TABLE")]
+    pub history_table: Option<String>,
 }
 
 /// Arguments of `resume` and `undo`.
@@ -188,6 +209,10 @@ impl TargetFlags {
             .or(self.before_xid.map(TargetRequest::BeforeXid))
             .or(self.to_lsn.map(TargetRequest::ToLsn))
             .or(self.before_lsn.map(TargetRequest::BeforeLsn))
+            .or(self
+                .before_migration
+                .clone()
+                .map(|version| TargetRequest::BeforeMigration(MigrationTarget { version, ..MigrationTarget::default() })))
             .or(self.to_name.clone().map(TargetRequest::ToName))
             .or(self.to_latest.then_some(TargetRequest::ToLatest))
             .or(self.to_consistent.then_some(TargetRequest::ToConsistent));

@@ -4,9 +4,10 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
+use super::act::MigrationFlags;
 use super::words::{absolute, limit, run_id};
 use crate::config::duration::parse_duration;
-use crate::plan::target::{TimelineRequest, parse_xid};
+use crate::plan::target::{TimelineRequest, parse_name, parse_xid};
 
 /// Arguments of `status`.
 #[derive(Debug, Clone, Args)]
@@ -77,6 +78,20 @@ pub struct LogArgs {
     pub wal: Vec<PathBuf>,
 }
 
+/// Arguments of `migrations`.
+#[derive(Debug, Clone, Args)]
+pub struct MigrationsArgs {
+    /// Of which tool.
+    #[command(flatten)]
+    pub which: MigrationFlags,
+    /// In this database only
+    #[arg(long, value_name = "NAME")]
+    pub database: Option<String>,
+    /// Follow this timeline: a number, latest (the highest there is), or current (the cluster's own)
+    #[arg(long, value_name = "N|current|latest")]
+    pub timeline: Option<TimelineRequest>,
+}
+
 /// Arguments of `verify`.
 #[derive(Debug, Clone, Args)]
 #[command(args_conflicts_with_subcommands = true)]
@@ -112,4 +127,18 @@ pub struct VerifyWalArgs {
     /// Read this directory instead of the cluster's archive and pg_wal; needs no cluster; may be repeated
     #[arg(long, value_name = "DIR", value_parser = absolute)]
     pub wal: Vec<PathBuf>,
+}
+
+/// Arguments of `mark`.
+#[derive(Debug, Clone, Args)]
+pub struct MarkArgs {
+    /// Name of the restore point, which no other has
+    #[arg(value_name = "NAME", value_parser = parse_name)]
+    pub name: String,
+    /// Wait until its WAL is archived, and prove that a recovery can come back to it (else exit 6)
+    #[arg(long)]
+    pub wait: bool,
+    /// Wait at most so long for the archive
+    #[arg(long, value_name = "DURATION", default_value = "10min", value_parser = parse_duration, requires = "wait")]
+    pub timeout: u64,
 }

@@ -44,6 +44,27 @@ pub fn digest(text: &str) -> std::result::Result<String, Malformed> {
     word(text, |b| b.is_ascii_hexdigit(), "a plan's digest is hexadecimal, as pitr plan prints it").map(|t| t.to_ascii_lowercase())
 }
 
+/// A version, as its tool's users write it: one line, no control characters.
+pub fn migration_version(text: &str) -> std::result::Result<String, Malformed> {
+    let text = text.trim();
+    if text.is_empty() || text.len() > 1024 || text.chars().any(char::is_control) {
+        return Err(Malformed::new("expected a version as the migration tool writes it: pitr migrations lists them"));
+    }
+    Ok(text.to_string())
+}
+
+/// The id of a tool.
+pub fn tool_id(text: &str) -> std::result::Result<String, Malformed> {
+    match crate::migrations::tool(text) {
+        Some(tool) => Ok(tool.id.to_string()),
+        None => {
+            let near = crate::migrations::tools().min_by_key(|tool| strsim::damerau_levenshtein(tool.id, text)).map_or("", |tool| tool.id);
+            let all: Vec<&str> = crate::migrations::tools().map(|tool| tool.id).collect();
+            Err(Malformed::new(format!("not a tool that is known; did you mean {near}? There are: {}", all.join(", "))))
+        }
+    }
+}
+
 fn word(text: &str, allowed: fn(u8) -> bool, complaint: &str) -> std::result::Result<String, Malformed> {
     let good = (1..=128).contains(&text.len()) && !text.starts_with('-') && text.bytes().all(allowed);
     if good { Ok(text.to_string()) } else { Err(Malformed::new(complaint)) }

@@ -5,7 +5,6 @@
 
 use super::{Class, Tool};
 use crate::pg::Lsn;
-use crate::wal::PgTime;
 use crate::wal::acts::{Act, Brief};
 
 /// Work that ended longer before its row, in microseconds, is not taken for the row's.
@@ -33,7 +32,7 @@ pub fn begin(tool: &Tool, act: &Act, rows: usize, first: Lsn, many: bool) -> Beg
         return Begin::Together;
     }
     if tool.class == Class::Around {
-        let within: Vec<Brief> = all(act).into_iter().filter(|brief| brief.lsn > first).collect();
+        let within: Vec<Brief> = act.since.during.iter().filter(|brief| brief.lsn > first).cloned().collect();
         if let Some(earliest) = within.first() {
             return Begin::Before(earliest.clone(), within);
         }
@@ -71,9 +70,4 @@ fn newest(mut all: Vec<Brief>) -> Vec<Brief> {
         all.retain(|brief| brief.ddl);
     }
     all.split_off(all.len().saturating_sub(SHOWN))
-}
-
-/// Time between a brief's commit and another's, in microseconds.
-pub fn apart(earlier: PgTime, later: PgTime) -> i64 {
-    later.0.saturating_sub(earlier.0)
 }

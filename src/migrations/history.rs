@@ -166,11 +166,12 @@ impl Trace<'_> {
 
     fn changed(&mut self, act: &Act, old: Option<Mark>, new: Mark, lsn: Lsn, news: &mut Vec<(Mark, Lsn)>) {
         let old_key = old.as_ref().map(|mark| mark.key.clone());
-        if old_key.as_ref() == Some(&new.key) || self.present.contains_key(&new.key) {
+        let one_row = self.tool.class == Class::OneRow;
+        if old_key.as_ref() == Some(&new.key) || (!one_row && self.present.contains_key(&new.key)) {
             self.present.entry(new.key.clone()).or_insert(None);
             return self.same(act, &new);
         }
-        if self.tool.class != Class::OneRow {
+        if !one_row {
             // An old row that was not seen: only a row that is begun by now can be news.
             let known = old.is_some() || new.state == State::Done;
             self.present.insert(new.key.clone(), None);

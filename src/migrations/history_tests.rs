@@ -37,13 +37,14 @@ fn brief(xid: u64, seconds: i64, work: Work) -> Brief {
 }
 
 fn act(by: Brief, happened: Vec<Happened>, since: Vec<Brief>) -> Act {
+    let during = since.clone();
     let (ddl, plain): (VecDeque<Brief>, VecDeque<Brief>) = since.into_iter().partition(|brief| brief.ddl);
     let lsn = Lsn(by.lsn.0 - 10);
     Act {
         by,
         rewritten: false,
         changes: happened.into_iter().map(|one| (lsn, one)).collect(),
-        since: Between { ddl, plain, ..Between::default() },
+        since: Between { ddl, plain, during, ..Between::default() },
     }
 }
 

@@ -1,7 +1,9 @@
 //! The host, read once into plain data. Looks at everything, changes nothing.
 
 pub mod discover;
+pub mod histories;
 pub mod host;
+pub mod migration_files;
 pub mod names;
 pub mod postmaster;
 pub mod runs;

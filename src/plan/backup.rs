@@ -3,13 +3,14 @@
 
 use jiff::Timestamp;
 
+use super::chain;
 use super::facts::Host;
 use super::planned::Reason;
 use super::recovery::Target;
 use super::restore::Request;
-use super::target::TargetRequest;
+use super::target::{MigrationTarget, TargetRequest};
 use crate::pg::label::BackupHistory;
-use crate::pg::{Lsn, Timeline};
+use crate::pg::{History, Lsn, Timeline};
 use crate::store::catalogue::{CatalogueEntry, Label};
 
 /// A backup that serves.
@@ -38,6 +39,28 @@ pub struct Chosen {
     pub reasons: Vec<Reason>,
     /// Other ways.
     pub alternatives: Vec<String>,
+}
+
+/// The newest backup that serves a recovery to before `lsn` on `history` without a gap in between.
+pub fn before(host: &Host, history: &History, lsn: Lsn) -> Option<Choice> {
+    let size = host.cluster.control_file.segment_size;
+    let request = TargetRequest::BeforeLsn(lsn);
+    let target = Target {
+        request,
+        timeline: history.timeline,
+        history: history.clone(),
+        lsn: Some(lsn),
+        end: None,
+        inclusive: false,
+        moving: false,
+    };
+    let mut serving: Vec<Choice> = host.backups.iter().filter_map(|entry| judge(host, &target, entry).ok()).collect();
+    serving.sort_by_key(|choice| choice.start);
+    let whole = |choice: &Choice| {
+        let links = chain::follow(history, size.number(choice.start), Some(size.number(lsn)), &host.wal, size);
+        links.end.is_none()
+    };
+    serving.into_iter().rev().find(whole)
 }
 
 /// Chooses for `target`.
@@ -173,11 +196,13 @@ fn before_target(target: &Target, choice: &Choice) -> Result<(), String> {
             Some(ended) => Err(format!("{ENDS_LATER}, at {}", super::time::render_time(ended))),
             None => Err("it is not known when it ended".into()),
         },
-        TargetRequest::ToLsn(lsn) | TargetRequest::BeforeLsn(lsn) => match choice.end {
-            Some(end) if end > *lsn => Err(format!("{ENDS_LATER}, at {end}")),
-            None if choice.start >= *lsn => Err(format!("{ENDS_LATER}: it begins at {}", choice.start)),
-            _ => Ok(()),
-        },
+        TargetRequest::ToLsn(lsn) | TargetRequest::BeforeLsn(lsn) | TargetRequest::BeforeMigration(MigrationTarget { lsn, .. }) => {
+            match choice.end {
+                Some(end) if end > *lsn => Err(format!("{ENDS_LATER}, at {end}")),
+                None if choice.start >= *lsn => Err(format!("{ENDS_LATER}: it begins at {}", choice.start)),
+                _ => Ok(()),
+            }
+        }
         _ => Ok(()),
     }
 }

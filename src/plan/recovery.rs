@@ -13,6 +13,7 @@ use super::step::Step;
 use super::target::TargetRequest;
 use crate::config::Hooks;
 use crate::host::Owner;
+use crate::migrations::after::Goal;
 use crate::pg::history::History;
 use crate::pg::{Lsn, SegmentName, SegmentSize, Timeline};
 use crate::store::catalogue::CatalogueEntry;
@@ -56,6 +57,9 @@ pub struct Recovery {
     /// Names for the report, as the catalogs had them.
     #[serde(default)]
     pub names: Names,
+    /// The migration before which it stops, and what its tool must find.
+    #[serde(default)]
+    pub migration: Option<Goal>,
     /// What a person was told would be different afterwards.
     pub consequences: Vec<Consequence>,
     /// Copies of segments that are damaged and of which another copy is used.

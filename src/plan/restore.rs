@@ -9,8 +9,11 @@ use super::aim;
 use super::backup::{self, Choice};
 use super::chain;
 use super::consequence;
+use super::discards;
 use super::facts::{Host, Server};
-use super::loss::{Border, Loss, Names};
+use super::guard::Guard;
+use super::loss::Names;
+use super::migration::Aim;
 use super::planned::{BackupLine, ClusterLine, Estimate, Planned, Reason, SpaceLine, TargetLine, WalLine};
 use super::preloaded::Preloaded;
 use super::readiness::cluster_reasons;
@@ -51,8 +54,14 @@ pub struct Request {
     pub ruled_out: Vec<(PathBuf, String)>,
     /// What reading the chain's records showed, when that was done.
     pub findings: Option<WalFindings>,
+    /// What the WAL of the serving timeline shows, where the target is on another: what is lost is there.
+    pub serving: Option<WalFindings>,
+    /// Limits of the configuration.
+    pub guard: Guard,
     /// Names of databases and relations, where a server could be asked.
     pub names: Names,
+    /// The migration that is aimed at.
+    pub migration: Option<Aim>,
 }
 
 /// Decides.
@@ -83,11 +92,18 @@ pub fn plan(host: &Host, request: &Request) -> Planned {
         planned.space = space(host, chosen, wal_bytes, &mut reasons);
         planned.estimate = estimate(host, planned.space.needed.saturating_sub(wal_bytes), wal_bytes);
         planned.wal = built.as_ref().map(|(chain, gaps)| wal_line(host, target, chain, gaps));
+        planned.consequences = consequence::list(host, request);
         if let Some(findings) = findings_for(request, chosen) {
-            tell_loss(host, request, target, findings, &mut planned);
+            discards::tell(host, request, target, findings, &mut planned, &mut reasons);
         }
+    } else {
+        planned.consequences = consequence::list(host, request);
     }
-    planned.consequences = consequence::list(host, request);
+    if let Some(migration) = &request.migration {
+        reasons.extend(migration.reasons.iter().cloned());
+        planned.consequences.splice(0..0, migration.consequences.iter().cloned());
+        planned.alternatives.extend(migration.alternatives.iter().cloned());
+    }
     let (kept, accepted) = judge(reasons, &request.accept);
     planned.refusals = kept;
     if let (true, Some(target), Some(chosen), Some((chain, _))) = (planned.refusals.is_empty(), target, chosen, built) {
@@ -124,34 +140,6 @@ fn settle(host: &Host, request: &Request, chosen: &Choice, target: &mut Target, 
             }
         }
         Meaning::Refused(reason) => reasons.push(reason),
-    }
-}
-
-/// The last transaction kept, the first discarded, and all that is lost with it.
-fn tell_loss(host: &Host, request: &Request, target: &Target, findings: &WalFindings, planned: &mut Planned) {
-    let answer = &findings.answer;
-    let latest = matches!(target.request, super::target::TargetRequest::ToLatest);
-    if target.lsn.is_none() && !latest {
-        return;
-    }
-    planned.target.keeps = answer.kept.map(Border::from);
-    planned.target.discards = answer.discarded.map(Border::from);
-    if target.timeline == host.cluster.control_file.timeline {
-        planned.loss = Some(Loss::of(&answer.lost, &request.names));
-        let broken = findings.broken(host.cluster.control_file.segment_size).filter(|_| planned.refusals.is_empty());
-        if findings.hole || broken.is_some() {
-            planned.target.note = Some("WAL behind the target is damaged or missing: more may be discarded than is counted here".into());
-        }
-    } else {
-        planned.target.note = Some(format!(
-            "what the serving timeline {} has and timeline {} has not is not counted",
-            host.cluster.control_file.timeline, target.timeline
-        ));
-    }
-    if target.moving {
-        planned.target.note = Some("no later transaction is in the WAL: this is the latest that is known".into());
-    } else if latest {
-        planned.target.note = Some("everything there is; the last record is known after the stop".into());
     }
 }
 
@@ -368,6 +356,7 @@ fn recovery(
         backup: chosen.entry.clone(),
         backup_end: findings_for(request, chosen).and_then(|f| f.answer.backup_end).map(|(_, end)| end).or(chosen.end),
         names: request.names.clone(),
+        migration: request.migration.as_ref().map(|aim| aim.goal.clone()),
         chain,
         site: request.site.clone(),
         other_wal: request.other_wal.clone(),

@@ -28,12 +28,29 @@ pub enum TargetRequest {
     ToLsn(Lsn),
     /// The record that starts at this position is discarded.
     BeforeLsn(Lsn),
+    /// The first commit of this migration and all that committed after it are discarded.
+    BeforeMigration(MigrationTarget),
     /// The restore point of this name (`pg_create_restore_point`), at most 63 bytes.
     ToName(String),
     /// The last record there is.
     ToLatest,
     /// The end of the backup: as little replay as makes it consistent.
     ToConsistent,
+}
+
+/// A migration by its tool's table, with the commit that begins it.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct MigrationTarget {
+    /// As it was typed.
+    pub version: String,
+    /// The tool.
+    pub tool: String,
+    /// The database.
+    pub database: String,
+    /// `schema.table` of the history.
+    pub table: String,
+    /// Start of the commit record that is discarded; 0/0 until it is known.
+    pub lsn: Lsn,
 }
 
 /// The timeline to follow.
@@ -113,6 +130,7 @@ impl TargetRequest {
             TargetRequest::BeforeXid(xid) => ("--before-xid", Some(xid.to_string())),
             TargetRequest::ToLsn(lsn) => ("--to-lsn", Some(lsn.to_string())),
             TargetRequest::BeforeLsn(lsn) => ("--before-lsn", Some(lsn.to_string())),
+            TargetRequest::BeforeMigration(migration) => ("--before-migration", Some(migration.version.clone())),
             TargetRequest::ToName(name) => ("--to-name", Some(name.clone())),
             TargetRequest::ToLatest => ("--to-latest", None),
             TargetRequest::ToConsistent => ("--to-consistent", None),

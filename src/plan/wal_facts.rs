@@ -6,7 +6,7 @@
 use super::backup::Choice;
 use super::planned::Reason;
 use super::recovery::Target;
-use super::target::TargetRequest;
+use super::target::{MigrationTarget, TargetRequest};
 use super::time::render_time;
 use crate::pg::{Lsn, SegmentName, SegmentSize};
 use crate::store::catalogue::Label;
@@ -56,6 +56,7 @@ pub fn question(request: &TargetRequest) -> Question {
         TargetRequest::BeforeXid(xid) => Question::Xid { xid: *xid, inclusive: false },
         TargetRequest::ToLsn(lsn) => Question::Lsn { lsn: *lsn, inclusive: true },
         TargetRequest::BeforeLsn(lsn) => Question::Lsn { lsn: *lsn, inclusive: false },
+        TargetRequest::BeforeMigration(migration) => Question::Lsn { lsn: migration.lsn, inclusive: false },
         TargetRequest::ToName(name) => Question::Name(name.clone()),
         TargetRequest::ToLatest => Question::Latest,
         TargetRequest::ToConsistent => Question::Consistent,
@@ -159,15 +160,17 @@ impl WalFindings {
                 (None, Some(stop)) if self.ends_well(size) => Meaning::NewestRecord(stop),
                 (None, _) => self.not_found("no transaction ended after that time".into(), size),
             },
-            TargetRequest::ToLsn(lsn) | TargetRequest::BeforeLsn(lsn) => match (answer.stop, answer.last) {
-                (Some(stop), _) => Meaning::Record(stop),
-                // Exactly at the end, or behind the header of the page that would come: everything there is.
-                (None, Some((start, end))) if !target.inclusive && lsn.0 <= end.0.saturating_add(40) => {
-                    Meaning::NewestRecord(Stop { lsn: start, end, inclusive: true })
+            TargetRequest::ToLsn(lsn) | TargetRequest::BeforeLsn(lsn) | TargetRequest::BeforeMigration(MigrationTarget { lsn, .. }) => {
+                match (answer.stop, answer.last) {
+                    (Some(stop), _) => Meaning::Record(stop),
+                    // Exactly at the end, or behind the header of the page that would come: everything there is.
+                    (None, Some((start, end))) if !target.inclusive && lsn.0 <= end.0.saturating_add(40) => {
+                        Meaning::NewestRecord(Stop { lsn: start, end, inclusive: true })
+                    }
+                    (None, Some((start, _))) => Meaning::NotFound(self.broken(size).unwrap_or_else(|| behind_the_end(*lsn, start))),
+                    (None, None) => self.not_found(format!("no record starts at {lsn} or later"), size),
                 }
-                (None, Some((start, _))) => Meaning::NotFound(self.broken(size).unwrap_or_else(|| behind_the_end(*lsn, start))),
-                (None, None) => self.not_found(format!("no record starts at {lsn} or later"), size),
-            },
+            }
             TargetRequest::ToConsistent => answer.stop.map_or(Meaning::Unresolved, Meaning::Record),
             TargetRequest::ToLatest => self.broken(size).map_or(Meaning::Unresolved, Meaning::Refused),
         }
@@ -234,7 +237,8 @@ impl WalFindings {
         }))
     }
 
-    fn newest_record(&self) -> Option<Stop> {
+    /// The last good record, as a stop.
+    pub fn newest_record(&self) -> Option<Stop> {
         self.answer.last.map(|(lsn, end)| Stop { lsn, end, inclusive: true })
     }
 

@@ -83,6 +83,7 @@ pub fn recovery() -> Recovery {
         other_wal: Vec::new(),
         config_from_backup: false,
         dump: None,
+        migration: None,
         floors: BTreeMap::new(),
         site: Site {
             archives: vec!["/var/backups/postgres/wal".into()],
@@ -100,7 +101,6 @@ pub fn recovery() -> Recovery {
         steps: vec![Step::Stop, Step::Extract, Step::Switch],
         digest: "5f1d0c".into(),
         names: crate::plan::loss::Names::default(),
-        preloaded: crate::plan::preloaded::Preloaded::default(),
         consequences: Vec::new(),
         damaged_wal: Vec::new(),
     }

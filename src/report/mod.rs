@@ -12,6 +12,8 @@ pub mod confirm;
 pub mod layout;
 pub mod log;
 pub mod logging;
+pub mod mark;
+pub mod migrations;
 pub mod narrator;
 pub mod plan;
 pub mod progress;

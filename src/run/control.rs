@@ -165,7 +165,7 @@ fn in_its_unit(run: &mut Run) -> Result<()> {
     let Control::Systemd { unit, .. } = &cluster.control else { return Ok(()) };
     let serving = postmaster::find(&cluster.data_directory)?.map(|process| process.identity.pid);
     if serving.is_some() && service::unit(unit)?.main_pid != serving {
-        run.remark(format!("the server runs, but not as {unit}: somebody started it by hand; restart it when it suits"))?;
+        run.remark(format!("the server runs, but not as {unit}: somebody started it by hand. When it suits, stop it in the same way, then: systemctl start {unit}"))?;
     }
     Ok(())
 }

@@ -83,7 +83,7 @@ pub enum Task {
     /// Read every record there is and tell what happened to the rows of some tables.
     WalRows(Box<wal_rows::RowsRequest>),
     /// Read every record there is and say which stretches are whole.
-    VerifyWal(Box<reading::ChainRequest>),
+    VerifyWal(Box<wal_log::VerifyRequest>),
     /// The first page of some segment in a directory: whose WAL it is.
     ProbeWal {
         /// The directory.
@@ -149,8 +149,35 @@ struct Request {
 #[serde(rename_all = "snake_case")]
 enum Message {
     Progress(Progress),
+    Keep(Kept),
     Result(Value),
     Error(Error),
+}
+
+/// What was found out about a file and may be kept for the next time: the bytes of an index entry.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Kept {
+    /// The file's directory.
+    pub directory: PathBuf,
+    /// Its name.
+    pub file: String,
+    /// The entry.
+    #[serde(with = "as_base64")]
+    pub bytes: Vec<u8>,
+}
+
+mod as_base64 {
+    use base64::Engine;
+    use base64::engine::general_purpose::STANDARD;
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(bytes: &[u8], serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&STANDARD.encode(bytes))
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<u8>, D::Error> {
+        STANDARD.decode(String::deserialize(deserializer)?).map_err(serde::de::Error::custom)
+    }
 }
 
 /// How far a long task got, in bytes.
@@ -172,7 +199,7 @@ pub fn call_watched<T: DeserializeOwned>(
     task: Task,
     during: &mut dyn FnMut(Option<Progress>) -> Result<()>,
 ) -> Result<T> {
-    call_with(owner, lock, trusted, (task, None), during)
+    converse((owner, lock, trusted), (task, None), during, &mut |_| {})
 }
 
 /// The same with an open file for the task.
@@ -180,8 +207,22 @@ pub fn call_with<T: DeserializeOwned>(
     owner: &Owner,
     lock: Option<&Lock>,
     trusted: &Trusted,
+    passing: (Task, Option<OwnedFd>),
+    during: &mut dyn FnMut(Option<Progress>) -> Result<()>,
+) -> Result<T> {
+    converse((owner, lock, trusted), passing, during, &mut |_| {})
+}
+
+/// The same for a task that finds out what may be kept.
+pub fn call_keeping<T: DeserializeOwned>(owner: &Owner, trusted: &Trusted, task: Task, kept: &mut dyn FnMut(Kept)) -> Result<T> {
+    converse((owner, None, trusted), (task, None), &mut |_| Ok(()), kept)
+}
+
+fn converse<T: DeserializeOwned>(
+    (owner, lock, trusted): (&Owner, Option<&Lock>, &Trusted),
     (task, passed): (Task, Option<OwnedFd>),
     during: &mut dyn FnMut(Option<Progress>) -> Result<()>,
+    kept: &mut dyn FnMut(Kept),
 ) -> Result<T> {
     let parent = rustix::process::getpid().as_raw_nonzero().get();
     let vault = Vault::of(trusted);
@@ -199,6 +240,7 @@ pub fn call_with<T: DeserializeOwned>(
         match heard {
             Heard::Line(line) => match serde_json::from_str(&line) {
                 Ok(Message::Progress(p)) => progress = Some(p),
+                Ok(Message::Keep(found)) => kept(found),
                 Ok(Message::Result(value)) => outcome = Some(Ok(value)),
                 Ok(Message::Error(error)) => outcome = Some(Err(error)),
                 Err(e) => outcome = Some(Err(Error::failed("understand the owner's child").cause(e))),
@@ -320,6 +362,11 @@ pub fn open_directory(path: &std::path::Path) -> Result<Dir> {
 
 fn answer<T: Serialize>(value: T) -> Result<Value> {
     serde_json::to_value(value).map_err(|e| Error::failed("describe result").cause(e))
+}
+
+/// Sends the coordinator what may be kept.
+pub fn keep(kept: &Kept) {
+    say(&Message::Keep(kept.clone()));
 }
 
 fn say_progress(progress: Progress) -> bool {

@@ -234,6 +234,7 @@ fn settings(run: &Run, action: &'static str) -> Result<RecoverySettings> {
         _ if target_lsn(run).is_some() => ("recovery_target_lsn", target_lsn(run).unwrap_or_default().to_string()),
         TargetRequest::ToTime(time) | TargetRequest::BeforeTime(time) => ("recovery_target_time", render_time(*time)),
         TargetRequest::ToXid(xid) | TargetRequest::BeforeXid(xid) => ("recovery_target_xid", xid.to_string()),
+        TargetRequest::BeforeMigration(migration) => ("recovery_target_lsn", migration.lsn.to_string()),
         TargetRequest::ToLsn(lsn) | TargetRequest::BeforeLsn(lsn) => ("recovery_target_lsn", lsn.to_string()),
         TargetRequest::ToName(name) => ("recovery_target_name", name.clone()),
         TargetRequest::ToConsistent => ("recovery_target", "immediate".to_string()),

@@ -20,6 +20,7 @@ use crate::run::private::PORT;
 use crate::run::promote;
 use crate::run::replay;
 use crate::run::sql::{LOCK_NOT_AVAILABLE, Limits, Reply, SqlRequest, Statement};
+use crate::run::validate_migration::{self, Asked};
 
 /// Longest a check may run, and while paused longest it may wait for a lock: only a transaction that replay has
 /// not finished holds one there, and it will not be finished.
@@ -34,29 +35,49 @@ const SHOWN: usize = 10;
 pub fn check_private(run: &mut Run) -> Result<()> {
     replay::ensure_at_target(run, Libraries::Configured)?;
     let checks = run.recovery().site.checks.clone();
-    if checks.is_empty() {
+    let migration = validate_migration::ask_private(run, PAUSED)?;
+    if checks.is_empty() && migration.is_none() {
         return run.fact(Fact::Checked { checks: vec![], public: false });
     }
-    let replies = ask_private(run, &checks, PAUSED)?;
+    let replies = if checks.is_empty() { Vec::new() } else { ask_private(run, &checks, PAUSED)? };
     let blocked = |pair: &[Reply]| pair.iter().any(|r| r.code.as_deref() == Some(LOCK_NOT_AVAILABLE));
     let (put_off, ready): (Vec<_>, Vec<_>) =
         checks.iter().cloned().zip(replies.chunks(2).map(<[Reply]>::to_vec)).partition(|(_, pair)| blocked(pair));
-    if !put_off.is_empty() {
-        run.fact(Fact::ChecksPutOff { checks: put_off.iter().map(|(c, _)| c.name.clone()).collect() })?;
+    let (waiting, judged) = split(migration);
+    if !put_off.is_empty() || waiting.is_some() {
+        run.fact(Fact::ChecksPutOff { checks: put_off.iter().map(|(c, _)| c.name.clone()).chain(waiting).collect() })?;
     }
     let (checks, replies): (Vec<Check>, Vec<Vec<Reply>>) = ready.into_iter().unzip();
-    settle(run, &checks, &replies.concat(), false)
+    settle(run, &checks, &replies.concat(), judged, false)
+}
+
+/// A check that is put off, by name, and one that was judged.
+fn split(migration: Option<Asked>) -> (Option<String>, Option<CheckResult>) {
+    match migration {
+        Some(Asked::PutOff(name)) => (Some(name), None),
+        Some(Asked::Judged(result)) => (None, Some(result)),
+        None => (None, None),
+    }
+}
+
+/// A check that has to be judged now.
+fn judged(migration: Option<Asked>) -> Result<Option<CheckResult>> {
+    match split(migration) {
+        (Some(name), _) => Err(Error::new(Kind::Check, format!("check '{name}' failed")).cause("its table is locked")),
+        (None, result) => Ok(result),
+    }
 }
 
 /// Runs all checks on the promoted private server if some were put off.
 pub fn check_promoted(run: &mut Run) -> Result<()> {
     let checks = run.recovery().site.checks.clone();
     let put_off = run.ledger().facts.iter().any(|f| matches!(f, Fact::ChecksPutOff { .. }));
-    if checks.is_empty() || !put_off {
+    if !put_off {
         return Ok(());
     }
-    let replies = ask_private(run, &checks, OPEN)?;
-    settle(run, &checks, &replies, false)
+    let migration = judged(validate_migration::ask_private(run, OPEN)?)?;
+    let replies = if checks.is_empty() { Vec::new() } else { ask_private(run, &checks, OPEN)? };
+    settle(run, &checks, &replies, migration, false)
 }
 
 fn ask_private(run: &mut Run, checks: &[Check], limits: Limits) -> Result<Vec<Reply>> {
@@ -85,12 +106,20 @@ pub fn check_public(run: &mut Run) -> Result<()> {
             .cause(format!("expected timeline {number}, it says {row:?} {}", reply.error.unwrap_or_default())));
     }
     let checks = run.recovery().site.checks.clone();
+    let migration = match validate_migration::ask_public(run, OPEN).and_then(judged) {
+        Ok(migration) => migration,
+        Err(error) if error.kind == Kind::Check => return Err(error),
+        Err(error) => {
+            run.remark(format!("the history of migrations was checked privately and not again on the public server ({error})"))?;
+            None
+        }
+    };
     if checks.is_empty() {
-        return run.fact(Fact::Checked { checks: vec![], public: true });
+        return settle(run, &[], &[], migration, true);
     }
     let (role, database) = (public_role(run)?, run.recovery().site.database.clone());
     match control::query_as(run, &role, &database, statements(&checks, OPEN)) {
-        Ok(replies) => settle(run, &checks, &replies, true),
+        Ok(replies) => settle(run, &checks, &replies, migration, true),
         Err(error) => run.remark(format!(
             "the checks passed privately and were not repeated on the public server: role {role} cannot log in there ({})",
             error.cause.unwrap_or(error.what)
@@ -115,11 +144,12 @@ pub fn statements(checks: &[Check], limits: Limits) -> Vec<Statement> {
     checks.iter().flat_map(|c| [guarded(c.query.clone()), guarded(wrapped_sql(c))]).collect()
 }
 
-fn settle(run: &mut Run, checks: &[Check], replies: &[Reply], public: bool) -> Result<()> {
-    let results: Vec<CheckResult> = checks.iter().zip(replies.chunks(2)).map(|(check, pair)| judge(check, pair)).collect();
+fn settle(run: &mut Run, checks: &[Check], replies: &[Reply], migration: Option<CheckResult>, public: bool) -> Result<()> {
+    let mut results: Vec<CheckResult> = checks.iter().zip(replies.chunks(2)).map(|(check, pair)| judge(check, pair)).collect();
     if results.len() != checks.len() {
         return Err(Error::new(Kind::Check, "not every check was answered"));
     }
+    results.extend(migration);
     run.fact(Fact::Checked { checks: results.clone(), public })?;
     let failed: Vec<&CheckResult> = results.iter().filter(|r| !r.passed).collect();
     let Some(first) = failed.first() else { return Ok(()) };

@@ -120,7 +120,7 @@ pub fn keep_down(name: &str, run: &str) -> Result<()> {
     let path = drop_in(name);
     let text = format!(
         "# Run {run} of pitr recovers this cluster: until it ends (pitr resume, pitr undo) nothing may start it.\n\
-         [Unit]\nAssertPathExists=/run/pitr/never/{run}-is-recovering-this-cluster\n"
+         [Unit]\nAssertPathExists=/run/pitr-{run}-is-over\n"
     );
     if std::fs::read_to_string(&path).is_ok_and(|found| found == text) && unit(name)?.drop_ins.contains(&path) {
         return Ok(());

@@ -54,7 +54,7 @@ impl Here {
             identifier: control.system_identifier,
             status: owner::call(&owner, None, Task::ServerStatus { data_directory })?,
             owner,
-            user: found.config.user.clone().unwrap_or_else(|| "postgres".into()),
+            user: found.config.bootstrap_role(),
             check_user: found.config.check_user.clone(),
             database: found.config.database.clone().unwrap_or_else(|| "postgres".into()),
         })

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use jiff::civil::{DateTime, Time};
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
+use serde::de::DeserializeOwned;
 
 use crate::cli::LogArgs;
 use crate::config::duration::parse_duration;
@@ -25,11 +26,12 @@ use crate::plan::target::TimelineRequest;
 use crate::plan::time::parse_time;
 use crate::report::log::{self as page, Reading};
 use crate::report::terminal::Out;
-use crate::run::owner::{self, Task};
+use crate::run::owner::{self, Kept, Task};
 use crate::run::reading::{ChainRequest, Segment};
 use crate::run::sources::Directories;
 use crate::run::tail::WalIdentity;
 use crate::run::wal_log::{LogRequest, Logged};
+use crate::store::index::Index;
 use crate::verb::Context;
 use crate::wal::PgTime;
 use crate::wal::log::{Filter, Relations};
@@ -49,7 +51,8 @@ pub struct Ground {
     /// What root opens for the reader.
     pub trusted: Trusted,
     current: Option<Timeline>,
-    next_xid: u64,
+    /// A full transaction id near the WAL.
+    pub next_xid: u64,
     /// Data directory and bootstrap role of a cluster that serves.
     serving: Option<(PathBuf, String)>,
     /// The cluster, if there is one.
@@ -75,14 +78,42 @@ impl Ground {
     }
 }
 
+impl Ground {
+    /// Has the owner's child read WAL, and keeps what it finds out about segments; without an index where none can be.
+    pub fn read<T: DeserializeOwned>(&self, context: &Context, task: impl Fn(Option<PathBuf>) -> Task) -> Result<T> {
+        let index =
+            Index::open(&context.config.state_directory, &self.owner).inspect_err(|e| log::info!("nothing is kept of the WAL: {e}"));
+        let Ok(index) = index else { return owner::call_trusting(&self.owner, None, &self.trusted, task(None)) };
+        let ours = |kept: &Kept| {
+            let source = self.wal.iter().find(|source| source.directory == kept.directory)?;
+            source.segments.iter().find(|segment| segment.file == kept.file)
+        };
+        owner::call_keeping(&self.owner, &self.trusted, task(Some(index.open_path())), &mut |kept| {
+            if ours(&kept).is_some()
+                && let Err(error) = index.keep(&kept.directory, &kept.file, &kept.bytes)
+            {
+                log::info!("not kept: {error}");
+            }
+        })
+        .inspect(|_| self.forget(&index))
+    }
+
+    /// Summaries of files that are gone are not kept.
+    fn forget(&self, index: &Index) {
+        for source in self.wal.iter().filter(|source| source.problem.is_none()) {
+            let there: BTreeSet<&str> = source.segments.iter().map(|segment| segment.file.as_str()).collect();
+            if let Err(error) = index.prune(&source.directory, |file| there.contains(file)) {
+                log::info!("index of {}: {error}", source.directory.display());
+            }
+        }
+    }
+}
+
 /// `pitr log`.
 pub fn run(context: &Context, args: &LogArgs) -> Result<u8> {
     let (since, until) = span(args, Timestamp::now(), &TimeZone::system())?;
     let ground = Ground::find(context, &args.wal)?;
-    let door = match &ground.serving {
-        Some((data, user)) => Door::find(&ground.owner, data, user, ground.identity.system_identifier).ok(),
-        None => None,
-    };
+    let door = ground.door().and_then(Result::ok);
     let mut names = door.as_ref().map(|door| door.names(&BTreeSet::new())).unwrap_or_default();
     let database = args.database.as_deref().map(|name| database_of(name, &names)).transpose()?;
     let relations = args.relation.as_deref().map(|name| relation_of(name, database, door.as_ref(), &names)).transpose()?;
@@ -95,14 +126,16 @@ pub fn run(context: &Context, args: &LogArgs) -> Result<u8> {
         relations,
         ddl: args.ddl,
         deletes: args.deletes,
+        point: None,
         limit: args.limit,
     };
     let history = history(&ground, args.timeline)?;
     let segments = ground.segments(&history);
     let reading = Reading { timeline: history.timeline, since, until };
     let chain = ChainRequest { segments, history, identity: ground.identity };
-    let request = LogRequest { chain, next_xid: ground.next_xid, filter };
-    let logged: Logged = owner::call_trusting(&ground.owner, None, &ground.trusted, Task::LogWal(Box::new(request)))?;
+    let logged: Logged = ground.read(context, |index| {
+        Task::LogWal(Box::new(LogRequest { chain: chain.clone(), next_xid: ground.next_xid, filter: filter.clone(), index }))
+    })?;
     if let Some(door) = &door {
         let files = logged.lines.iter().flat_map(|line| &line.relations).map(|change| change.file);
         names = door.names(&files.filter(|file| !file.is_catalog()).collect());
@@ -128,20 +161,37 @@ pub fn run(context: &Context, args: &LogArgs) -> Result<u8> {
 fn of_cluster(context: &Context) -> Result<Ground> {
     let found = discover::choose(&context.config, context.global.cluster.as_deref())?;
     let observed = observe(&context.config, &found, &Where::default())?;
-    let cluster = &observed.host.cluster;
-    let control = &cluster.control_file;
-    let user = found.config.user.clone().unwrap_or_else(|| "postgres".into());
-    Ok(Ground {
-        owner: cluster.owner.clone(),
-        identity: WalIdentity { major: cluster.major, system_identifier: control.system_identifier, segment_size: control.segment_size },
-        directories: Directories::default().with_others(&observed.other_wal),
-        trusted: observed.trusted.clone(),
-        wal: observed.host.wal.clone(),
-        current: Some(control.timeline),
-        next_xid: control.next_xid,
-        serving: matches!(cluster.server, Server::Serving { .. }).then(|| (cluster.data_directory.clone(), user)),
-        observed: Some(observed),
-    })
+    let user = found.config.bootstrap_role();
+    Ok(Ground::of(observed, user))
+}
+
+impl Ground {
+    /// What was observed of a cluster whose bootstrap role is `user`.
+    pub fn of(observed: Observed, user: String) -> Ground {
+        let cluster = &observed.host.cluster;
+        let control = &cluster.control_file;
+        Ground {
+            owner: cluster.owner.clone(),
+            identity: WalIdentity {
+                major: cluster.major,
+                system_identifier: control.system_identifier,
+                segment_size: control.segment_size,
+            },
+            directories: Directories::default().with_others(&observed.other_wal),
+            trusted: observed.trusted.clone(),
+            wal: observed.host.wal.clone(),
+            current: Some(control.timeline),
+            next_xid: control.next_xid,
+            serving: matches!(cluster.server, Server::Serving { .. }).then(|| (cluster.data_directory.clone(), user)),
+            observed: Some(observed),
+        }
+    }
+
+    /// The door of the server, where one serves.
+    pub fn door(&self) -> Option<Result<Door<'_>>> {
+        let (data, user) = self.serving.as_ref()?;
+        Some(Door::find(&self.owner, data, user, self.identity.system_identifier))
+    }
 }
 
 /// Directories alone: read as the user who owns the first of them, or where that is root as PostgreSQL's.
@@ -170,7 +220,8 @@ pub fn reader_of(directory: &Path) -> Result<Owner> {
     })
 }
 
-fn history(ground: &Ground, wanted: Option<TimelineRequest>) -> Result<History> {
+/// The history of the timeline that is wanted; by default the cluster's own, without one the highest.
+pub fn history(ground: &Ground, wanted: Option<TimelineRequest>) -> Result<History> {
     let highest = chain::numbers(&ground.wal).into_iter().max();
     let timeline = match (wanted.unwrap_or_default(), ground.current) {
         (TimelineRequest::Number(number), _) => number,

@@ -5,6 +5,8 @@ pub mod backups;
 pub mod check;
 pub mod check_sql;
 pub mod log;
+pub mod mark;
+pub mod migrations;
 pub mod purge;
 pub mod report;
 pub mod restore;
@@ -110,11 +112,13 @@ fn dispatch(cli: Cli) -> Result<u8> {
         Verb::Status(args) => status::run(&context, &args),
         Verb::Backups => backups::run(&context),
         Verb::Log(args) => log::run(&context, &args),
+        Verb::Migrations(args) => migrations::run(&context, &args),
         Verb::Verify(args) => verify::run(&context, &args),
         Verb::Check(args) if !args.sql.is_empty() => check_sql::run(&context, &args),
         Verb::Check(args) => check::run(&context, &args),
         Verb::Runs => runs::run(&context),
         Verb::Report(args) => report::run(&context, &args),
+        Verb::Mark(args) => mark::run(&context, &args, &Signals::catch()?),
         Verb::Plan(args) => restore::plan_only(&context, &args.target, &args.source),
         Verb::Restore(args) if args.dry_run => restore::plan_only(&context, &args.target, &args.source),
         Verb::Restore(args) => restore::run(&context, &args, Signals::catch()?),

@@ -18,12 +18,13 @@ use crate::plan::checks::{Check, parse_checks};
 use crate::plan::course::Course;
 use crate::plan::damaged::{self, DamagedCopy};
 use crate::plan::facts::Server;
+use crate::plan::guard::Guard;
 use crate::plan::ledger::{Outcome, Purpose};
 use crate::plan::loss::{Loss, Names};
 use crate::plan::planned::{Planned, Reason};
 use crate::plan::recovery::{Consequence, Dump, Recovery, Site};
 use crate::plan::restore::{Request, plan};
-use crate::plan::target::{TargetRequest, TimelineRequest, shell_word};
+use crate::plan::target::TargetRequest;
 use crate::plan::wal_facts::{Meaning, WalFindings};
 use crate::report::confirm::Question;
 use crate::report::narrator::StepNarrator;
@@ -36,7 +37,7 @@ use crate::run::sources::Directories;
 use crate::run::tail::WalIdentity;
 use crate::sys::service;
 use crate::sys::signals::Signals;
-use crate::verb::{Context, act};
+use crate::verb::{Context, act, migrations};
 
 /// `pitr plan`, and `restore --dry-run`.
 pub fn plan_only(context: &Context, target: &TargetFlags, source: &SourceFlags) -> Result<u8> {
@@ -95,7 +96,10 @@ fn again(context: &Context, drawn: &Drawn, args: &RestoreArgs) -> Result<Planned
     let checks = read_checks(found.config.checks.iter().chain(&args.source.checks))?;
     let request = Request {
         findings: first.findings.clone(),
+        serving: first.serving.clone(),
+        guard: first.guard.clone(),
         names: first.names.clone(),
+        migration: first.migration.clone(),
         ruled_out: first.ruled_out.clone(),
         ..request(&found, &args.source, first.target.clone(), checks, &observed)
     };
@@ -154,35 +158,7 @@ fn too_much(most: MaxLoss, loss: Option<&Loss>) -> Option<Reason> {
 
 /// The command that carries this plan out, as a person would type it.
 fn command(planned: &Planned, source: &SourceFlags, global: &Global) -> String {
-    format!("pitr restore {}{}", planned.target.argument, flags(source, global))
-}
-
-/// What was typed besides the target and decides what is done, each after a space.
-fn flags(source: &SourceFlags, global: &Global) -> String {
-    let mut text = String::new();
-    let mut add = |flag: &str, value: &str| {
-        // A value that looks like a flag has to hang on its own.
-        let separator = if value.starts_with('-') { '=' } else { ' ' };
-        text += &format!(" {flag}{separator}{}", shell_word(value));
-    };
-    let paths = |paths: &[PathBuf]| paths.iter().map(|path| path.display().to_string()).collect::<Vec<_>>();
-    if source.timeline != TimelineRequest::Current {
-        add("--timeline", &source.timeline.to_string());
-    }
-    source.backup.iter().for_each(|name| add("--backup", name));
-    paths(&source.backups).iter().for_each(|path| add("--backups", path));
-    paths(&source.wal).iter().for_each(|path| add("--wal", path));
-    source.accept.iter().for_each(|id| add("--accept", id));
-    if source.config_from == ConfigFrom::Backup {
-        add("--config-from", "backup");
-    }
-    paths(&source.checks).iter().for_each(|path| add("--checks", path));
-    source.dump_before.iter().for_each(|path| add("--dump-before", &path.display().to_string()));
-    source.dump_database.iter().for_each(|name| add("--dump-database", name));
-    source.reason.iter().for_each(|reason| add("--reason", reason));
-    global.config.iter().for_each(|path| add("--config", &path.display().to_string()));
-    global.cluster.iter().for_each(|name| add("--cluster", name));
-    text
+    format!("pitr restore {}{}", planned.target.argument, source.typed(global))
 }
 
 /// A plan and what it was made from.
@@ -230,9 +206,28 @@ fn places(target: &TargetRequest, source: &SourceFlags) -> Where {
 fn make_plan(context: &Context, target: &TargetFlags, source: &SourceFlags) -> Result<Drawn> {
     let request_target = target.request(Timestamp::now(), &TimeZone::system())?;
     let found = discover::choose(&context.config, context.global.cluster.as_deref())?;
+    plan_from(context, &found, request_target, source)
+}
+
+/// The plan to `target` as it would be without any other flag.
+pub fn plan_to(context: &Context, found: &Found, target: TargetRequest) -> Result<Planned> {
+    let source = SourceFlags { reason: Some("a mark".into()), ..SourceFlags::default() };
+    plan_from(context, found, target, &source).map(|drawn| drawn.planned)
+}
+
+fn plan_from(context: &Context, found: &Found, request_target: TargetRequest, source: &SourceFlags) -> Result<Drawn> {
     let checks = read_checks(found.config.checks.iter().chain(&source.checks))?;
-    let mut observed = observe(&context.config, &found, &places(&request_target, source))?;
-    let mut request = request(&found, source, request_target, checks, &observed);
+    let mut observed = observe(&context.config, found, &places(&request_target, source))?;
+    let aim = match &request_target {
+        TargetRequest::BeforeMigration(migration) => {
+            let user = found.config.bootstrap_role();
+            let (flags, database) = (&source.migrations, found.config.database.clone());
+            Some(migrations::aim_before(&observed, user, &migration.version, flags, database, source.timeline)?)
+        }
+        _ => None,
+    };
+    let request_target = aim.as_ref().map_or(request_target, |aim| TargetRequest::BeforeMigration(aim.target.clone()));
+    let mut request = Request { migration: aim, ..request(found, source, request_target, checks, &observed) };
     let damaged = read_wal(&mut observed, &mut request)?;
     let mut planned = plan_around(&observed, &request, &damaged);
     planned.consequences.extend(not_let_in(&observed, &request.site));
@@ -277,7 +272,10 @@ fn request(found: &Found, source: &SourceFlags, target: TargetRequest, checks: V
         backups_known: !(config.backups.is_empty() && source.backups.is_empty()),
         ruled_out: vec![],
         findings: None,
+        serving: None,
+        guard: Guard { protected: config.protected.clone(), absent: vec![], rto: config.rto, rpo: config.rpo },
         names: Names::default(),
+        migration: None,
     }
 }
 
@@ -289,7 +287,7 @@ fn site(config: &ClusterConfig, checks: Vec<Check>, observed: &Observed) -> Site
         archives: observed.archives.clone(),
         checks,
         database: config.database.clone().unwrap_or_else(|| "postgres".into()),
-        user: config.user.clone().unwrap_or_else(|| "postgres".into()),
+        user: config.bootstrap_role(),
         check_user: config.check_user.clone(),
         quiesce: config.quiesce.iter().chain(along).cloned().collect(),
         hooks: config.hooks.clone(),
@@ -339,7 +337,11 @@ fn read_wal(observed: &mut Observed, request: &mut Request) -> Result<Vec<Damage
         request.ruled_out.clear();
         request.findings = Some(findings);
     }
-    request.names = names(observed, request);
+    request.serving = match aim::lost_reading(&observed.host, request) {
+        Some(wanted) => Some(read_chain(observed, &wanted)?),
+        None => None,
+    };
+    name(observed, request);
     Ok(damaged)
 }
 
@@ -370,40 +372,26 @@ fn read_chain(observed: &Observed, wanted: &aim::Reading) -> Result<WalFindings>
     })
 }
 
-/// Names of what is lost, where the cluster serves.
-fn names(observed: &Observed, request: &Request) -> Names {
+/// Names of what is lost, where the cluster serves, and which of the protected tables it has.
+fn name(observed: &Observed, request: &mut Request) {
+    request.guard.absent = request.guard.protected.clone();
     let cluster = &observed.host.cluster;
-    let lost = request.findings.iter().flat_map(|f| &f.answer.lost.relations).map(|(file, _)| *file);
-    let files: BTreeSet<_> = lost.filter(|file| !file.is_catalog()).collect();
+    let answers = request.serving.iter().chain(&request.findings).map(|findings| &findings.answer);
+    let lost = answers.flat_map(|answer| {
+        let first = answer.first_lost.iter().flat_map(|first| &first.truncated);
+        answer.lost.relations.iter().map(|(file, _)| file).chain(first)
+    });
+    let files: BTreeSet<_> = lost.filter(|file| !file.is_catalog()).copied().collect();
     if files.is_empty() || !matches!(cluster.server, Server::Serving { .. }) {
-        return Names::default();
+        return;
     }
-    match Door::find(&cluster.owner, &cluster.data_directory, &request.site.user, cluster.control_file.system_identifier) {
-        Ok(door) => door.names(&files),
-        Err(error) => {
-            log::info!("names of relations are not known: {error}");
-            Names::default()
+    let user = request.site.user.clone();
+    match Door::find(&cluster.owner, &cluster.data_directory, &user, cluster.control_file.system_identifier) {
+        Ok(door) => {
+            request.names = door.names(&files);
+            let names = &request.names;
+            request.guard.absent.retain(|table| door.called(table, None, names).is_empty());
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use clap::Parser;
-
-    use super::*;
-    use crate::cli::{Cli, Verb};
-
-    #[test]
-    fn the_command_of_a_plan_has_every_flag_that_decides_it() {
-        let line = " --timeline 3 --backup base-1.tar.gz --backups /b --wal /w --wal /v --accept no-manifest --config-from backup \
-                    --checks /c.sql --dump-before /d --dump-database app --reason=--why --config /etc/x.toml --cluster 15-main";
-        let read = |line: &str| {
-            let cli = Cli::try_parse_from(format!("pitr plan --to-latest{line}").split_whitespace()).unwrap();
-            let Verb::Plan(args) = cli.verb else { panic!() };
-            flags(&args.source, &cli.global)
-        };
-        assert_eq!(read(line), line);
-        assert_eq!(read(""), "");
+        Err(error) => log::info!("names of relations are not known: {error}"),
     }
 }

@@ -16,8 +16,11 @@ use super::rows::{Happened, RowChange};
 use super::transaction::PgTime;
 use crate::pg::{History, Lsn, Timeline};
 
-/// Transactions between two acts that are kept: those with definitions, and those without.
+/// Transactions between two acts that are kept: those with definitions; the newest that only changed rows; and of those
+/// that changed the same relations so many each, in all so many, or busy writers would leave no room for the others.
 const KEPT_DDL: usize = 200;
+const KEPT_RECENT: usize = 1000;
+const KEPT_ALIKE: usize = 2;
 const KEPT_PLAIN: usize = 50;
 /// Relations of one transaction that are kept.
 const KEPT_RELATIONS: usize = 20;
@@ -79,8 +82,10 @@ pub struct Act {
 pub struct Between {
     /// Those that changed definitions: the newest.
     pub ddl: VecDeque<Brief>,
-    /// Those that only changed rows: the newest.
+    /// Those that only changed rows: the newest of each kind.
     pub plain: VecDeque<Brief>,
+    /// Those of both kinds that committed after this act's first row was written.
+    pub during: Vec<Brief>,
     /// How many older ones of both kinds are left out.
     pub left_out: (u64, u64),
     /// There is a hole in the WAL between the two acts, or none before this one was read.
@@ -95,6 +100,8 @@ pub struct Acts {
     replaced: BTreeMap<RelationFile, RelationFile>,
     changes: ByXid<Vec<RowChange>>,
     since: Vec<Between>,
+    /// The newest that only changed rows, whatever they changed.
+    recent: Vec<VecDeque<Brief>>,
     acts: Vec<Vec<Act>>,
 }
 
@@ -107,7 +114,8 @@ impl Acts {
         }
         let begin = Between { hole: true, ..Between::default() };
         let (since, acts) = (vec![begin; tables.len()], vec![Vec::new(); tables.len()]);
-        Acts { tables, history, replaced, changes: by_xid, since, acts }
+        let recent = vec![VecDeque::new(); tables.len()];
+        Acts { tables, history, replaced, changes: by_xid, since, recent, acts }
     }
 
     /// WAL is missing here.
@@ -115,6 +123,7 @@ impl Acts {
         for since in &mut self.since {
             *since = Between { hole: true, ..Between::default() };
         }
+        self.recent.iter_mut().for_each(VecDeque::clear);
     }
 
     /// Takes the next entry.
@@ -146,12 +155,22 @@ impl Acts {
         let Some(by) = self.brief(index, t) else { return };
         let changes: Vec<(Lsn, Happened)> =
             mine.iter().filter(|change| change.table == index).map(|change| (change.lsn, change.happened.clone())).collect();
-        let emptied = changes.iter().any(|(_, happened)| *happened == Happened::Emptied);
-        let since = self.since.get_mut(index).map(std::mem::take).unwrap_or_default();
-        let act = Act { by, rewritten: emptied && t.rewrites(), changes, since };
+        let mut since = self.since.get_mut(index).map(std::mem::take).unwrap_or_default();
+        let first = changes.first().map_or(t.lsn, |(lsn, _)| *lsn);
+        let recent = self.recent.get_mut(index).map(std::mem::take).unwrap_or_default();
+        since.during = since.ddl.iter().cloned().chain(recent).filter(|brief| brief.lsn > first).collect();
+        since.during.sort_by_key(|brief| brief.lsn);
+        let act = Act { by, rewritten: t.rewrites() && self.replaces(index, t), changes, since };
         if let Some(acts) = self.acts.get_mut(index) {
             acts.push(act);
         }
+    }
+
+    /// It gave the table a file in place of another.
+    fn replaces(&self, index: usize, t: &Transaction) -> bool {
+        let Some(table) = self.tables.get(index) else { return false };
+        let mut made = t.marks.created.iter().filter(|file| newest(&self.replaced, **file) == table.file);
+        made.any(|file| self.replaced.values().any(|new| new == file))
     }
 
     fn between(&mut self, index: usize, t: &Transaction) {
@@ -161,6 +180,16 @@ impl Acts {
         if brief.ddl {
             push(&mut since.ddl, brief, KEPT_DDL, &mut since.left_out.0);
         } else if !brief.relations.is_empty() {
+            if let Some(recent) = self.recent.get_mut(index) {
+                push(recent, brief.clone(), KEPT_RECENT, &mut 0);
+            }
+            let alike = |other: &Brief| other.relations.iter().map(|c| c.file).eq(brief.relations.iter().map(|c| c.file));
+            if since.plain.iter().filter(|other| alike(other)).count() >= KEPT_ALIKE
+                && let Some(oldest) = since.plain.iter().position(alike)
+            {
+                since.plain.remove(oldest);
+                since.left_out.1 += 1;
+            }
             push(&mut since.plain, brief, KEPT_PLAIN, &mut since.left_out.1);
         }
     }

@@ -5,6 +5,7 @@
 #![allow(dead_code)]
 
 pub mod backup;
+pub mod busy;
 pub mod by_hand;
 pub mod cluster;
 pub mod majors;
@@ -17,6 +18,7 @@ pub mod server;
 pub mod stand;
 pub mod story;
 pub mod strace;
+pub mod tools;
 pub mod tree;
 
 pub use by_hand::recover_by_hand;
