@@ -3,6 +3,7 @@
 pub mod discover;
 pub mod host;
 pub mod names;
+pub mod places;
 pub mod postmaster;
 pub mod runs;
 pub mod survey;

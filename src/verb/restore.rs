@@ -142,9 +142,10 @@ fn make_plan(context: &Context, target: &TargetFlags, source: &SourceFlags) -> R
     let found = discover::choose(&context.config, context.global.cluster.as_deref())?;
     let checks = read_checks(&found.config, source)?;
     let places = Where { backups: source.backups.clone(), wal: source.wal.clone(), identify: Some(identify(&request_target, source)) };
-    let observed = observe(&context.config, &found, &places)?;
+    let mut observed = observe(&context.config, &found, &places)?;
     let mut request = request(&found, source, request_target, checks, &observed);
     read_wal(&observed, &mut request)?;
+    observed.look_at_places(request.findings.as_ref().map_or(&[], |f| &f.answer.tablespaces))?;
     let mut planned = plan(&observed.host, &request);
     if observed.guessed && !observed.archives.is_empty() {
         planned.alternatives.push(format!(

@@ -31,6 +31,7 @@ pub struct Pitr {
     /// Where everything that it says goes.
     pub said: PathBuf,
     settings: toml::Table,
+    no_renameat2: bool,
     env: Vec<(String, String)>,
 }
 
@@ -53,6 +54,7 @@ impl Pitr {
             parent: cluster.parent().to_path_buf(),
             said: scratch.dir(home.join("said"), "root", "root", 0o700),
             settings: toml::Table::new(),
+            no_renameat2: false,
             env: Vec::new(),
         };
         scratch.dir(home.join("etc"), "root", "root", 0o755);
@@ -187,8 +189,22 @@ impl Pitr {
         assert!(left.is_empty(), "left behind: {left:#?}");
     }
 
+    /// Later runs find a kernel (or filesystem) that knows no flag of renameat2: `strace` answers with EINVAL.
+    pub fn without_renameat2(&mut self) {
+        self.no_renameat2 = true;
+    }
+
     fn command(&self, args: &[&str]) -> Command {
-        let mut command = program(env!("CARGO_BIN_EXE_pitr"));
+        let mut command = match self.no_renameat2 {
+            false => program(env!("CARGO_BIN_EXE_pitr")),
+            true => {
+                let mut command = program("strace");
+                let inject = "inject=renameat2:error=EINVAL";
+                command.args(["-D", "-f", "-qq", "-e", "trace=renameat2", "-e", inject, "-o", "/dev/null", "--"]);
+                command.arg(env!("CARGO_BIN_EXE_pitr"));
+                command
+            }
+        };
         command.args(args).arg("--config").arg(&self.config).arg("--no-progress");
         command.envs(self.env.iter().map(|(name, value)| (name, value)));
         command
