@@ -134,6 +134,9 @@ fn exchange_all(run: &mut Run, side: Side) -> Result<()> {
         list.reverse();
     }
     for exchange in list {
+        if switch::is_settled(&exchange, side) {
+            continue;
+        }
         nothing_runs(run)?;
         crash::point("before exchange")?;
         while rename(run, &exchange, side)? {

@@ -197,6 +197,14 @@ fn towards(exchange: &Exchange, side: Side) -> Result<bool> {
     Ok(true)
 }
 
+/// Whether nothing is left to do; only looked at, so that a server may run meanwhile.
+pub fn is_settled(exchange: &Exchange, side: Side) -> bool {
+    use std::os::unix::fs::MetadataExt;
+    let inode = |path: PathBuf| std::fs::symlink_metadata(path).ok().map(|m| m.ino());
+    let wanted = if side == Side::New { exchange.new } else { exchange.old };
+    inode(exchange.live.join(&exchange.name)) == wanted && inode(exchange.aside.join(between(&exchange.aside_name))).is_none()
+}
+
 fn astray(exchange: &Exchange, live: &Dir, aside: &Dir) -> Error {
     let (here, there) = (live.join(&exchange.name), aside.join(&exchange.aside_name));
     Error::new(Kind::Hands, format!("neither {} nor {} is what this run journaled", here.display(), there.display()))
