@@ -61,6 +61,8 @@ fn hostile(builder: Builder<'_>, major: u32) -> Builder<'_> {
         (17, "transaction_timeout = '20s'"),
         (17, "summarize_wal = on"),
     ];
+    // A library that could act: every recovery has its second private start. 16's source brings no other.
+    let builder = builder.conf(&format!("shared_preload_libraries = '{}'", if major == 16 { "vector" } else { "pg_prewarm" }));
     lines.iter().filter(|(since, _)| *since <= major).fold(builder, |builder, (_, line)| builder.conf(line))
 }
 

@@ -10,10 +10,11 @@ use crate::error::{Error, Kind, Result};
 use crate::host::Owner;
 use crate::observe::discover::{Found, owner_of, programs};
 use crate::observe::places::{self, Needed};
+use crate::observe::service::{self, Start};
 use crate::observe::survey::{Identify, Survey, SurveyRequest};
 use crate::observe::{runs, trust};
 use crate::pg::{ClusterState, ControlFile};
-use crate::plan::facts::{Capability, Cluster, Configuration, Control, Host, RunFact, Server, WalKind};
+use crate::plan::facts::{Capability, Cluster, Configuration, Host, RunFact, Server, WalKind};
 use crate::plan::place::version_directory;
 use crate::plan::recovery::OtherWal;
 use crate::plan::spaces;
@@ -156,14 +157,8 @@ fn cluster(
     let data_directory = found.data_directory.clone();
     let config_file = PathBuf::from(survey.settings.get("config_file").cloned().unwrap_or_default());
     let server = server(found, survey);
-    let control = match &found.debian {
-        Some((version, name)) => Control::PgCtlCluster { version: version.clone(), name: name.clone() },
-        None => Control::PgCtl {
-            options: found.process.as_ref().map_or_else(|| survey.options.clone(), |p| p.arguments.iter().skip(1).cloned().collect()),
-            log,
-            environment,
-        },
-    };
+    let options = found.process.as_ref().map_or_else(|| survey.options.clone(), |p| p.arguments.iter().skip(1).cloned().collect());
+    let (control, service) = service::control(found, Start { options, log, environment })?;
     let mut managed_by = survey.manager_files.clone();
     managed_by.extend(manager_processes()?);
     Ok(Cluster {
@@ -174,6 +169,7 @@ fn cluster(
         version: std::mem::take(&mut survey.version),
         programs,
         control,
+        service,
         server,
         configuration: Configuration {
             in_data_directory: config_file.starts_with(&data_directory),
@@ -214,12 +210,10 @@ fn server(found: &Found, survey: &Survey) -> Server {
     }
 }
 
-/// The systemd service in whose control group a process runs, if its name says that it is PostgreSQL's: a
-/// postmaster started by cron runs in cron's, and stopping that would stop cron (pitfalls C2).
+/// The systemd service in whose control group a process runs, if its name says that it is PostgreSQL's: one started by
+/// cron runs in cron's.
 fn unit_of(pid: i32) -> Option<String> {
-    let groups = std::fs::read_to_string(format!("/proc/{pid}/cgroup")).ok()?;
-    let unit = groups.lines().filter_map(|line| line.rsplit('/').next()).find(|name| name.ends_with(".service"))?;
-    unit.starts_with("postgresql").then(|| unit.to_string())
+    service::service_of(pid).filter(|unit| unit.starts_with("postgresql"))
 }
 
 /// Failover managers at work on this host: a recovery under one would be undone or split the cluster.

@@ -1,6 +1,7 @@
 //! What will be different afterwards and nobody would be told otherwise.
 
-use super::facts::Host;
+use super::facts::{Control, Host};
+use super::preloaded::Preloaded;
 use super::recovery::Consequence;
 use super::restore::Request;
 
@@ -22,6 +23,13 @@ pub fn list(host: &Host, request: &Request) -> Vec<Consequence> {
     } else {
         add("configuration", format!("configuration in {} stays as it is today", configuration.config_file.display()));
     }
+    let preloaded = Preloaded::of(configuration.get("shared_preload_libraries"));
+    if !preloaded.go.is_empty() {
+        add(
+            "preloaded-libraries",
+            format!("{} is not loaded while the cluster is promoted privately: it acts from the public start on", preloaded.names()),
+        );
+    }
     if !configuration.get("synchronous_standby_names").is_empty() {
         add(
             "synchronous",
@@ -30,6 +38,9 @@ pub fn list(host: &Host, request: &Request) -> Vec<Consequence> {
                 configuration.get("synchronous_standby_names")
             ),
         );
+    }
+    if !matches!(host.cluster.control, Control::Systemd { .. }) {
+        add("start-by-hand", "a start by hand while the cluster must be down is noticed, it cannot be prevented".into());
     }
     if !matches!(configuration.get("archive_mode"), "on" | "always") {
         add("archive-off", "archive_mode is off: nothing after the recovery can be recovered until a new base backup is taken".into());

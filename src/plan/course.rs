@@ -42,7 +42,7 @@ fn remaining(ledger: &Ledger, recovery: &Recovery, at_pgdata: bool) -> Vec<Step>
     let again = |step: &Step| match step {
         Step::StopUnits | Step::HookBeforeStop | Step::Stop | Step::CopyTail => ran_again && !switched,
         Step::Extract | Step::Promote => afresh,
-        Step::Configure | Step::Replay | Step::Check => (!promoted || afresh) && !switched,
+        Step::Configure | Step::Replay | Step::Check | Step::Unload => (!promoted || afresh) && !switched,
         Step::Tidy => !switched,
         _ => false,
     };

@@ -203,6 +203,12 @@ pub enum Fact {
         /// Their names.
         checks: Vec<String>,
     },
+    /// Replay asked for a resource manager: a server that may open is tried with these preloaded libraries besides
+    /// those that do not act.
+    Needed {
+        /// As they stand in `shared_preload_libraries`.
+        libraries: Vec<String>,
+    },
     /// The number the recovered cluster takes.
     Number {
         /// Timeline.

@@ -62,6 +62,8 @@ pub struct Cluster {
     pub programs: PathBuf,
     /// How it is stopped and started.
     pub control: Control,
+    /// What the service manager adds to that.
+    pub service: Service,
     /// pg_control.
     pub control_file: ControlFile,
     /// What runs on it.
@@ -111,6 +113,26 @@ pub enum Control {
         /// Cluster's name.
         name: String,
     },
+    /// The service manager: a unit whose main process the postmaster is.
+    Systemd {
+        /// The unit's own name.
+        unit: String,
+        /// Arguments of the postmaster that its configuration does not say, for the private server.
+        options: Vec<String>,
+        /// The postmaster's environment, `KEY=VALUE` bytes, for the private server.
+        environment: Vec<Vec<u8>>,
+    },
+}
+
+/// What the service manager adds.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Service {
+    /// Running units that are stopped when the cluster's unit is, those first that need the others.
+    pub stopped_along: Vec<String>,
+    /// Why the unit that was asked for is not believed.
+    pub problem: Option<String>,
+    /// Debian's `start.conf` forbids to start the cluster.
+    pub start_disabled: bool,
 }
 
 /// What runs on a data directory.
@@ -121,7 +143,7 @@ pub enum Server {
     Serving {
         /// The postmaster.
         process: ProcessIdentity,
-        /// A systemd unit whose main process it is, named but not driven yet.
+        /// The systemd service in whose control group it runs, if its name says that it is PostgreSQL's.
         unit: Option<String>,
         /// Started with these arguments.
         arguments: Vec<String>,
@@ -212,6 +234,8 @@ pub struct RunFact {
     pub open: bool,
     /// In words, for `status`.
     pub state: String,
+    /// Its cluster aside is being deleted: it cannot come back.
+    pub removing: bool,
     /// The timeline number it promoted to, when a cluster with it was ever at PGDATA.
     pub number: Option<Timeline>,
     /// The number its undo moved the old cluster to.
@@ -253,6 +277,16 @@ impl Location {
     /// Adds a reason why it cannot be used; the first one stays.
     pub fn trouble(&mut self, why: impl Into<String>) {
         self.problem.get_or_insert(why.into());
+    }
+}
+
+impl RunFact {
+    /// What ends an open run, as a sentence.
+    pub fn ways_on(&self) -> String {
+        match self.removing {
+            true => format!("What it kept is being deleted. End that first: pitr purge {}.", self.id),
+            false => format!("End it first: pitr resume {0}, or pitr undo {0}.", self.id),
+        }
     }
 }
 

@@ -1,5 +1,6 @@
 //! Decisions: pure functions from facts to plans. Nothing here touches the host.
 
+pub mod account;
 pub mod aim;
 pub mod backup;
 pub mod chain;
@@ -8,10 +9,12 @@ pub mod consequence;
 pub mod course;
 pub mod entry;
 pub mod facts;
+pub mod host_check;
 pub mod ledger;
 pub mod loss;
 pub mod place;
 pub mod planned;
+pub mod preloaded;
 pub mod readiness;
 pub mod recovery;
 pub mod restore;

@@ -13,15 +13,11 @@ pub(super) fn cluster_reasons(host: &Host, request: &Request, reasons: &mut Vec<
         reasons.push(Reason::fact(
             "journal-damaged",
             format!("the journal of run {damaged}"),
-            "What that run did is not known: look at its directory and at PGDATA before anything else.",
+            "What that run did is not known: look at its directory and at PGDATA before anything else. Where it left nothing, pitr purge removes it.",
         ));
     }
     if let Some(open) = host.runs.iter().rev().find(|r| r.open) {
-        reasons.push(Reason::fact(
-            "open-run",
-            format!("run {} is {}", open.id, open.state),
-            format!("End it first: pitr resume {0}, or pitr undo {0}.", open.id),
-        ));
+        reasons.push(Reason::fact("open-run", format!("run {} is {}", open.id, open.state), open.ways_on()));
     }
     if !version::is_supported(cluster.major) {
         let list: Vec<String> = version::SUPPORTED.iter().map(u32::to_string).collect();
@@ -53,19 +49,24 @@ pub(super) fn cluster_reasons(host: &Host, request: &Request, reasons: &mut Vec<
             "A volume mounted within PGDATA cannot change places with it. Mount it outside, put the directory there and a link into PGDATA.",
         ));
     }
-    for library in libraries(cluster.configuration.get("shared_preload_libraries")) {
-        if !version::HARMLESS_LIBRARIES.contains(&library.as_str()) {
-            reasons.push(Reason::fact(
-                "preloaded-library",
-                format!("the preloaded library {library} may act when the private server is promoted"),
-                "Recoveries with it are not supported yet.",
-            ));
-        }
-    }
     if let Server::Serving { unit: Some(unit), .. } = &cluster.server
         && matches!(cluster.control, Control::PgCtl { .. })
     {
-        reasons.push(Reason::judgement("systemd-unit", format!("{unit} runs this cluster and is not driven by pitr yet"), format!("If it does not restart the server by itself: --accept systemd-unit. The cluster is then stopped and started without {unit}.")));
+        reasons.push(Reason::judgement("systemd-unit", format!("{unit} runs this cluster and would not be driven by pitr"), format!("Name it by `service`. If it does not restart the server by itself: --accept systemd-unit. The cluster is then stopped and started without {unit}.")));
+    }
+    if let Some(problem) = &cluster.service.problem {
+        reasons.push(Reason::fact(
+            "service",
+            format!("systemd is to control this cluster and cannot: {problem}"),
+            "Correct `service` and `control` in the cluster's configuration, or leave both out.",
+        ));
+    }
+    if cluster.service.start_disabled {
+        reasons.push(Reason::fact(
+            "start-disabled",
+            format!("start.conf of {} says disabled: the recovered cluster could not be started", cluster.name),
+            "Set it to auto or manual for the recovery.",
+        ));
     }
     let capability = &host.capability;
     let exchange = capability.exchange.clone().map(|_| ());
@@ -78,7 +79,7 @@ pub(super) fn cluster_reasons(host: &Host, request: &Request, reasons: &mut Vec<
         reasons.push(Reason::fact(
             "parent-directory",
             format!("the directory above {pgdata} is not safe: {why}"),
-            "It must belong to the cluster's owner, or to root with nobody else able to write it.",
+            "It must belong to the cluster's owner, or to root with nobody else able to write it and the owner able to list it (chmod 755).",
         ));
     }
     if !request.site.quiesce.is_empty() && !request.service_manager {
@@ -108,14 +109,4 @@ fn capability_hint(id: &str) -> &'static str {
         "namespaces" => "The private server needs mount, network and IPC namespaces: in a container, CAP_SYS_ADMIN.",
         _ => "Set state_directory to a place that the cluster's owner can walk to and execute in.",
     }
-}
-
-/// Names in `shared_preload_libraries`, without path and suffix.
-fn libraries(value: &str) -> Vec<String> {
-    let clean = |part: &str| {
-        let name = part.trim().trim_matches('"');
-        let name = name.rsplit('/').next().unwrap_or(name);
-        name.strip_suffix(".so").unwrap_or(name).to_string()
-    };
-    value.split(',').map(clean).filter(|n| !n.is_empty()).collect()
 }

@@ -9,6 +9,7 @@ use super::checks::Check;
 use super::facts::{Configuration, Control};
 use super::loss::Names;
 use super::place::{Holds, Place, Tablespace};
+use super::preloaded::Preloaded;
 use super::step::Step;
 use super::target::TargetRequest;
 use crate::config::Hooks;
@@ -39,6 +40,9 @@ pub struct Recovery {
     pub config_from_backup: bool,
     /// Values that the private server needs at least.
     pub floors: BTreeMap<String, i64>,
+    /// Preloaded libraries that stay and that go where a private server opens.
+    #[serde(default)]
+    pub preloaded: Preloaded,
     /// Judgements that were accepted.
     pub accepted: Vec<String>,
     /// Bytes that must stay free on the filesystem of PGDATA.
@@ -144,6 +148,7 @@ impl ClusterFacts {
         match &self.control {
             Control::PgCtl { .. } => "pg_ctl".into(),
             Control::PgCtlCluster { version, name } => format!("pg_ctlcluster {version} {name}"),
+            Control::Systemd { unit, .. } => unit.clone(),
         }
     }
 }

@@ -12,6 +12,7 @@ use super::consequence;
 use super::facts::{Host, Server};
 use super::loss::{Border, Loss, Names};
 use super::planned::{BackupLine, ClusterLine, Estimate, Planned, Reason, SpaceLine, TargetLine, WalLine};
+use super::preloaded::Preloaded;
 use super::readiness::cluster_reasons;
 use super::recovery::{Chain, ClusterFacts, OtherWal, Recovery, Site, Target};
 use super::spaces::{self, Spaces};
@@ -348,6 +349,7 @@ fn recovery(
     planned: &Planned,
 ) -> Recovery {
     let cluster = &host.cluster;
+    let preloaded = Preloaded::of(cluster.configuration.get("shared_preload_libraries"));
     let mut recovery = Recovery {
         cluster: ClusterFacts {
             name: cluster.name.clone(),
@@ -382,7 +384,8 @@ fn recovery(
         tablespaces: spaces.tablespaces,
         live_tablespaces: cluster.tablespaces.clone(),
         in_place: spaces.in_place,
-        steps: steps(request),
+        steps: steps(request, &preloaded),
+        preloaded,
         digest: String::new(),
         consequences: planned.consequences.clone(),
     };
@@ -417,8 +420,10 @@ fn floors(host: &Host, chosen: &Choice, request: &Request) -> BTreeMap<String, i
 
 /// Offline: the backup is unpacked and verified while the cluster still serves, so that a damaged backup costs no
 /// outage; everything after the stop needs the stop.
-fn steps(request: &Request) -> Vec<Step> {
+fn steps(request: &Request, preloaded: &Preloaded) -> Vec<Step> {
     let hooks = &request.site.hooks;
+    // What the backup's own configuration preloads is not known before it is unpacked.
+    let unload = !preloaded.go.is_empty() || request.config_from_backup;
     let wanted = [
         (!hooks.before.is_empty(), Step::HookBefore),
         (true, Step::Extract),
@@ -429,6 +434,7 @@ fn steps(request: &Request) -> Vec<Step> {
         (true, Step::Configure),
         (true, Step::Replay),
         (true, Step::Check),
+        (unload, Step::Unload),
         (true, Step::Promote),
         (true, Step::Tidy),
         (true, Step::Switch),

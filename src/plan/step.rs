@@ -26,6 +26,8 @@ pub enum Step {
     Replay,
     /// Checks while paused.
     Check,
+    /// Second private start, without the preloaded libraries that would act once it opens, to the same pause.
+    Unload,
     /// Private promotion on our number, then stop.
     Promote,
     /// WAL the archive lacks is offered to it, staging proved.
@@ -79,6 +81,7 @@ impl Step {
             Step::Configure => "configure",
             Step::Replay => "replay",
             Step::Check => "check",
+            Step::Unload => "unload",
             Step::Promote => "promote",
             Step::Tidy => "tidy",
             Step::Switch => "switch",
@@ -109,7 +112,7 @@ impl Step {
             Step::Configure => "configure",
             Step::Replay => "replay",
             Step::Check | Step::CheckServing => "check",
-            Step::Promote | Step::MoveOld => "promote",
+            Step::Unload | Step::Promote | Step::MoveOld => "promote",
             Step::Tidy | Step::EndPrivate | Step::RemoveStaging | Step::KeepWal | Step::RemoveAside => "tidy",
             Step::Switch | Step::Seal | Step::Unseal | Step::SwitchBack => "switch",
             Step::Start | Step::HookAfterStart | Step::StartUnits | Step::HookDone | Step::StartOld | Step::HookFailed => "start",
@@ -133,6 +136,10 @@ impl Step {
             Step::Check => match recovery.site.checks.len() {
                 0 => "no checks are configured: only the target is proved".into(),
                 n => format!("run {n} checks while paused"),
+            },
+            Step::Unload => match recovery.preloaded.names() {
+                names if names.is_empty() => "start privately again without preloaded libraries, to the same pause".into(),
+                names => format!("start privately again without {names}, to the same pause"),
             },
             Step::Promote => "promote privately to a new timeline, stop".into(),
             Step::Tidy => "offer the archive what it lacks, prove the result".into(),

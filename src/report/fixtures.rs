@@ -101,6 +101,7 @@ pub fn recovery() -> Recovery {
         tablespaces: vec![],
         live_tablespaces: vec![],
         in_place: false,
+        preloaded: Default::default(),
         steps: vec![Step::Stop, Step::Extract, Step::Switch],
         digest: "5f1d0c".into(),
         names: crate::plan::loss::Names::default(),

@@ -14,6 +14,7 @@ use crate::plan::facts::{WalKind, WalSource};
 use crate::plan::ledger::Fact;
 use crate::run::broker::{Broker, Offer};
 use crate::run::executor::Run;
+use crate::run::libraries::{self, Libraries};
 use crate::run::owner::Task;
 use crate::run::private::{Private, RecoverySettings};
 use crate::run::sources::{self, Directories};
@@ -75,10 +76,13 @@ fn recover(run: &mut Run, from: Timeline, number: Timeline) -> Result<()> {
     let sources = sources::list(run, &everything(run))?;
     let histories = chain::histories(&sources).into_iter().filter(|(t, _)| *t <= from).collect();
     let offer = Offer { histories, placeholders: Some(from.0.saturating_add(1)..number.0), ..Offer::default() };
-    run.broker = Some(Broker::listen(&run.paths.broker(), run.recovery().cluster.owner.uid, offer)?);
-    let settings = RecoverySettings { target: None, inclusive: true, timeline: "current".into(), action: "promote" };
-    run.server = Some(Private::start(run, &aside, Some(&settings))?);
-    promote::wait_open(run)?;
+    // It opens here: workers of its libraries would act in it. One that crashed replays its own WAL and may need some.
+    libraries::with_the_needed(run, |run| {
+        run.broker = Some(Broker::listen(&run.paths.broker(), run.recovery().cluster.owner.uid, offer.clone())?);
+        let settings = RecoverySettings { target: None, inclusive: true, timeline: "current".into(), action: "promote" };
+        run.server = Some(Private::start(run, &aside, Some(&settings), Libraries::Fewest)?);
+        promote::wait_open(run)
+    })?;
     let checked = promote::query(run, "postgres", "CHECKPOINT")?;
     if let Some(error) = checked.error {
         return Err(Error::failed("checkpoint of the old cluster").cause(error));

@@ -8,6 +8,7 @@ use crate::plan::chain;
 use crate::plan::facts::WalKind;
 use crate::plan::ledger::Fact;
 use crate::run::executor::Run;
+use crate::run::libraries::Libraries;
 use crate::run::owner::Task;
 use crate::run::private::{PORT, Private, Said};
 use crate::run::replay;
@@ -15,9 +16,9 @@ use crate::run::sources::{self, Directories};
 use crate::run::sql::{Reply, SqlRequest, Statement, quote_identifier};
 use crate::run::validate;
 
-/// Promotes the paused server, disables subscriptions, stops it.
+/// Promotes the paused server, which must have the fewest libraries, disables subscriptions, stops it.
 pub fn promote(run: &mut Run) -> Result<()> {
-    replay::ensure_at_target(run)?;
+    replay::ensure_at_target(run, Libraries::Fewest)?;
     if query(run, "postgres", "SELECT pg_is_in_recovery()")?.single() == Some("t") {
         let number = decide_number(run)?;
         reserve(run, number);
@@ -33,7 +34,7 @@ pub fn promote(run: &mut Run) -> Result<()> {
 /// Starts a staging that cannot pause: it promotes at the target by itself, on our number.
 pub fn replay_and_promote(run: &mut Run) -> Result<()> {
     let number = decide_number(run)?;
-    replay::start(run, "promote")?;
+    replay::start(run, "promote", Libraries::Fewest)?;
     reserve(run, number);
     let mut words = String::new();
     loop {
@@ -59,7 +60,16 @@ pub fn replay_and_promote(run: &mut Run) -> Result<()> {
 /// Starts a staging that was promoted before an interruption, without recovery settings.
 pub fn start_promoted(run: &mut Run) -> Result<()> {
     let staging = run.staging();
-    run.server = Some(Private::start(run, &staging, None)?);
+    run.server = Some(Private::start(run, &staging, None, Libraries::Fewest)?);
+    wait_open(run)
+}
+
+/// Starts a staging that stands on the very last record of the WAL: with that record as its target it would say that
+/// redo is not required and end without having reached it (pitfalls F1). Without one it finds no more and opens.
+pub fn open_at_the_end(run: &mut Run) -> Result<()> {
+    let number = decide_number(run)?;
+    replay::start_to_the_end(run)?;
+    reserve(run, number);
     wait_open(run)
 }
 
@@ -84,7 +94,7 @@ fn finish(run: &mut Run) -> Result<()> {
         return Err(Error::failed("checkpoint of the private server").cause(error));
     }
     let stands = query(run, "postgres", "SELECT timeline_id, pg_is_in_recovery(), next_xid FROM pg_control_checkpoint()")?;
-    let row: Vec<String> = stands.rows.first().map(|r| r.iter().map(|v| v.clone().unwrap_or_default()).collect()).unwrap_or_default();
+    let row = stands.first_row();
     let [timeline, in_recovery, next_xid] = row.as_slice() else {
         return Err(Error::failed("ask the private server for its timeline").cause(stands.error.unwrap_or_default()));
     };
@@ -98,6 +108,7 @@ fn finish(run: &mut Run) -> Result<()> {
     }
     run.broker = None;
     let fork = fork_point(run, number)?;
+    prove_fork(run, fork)?;
     run.fact(Fact::Promoted { timeline: number, fork, next_xid, subscriptions })
 }
 
@@ -144,7 +155,7 @@ fn reserve(run: &Run, number: Timeline) {
 fn disable_subscriptions(run: &mut Run) -> Result<Vec<String>> {
     let databases = query(run, "postgres", "SELECT datname FROM pg_database WHERE datallowconn AND NOT datistemplate ORDER BY 1")?;
     let mut disabled = Vec::new();
-    for database in databases.rows.iter().filter_map(|r| r.first().cloned().flatten()) {
+    for database in databases.first_column() {
         let found = query(
             run,
             &database,
@@ -153,7 +164,7 @@ fn disable_subscriptions(run: &mut Run) -> Result<Vec<String>> {
         if let Some(error) = found.error {
             return Err(Error::failed(format!("look for subscriptions in {database}")).cause(error));
         }
-        for name in found.rows.iter().filter_map(|r| r.first().cloned().flatten()) {
+        for name in found.first_column() {
             let done = query(run, &database, &format!("ALTER SUBSCRIPTION {} DISABLE", quote_identifier(&name)))?;
             if let Some(error) = done.error {
                 return Err(Error::failed(format!("disable subscription {name} in {database}")).cause(error));
@@ -186,6 +197,13 @@ fn full_xid(text: &str) -> u64 {
         Some((Ok(epoch), Ok(xid))) => epoch << 32 | xid,
         _ => 0,
     }
+}
+
+/// The new timeline begins where the target says, whichever way the server came to open.
+fn prove_fork(run: &Run, fork: Lsn) -> Result<()> {
+    let Some(target) = replay::target_lsn(run) else { return Ok(()) };
+    let reached = if run.recovery().target.inclusive { fork > target } else { fork <= target };
+    if reached { Ok(()) } else { Err(Error::failed(format!("the promoted cluster begins at {fork}, which is not the target {target}"))) }
 }
 
 /// Where the new timeline left its parent, from its own history file.

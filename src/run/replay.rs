@@ -9,10 +9,12 @@ use crate::error::{Error, Result};
 use crate::pg::{ClusterState, ControlFile, Lsn};
 use crate::plan::chain;
 use crate::plan::ledger::Fact;
+use crate::plan::step::Step;
 use crate::plan::target::TargetRequest;
 use crate::plan::time::render_time;
 use crate::run::broker::{Broker, Offer};
 use crate::run::executor::Run;
+use crate::run::libraries::{self, Libraries};
 use crate::run::owner::{Progress, Task};
 use crate::run::private::{Private, RecoverySettings, Said};
 use crate::run::promote;
@@ -21,8 +23,35 @@ use crate::run::{sources, steps};
 /// Between two looks at the server.
 const TICK: Duration = Duration::from_millis(50);
 
-/// Makes sure that a private server stands at the target, paused, or, where pausing is impossible, promoted.
-pub fn ensure_at_target(run: &mut Run) -> Result<()> {
+/// Makes sure that a private server stands at the target, paused, or, where pausing is impossible, promoted. With
+/// [`Libraries::Fewest`] it is one that may open.
+pub fn ensure_at_target(run: &mut Run, libraries: Libraries) -> Result<()> {
+    if !unloads(run) {
+        return bring_to_target(run, Libraries::Configured);
+    }
+    if libraries == Libraries::Fewest {
+        stop_loaded(run)?;
+    }
+    libraries::with_the_needed(run, |run| bring_to_target(run, libraries))
+}
+
+/// The plan has a second private start.
+fn unloads(run: &Run) -> bool {
+    run.recovery().steps.contains(&Step::Unload)
+}
+
+/// Stops a paused server that has libraries which would act when it opens. Its shutdown writes everything out, so
+/// that the next start replays only what lies behind the last checkpoint record (pitfalls F10).
+pub fn stop_loaded(run: &mut Run) -> Result<()> {
+    let loaded = run.server.as_ref().is_some_and(|server| server.libraries() == Libraries::Configured);
+    if let Some(server) = run.server.take_if(|_| loaded) {
+        server.stop()?;
+        run.broker = None;
+    }
+    Ok(())
+}
+
+fn bring_to_target(run: &mut Run, libraries: Libraries) -> Result<()> {
     if run.server.is_some() {
         return Ok(());
     }
@@ -33,6 +62,8 @@ pub fn ensure_at_target(run: &mut Run) -> Result<()> {
     if run.ledger().promotion_begun() {
         run.remark("a promotion was interrupted: staging is extracted once more")?;
         steps::extract_again(run)?;
+    } else if libraries == Libraries::Fewest && ends_on_its_target(run, &staged) {
+        return promote::open_at_the_end(run);
     } else if stands_on_its_target(run, &staged) {
         // Started again, it would find "redo is not required" and end without reaching the target.
         run.remark("staging stands on the target record itself: it is extracted once more")?;
@@ -41,7 +72,7 @@ pub fn ensure_at_target(run: &mut Run) -> Result<()> {
     if run.ledger().facts.contains(&Fact::PausedNot) {
         return promote::replay_and_promote(run);
     }
-    match replay_to_pause(run)? {
+    match replay_to_pause(run, libraries)? {
         Ending::Paused { lsn, words } => run.fact(Fact::Reached { lsn, words }),
         Ending::Opened => {
             run.end_private();
@@ -58,8 +89,8 @@ enum Ending {
     Opened,
 }
 
-fn replay_to_pause(run: &mut Run) -> Result<Ending> {
-    start(run, "pause")?;
+fn replay_to_pause(run: &mut Run, libraries: Libraries) -> Result<Ending> {
+    start(run, "pause", libraries)?;
     let mut stopping = String::new();
     loop {
         for said in tick(run)? {
@@ -76,12 +107,23 @@ fn replay_to_pause(run: &mut Run) -> Result<Ending> {
 }
 
 /// Starts broker and server for a replay that ends by `action`.
-pub fn start(run: &mut Run, action: &'static str) -> Result<()> {
-    let offer = offer(run)?;
+pub fn start(run: &mut Run, action: &'static str, libraries: Libraries) -> Result<()> {
     let settings = settings(run, action)?;
+    start_with(run, &settings, libraries)
+}
+
+/// Starts broker and server for what is left of the WAL, which is nothing.
+pub fn start_to_the_end(run: &mut Run) -> Result<()> {
+    let timeline = run.recovery().target.timeline.to_string();
+    let settings = RecoverySettings { target: None, inclusive: true, timeline, action: "promote" };
+    start_with(run, &settings, Libraries::Fewest)
+}
+
+fn start_with(run: &mut Run, settings: &RecoverySettings, libraries: Libraries) -> Result<()> {
+    let offer = offer(run)?;
     run.broker = Some(Broker::listen(&run.paths.broker(), run.recovery().cluster.owner.uid, offer)?);
     let staging = run.staging();
-    run.server = Some(Private::start(run, &staging, Some(&settings))?);
+    run.server = Some(Private::start(run, &staging, Some(settings), libraries)?);
     Ok(())
 }
 
@@ -136,7 +178,7 @@ fn prove_pause(run: &mut Run, words: String) -> Result<(Lsn, String)> {
     );
     for _ in 0..200 {
         let reply = promote::query(run, "postgres", &sql)?;
-        let row: Vec<String> = reply.rows.first().map(|r| r.iter().map(|v| v.clone().unwrap_or_default()).collect()).unwrap_or_default();
+        let row = reply.first_row();
         let [in_recovery, paused, lsn, identifier, place] = row.as_slice() else {
             return Err(Error::failed("ask the private server where it stands").cause(reply.error.unwrap_or_else(|| "no row".into())));
         };
@@ -220,4 +262,20 @@ fn staged_control(run: &mut Run) -> Result<ControlFile> {
 fn stands_on_its_target(run: &Run, staged: &ControlFile) -> bool {
     let recovering = matches!(staged.state, ClusterState::ShutDownInRecovery | ClusterState::InArchiveRecovery);
     recovering && target_lsn(run).is_some_and(|target| staged.checkpoint >= target)
+}
+
+/// Whether staging stands on the last record of all there is.
+pub fn stands_at_the_end(run: &mut Run) -> Result<bool> {
+    let staged = staged_control(run)?;
+    Ok(ends_on_its_target(run, &staged))
+}
+
+/// Its checkpoint is the target of a recovery to latest and nothing was replayed behind it: nothing follows it in the
+/// WAL, for the old cluster is down and its shutdown checkpoint, or where it crashed the last valid record, is this one.
+fn ends_on_its_target(run: &Run, staged: &ControlFile) -> bool {
+    let latest = matches!(run.recovery().target.request, TargetRequest::ToLatest);
+    latest
+        && stands_on_its_target(run, staged)
+        && staged.redo == staged.checkpoint
+        && run.ledger().found_target() == Some(staged.checkpoint)
 }

@@ -21,6 +21,7 @@ use crate::run::configure::ConfigureRequest;
 use crate::run::exchange::switch_over;
 pub use crate::run::exchange::{stage, switch_back};
 use crate::run::executor::Run;
+use crate::run::libraries::{self, Libraries};
 use crate::run::owner::Task;
 use crate::run::promote;
 use crate::run::reading;
@@ -47,8 +48,9 @@ pub fn apply(run: &mut Run, step: &Step) -> Result<()> {
         Step::CopyTail => copy_tail(run),
         Step::Extract => extract(run),
         Step::Configure => configure(run),
-        Step::Replay => replay::ensure_at_target(run),
+        Step::Replay => replay::ensure_at_target(run, Libraries::Configured),
         Step::Check => validate::check_private(run),
+        Step::Unload => libraries::unload(run),
         Step::Promote => promote::promote(run),
         Step::Tidy => tidy(run),
         Step::Switch => switch_over(run),
@@ -74,7 +76,8 @@ pub fn apply(run: &mut Run, step: &Step) -> Result<()> {
     }
 }
 
-/// Before every step of a recovery: while the old cluster must be down, it is as the journal left it.
+/// Before every step of a recovery: while the old cluster must be down, it is as the journal left it, and its unit cannot be
+/// started. After a reboot that is made so again.
 pub fn compare_old_cluster(run: &mut Run) -> Result<()> {
     let Some(expected) = run.ledger().old_control() else { return Ok(()) };
     if !matches!(stage(run)?, Stage::Nothing | Stage::Staged | Stage::Hidden) {
@@ -84,12 +87,12 @@ pub fn compare_old_cluster(run: &mut Run) -> Result<()> {
     let gone = std::fs::symlink_metadata(data_directory.join("global")).is_err_and(|e| e.kind() == std::io::ErrorKind::NotFound);
     if gone && run.ledger().switch_begun() {
         // Between two renames nothing stands there that could run.
-        return Ok(());
+        return control::keep_down(run);
     }
     let running = postmaster::find(&data_directory)?.is_some();
     let found: ControlFile = run.owner(Task::ReadControl { data_directory: data_directory.clone(), hidden: None })?;
     if found == expected && !running {
-        return Ok(());
+        return control::keep_down(run);
     }
     let added = found.next_xid.saturating_sub(expected.next_xid);
     let cause = if running {
@@ -402,7 +405,18 @@ fn start_old(run: &mut Run) -> Result<()> {
         return Ok(());
     }
     run.fact(Fact::OldStarted)?;
-    if run.recovery().cluster.serving { control::start(run) } else { Ok(()) }
+    if run.recovery().cluster.serving { control::start(run) } else { control::let_start(run) }
+}
+
+/// The recovered cluster may have been started past this run, by the boot of the host or by a person, between its coming
+/// into place and its public start: its pg_control tells. Its timeline counts as public then.
+pub fn settle_public_start(run: &mut Run, seen: Stage) -> Result<()> {
+    let tidied = run.ledger().last(|f| if let Fact::Tidied { control, .. } = f { Some((**control).clone()) } else { None });
+    let (Some(tidied), Stage::Switched, false) = (tidied, seen, run.ledger().public_start()) else { return Ok(()) };
+    let data_directory = run.recovery().cluster.data_directory.clone();
+    let running = postmaster::find(&data_directory)?.is_some();
+    let found: ControlFile = run.owner(Task::ReadControl { data_directory, hidden: None })?;
+    if running || found != tidied { run.fact(Fact::PublicStart) } else { Ok(()) }
 }
 
 fn stop_recovered(run: &mut Run) -> Result<()> {

@@ -33,6 +33,7 @@ pub struct Pitr {
     settings: toml::Table,
     no_renameat2: bool,
     env: Vec<(String, String)>,
+    within: Vec<String>,
 }
 
 /// A `pitr` that still runs.
@@ -56,6 +57,7 @@ impl Pitr {
             settings: toml::Table::new(),
             no_renameat2: false,
             env: Vec::new(),
+            within: Vec::new(),
         };
         scratch.dir(home.join("etc"), "root", "root", 0o755);
         pitr.set("data_directory", path(&cluster.data));
@@ -99,6 +101,11 @@ impl Pitr {
     pub fn env(&mut self, name: &str, value: &str) {
         self.env.retain(|(known, _)| known != name);
         self.env.push((name.to_string(), value.to_string()));
+    }
+
+    /// Words of a command that runs every later `pitr` somewhere else, such as in a chroot.
+    pub fn within(&mut self, prefix: Vec<String>) {
+        self.within = prefix;
     }
 
     /// Starts `pitr ARGS` under `strace`, which writes to `output`.
@@ -195,17 +202,12 @@ impl Pitr {
     }
 
     fn command(&self, args: &[&str]) -> Command {
-        let mut command = match self.no_renameat2 {
-            false => program(env!("CARGO_BIN_EXE_pitr")),
-            true => {
-                let mut command = program("strace");
-                let inject = "inject=renameat2:error=EINVAL";
-                command.args(["-D", "-f", "-qq", "-e", "trace=renameat2", "-e", inject, "-o", "/dev/null", "--"]);
-                command.arg(env!("CARGO_BIN_EXE_pitr"));
-                command
-            }
-        };
-        command.args(args).arg("--config").arg(&self.config).arg("--no-progress");
+        let inject = "inject=renameat2:error=EINVAL";
+        let strace = ["strace", "-D", "-f", "-qq", "-e", "trace=renameat2", "-e", inject, "-o", "/dev/null", "--"];
+        let tracer = if self.no_renameat2 { &strace[..] } else { &[] };
+        let mut words = tracer.iter().copied().chain(self.within.iter().map(String::as_str)).chain([env!("CARGO_BIN_EXE_pitr")]);
+        let mut command = program(words.next().unwrap_or_default());
+        command.args(words).args(args).arg("--config").arg(&self.config).arg("--no-progress");
         command.envs(self.env.iter().map(|(name, value)| (name, value)));
         command
     }
