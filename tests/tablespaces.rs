@@ -285,6 +285,69 @@ fn there_and_back(scratch: &Scratch, builder: Builder<'_>, form: Form) {
     program::ok(ground.cluster.tool("pg_checksums").arg("--check").arg("-D").arg(&ground.cluster.data));
 }
 
+/// `allow_in_place_tablespaces`: directories in `pg_tblspc`, before and after the backup.
+#[test]
+fn in_place_tablespaces_come_with_pgdata() {
+    let scratch = Scratch::new("ts-inside");
+    let cluster = TestCluster::builder(&scratch, "main").start();
+    let story = Story::begin(&cluster);
+    let create = |name: &str| {
+        cluster.script(
+            DATABASE,
+            &format!(
+                "SET allow_in_place_tablespaces = on;\nCREATE TABLESPACE {name} LOCATION '';\n\
+                 CREATE TABLE in_{name} TABLESPACE {name} AS SELECT generate_series(1, 300) AS id;\n"
+            ),
+        );
+    };
+    let counts = |names: &[&str]| -> Vec<String> {
+        names.iter().map(|name| cluster.sql(DATABASE, &format!("SELECT count(*) FROM in_{name}"))).collect()
+    };
+    create("inside");
+    cluster.pg_basebackup("nightly", &["-Ft", "-z"]);
+    create("later");
+    let target = story.work(2);
+    cluster.sql(DATABASE, "DELETE FROM in_inside WHERE id > 10; DELETE FROM in_later WHERE id > 20");
+    let pitr = Pitr::for_cluster(&scratch, &cluster);
+    let restored = pitr.json(&["restore", "--yes", "--before-lsn", &target.lsn]);
+    assert_eq!(restored["outcome"], "switched", "{restored}");
+    assert_eq!(counts(&["inside", "later"]), ["300", "300"]);
+    let undone = pitr.json(&["undo", "--yes"]);
+    assert_eq!(undone["outcome"], "undone", "{undone}");
+    assert_eq!(counts(&["inside", "later"]), ["10", "20"]);
+}
+
+/// Room is looked for on each filesystem. Where a tablespace that is gone was, a plain backup does not tell.
+#[test]
+fn no_room_and_no_place_for_a_tablespace_are_refused() {
+    let scratch = Scratch::new("ts-room");
+    let cluster = TestCluster::builder(&scratch, "main").start();
+    let story = Story::begin(&cluster);
+    let volume = scratch.dir("volume", "postgres", "postgres", 0o700);
+    scratch.mount_tmpfs(&volume, 24);
+    give(&volume, "postgres", "postgres", 0o700);
+    cluster.sql("postgres", &format!("CREATE TABLESPACE one LOCATION '{}'", volume.display()));
+    cluster.sql(DATABASE, "CREATE TABLE in_one TABLESPACE one AS SELECT i, repeat(md5(i::text), 30) FROM generate_series(1, 13000) i");
+    let copies = scratch.dir("main/backups/copies", "postgres", "postgres", 0o700);
+    let mapping = format!("{}={}", volume.display(), copies.join("one").display());
+    cluster.pg_basebackup("nightly", &["-Fp", "-T", &mapping]);
+    let target = story.work(2);
+    story.work(1);
+    let pitr = Pitr::for_cluster(&scratch, &cluster);
+    let plan = ["plan", "--before-lsn", &target.lsn];
+    let refused = pitr.json_code(3, &plan);
+    let no_room = &refused["refusals"][0];
+    assert_eq!(no_room["id"], "no-space", "{refused}");
+    assert!(no_room["what"].as_str().unwrap().starts_with(volume.to_str().unwrap()), "{refused}");
+    assert!(refused["other_space"][0]["needed"].as_u64().unwrap() > 13 << 20, "{refused}");
+
+    cluster.sql(DATABASE, "DROP TABLE in_one");
+    cluster.sql("postgres", "DROP TABLESPACE one");
+    let refused = pitr.json_code(3, &plan);
+    let why = refused["refusals"][0]["what"].as_str().unwrap();
+    assert!(why.contains("does not tell where that was"), "{refused}");
+}
+
 /// A cron job's tarball holds the links and nothing of what they lead to: refused, nothing touched.
 #[test]
 fn a_tarball_that_holds_only_links_is_refused() {

@@ -81,7 +81,7 @@ pub fn plan(host: &Host, request: &Request) -> Planned {
     if let (Some(chosen), Some(target)) = (chosen, &target) {
         let wal_bytes = built.as_ref().map_or(0, |(chain, _)| chain.segments) * host.cluster.control_file.segment_size.bytes();
         let created = findings_for(request, chosen).map_or(&[][..], |f| f.answer.tablespaces.as_slice());
-        spaces = spaces::decide(host, request, chosen, created, &mut reasons);
+        spaces = spaces::decide(host, chosen, created, &mut reasons);
         (planned.space, planned.other_space) = space(host, chosen, &spaces, wal_bytes, &mut reasons);
         planned.estimate = estimate(host, planned.space.needed.saturating_sub(wal_bytes), wal_bytes);
         planned.wal = built.as_ref().map(|(chain, gaps)| wal_line(host, target, chain, gaps));

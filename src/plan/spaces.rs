@@ -9,7 +9,6 @@ use super::backup::Choice;
 use super::facts::{Host, Location, Space};
 use super::place::{Holds, Place, Tablespace, is_in_place, version_directory};
 use super::planned::{Reason, SpaceLine};
-use super::restore::Request;
 use crate::store::catalogue::CatalogueEntry;
 use crate::store::source::Form;
 
@@ -27,7 +26,11 @@ pub struct Spaces {
 /// Where the tablespaces of a backup go: to where the cluster that stands has them, else to where they were when the
 /// backup was taken. The reason where neither is known.
 pub fn of_backup(host: &Host, entry: &CatalogueEntry) -> Result<Vec<(u32, Option<PathBuf>)>, String> {
-    entry.tablespaces.iter().map(|(oid, text)| Ok((*oid, place_of(host, entry, *oid, Path::new(text))?))).collect()
+    let named = |oid: u32| entry.tablespaces.iter().any(|(other, _)| *other == oid);
+    // What only the manifest knows has no link: it lies in pg_tblspc itself.
+    let bare = entry.tablespace_bytes.iter().filter(|(oid, _)| !named(*oid)).map(|(oid, _)| (*oid, format!("pg_tblspc/{oid}")));
+    let all = entry.tablespaces.iter().cloned().chain(bare);
+    all.map(|(oid, text)| Ok((oid, place_of(host, entry, oid, Path::new(&text))?))).collect()
 }
 
 fn place_of(host: &Host, entry: &CatalogueEntry, oid: u32, text: &Path) -> Result<Option<PathBuf>, String> {
@@ -55,8 +58,7 @@ pub fn texts(host: &Host, created: &[(u32, String)]) -> Vec<PathBuf> {
 }
 
 /// Decides, or says why not.
-pub(super) fn decide(host: &Host, request: &Request, chosen: &Choice, created: &[(u32, String)], reasons: &mut Vec<Reason>) -> Spaces {
-    let _ = request;
+pub(super) fn decide(host: &Host, chosen: &Choice, created: &[(u32, String)], reasons: &mut Vec<Reason>) -> Spaces {
     let mut spaces = Spaces::default();
     for (oid, text) in of_backup(host, &chosen.entry).unwrap_or_default() {
         let real = text.as_ref().and_then(|text| take(host, text, true, &mut spaces, reasons));
