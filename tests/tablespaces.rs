@@ -282,6 +282,10 @@ fn there_and_back(scratch: &Scratch, builder: Builder<'_>, form: Form) {
     }
     assert_eq!(ground.rows(), ground.at_end);
     ground.cluster.stop();
+    if !ground.cluster.programs.has("pg_checksums") {
+        // Another major's would look for that one's directories.
+        return;
+    }
     program::ok(ground.cluster.tool("pg_checksums").arg("--check").arg("-D").arg(&ground.cluster.data));
 }
 
@@ -304,11 +308,21 @@ fn in_place_tablespaces_come_with_pgdata() {
         names.iter().map(|name| cluster.sql(DATABASE, &format!("SELECT count(*) FROM in_{name}"))).collect()
     };
     create("inside");
-    cluster.pg_basebackup("nightly", &["-Ft", "-z"]);
+    // 15's own program leaves such tablespaces out.
+    let lacking = cluster.pg_basebackup("nightly", &["-Ft", "-z"]);
+    create("later");
+    let target = story.work(2);
+    let pitr = Pitr::for_cluster(&scratch, &cluster);
+    let refused = pitr.json_code(3, &["plan", "--before-lsn", &target.lsn]);
+    assert_eq!(refused["refusals"][0]["id"], "tablespace-in-place", "{refused}");
+    fs::remove_dir_all(lacking).unwrap();
+
+    cluster.sql(DATABASE, "DROP TABLE in_later");
+    cluster.sql("postgres", "DROP TABLESPACE later");
+    cluster.cron_tarball("base-20261121.tar.gz", None);
     create("later");
     let target = story.work(2);
     cluster.sql(DATABASE, "DELETE FROM in_inside WHERE id > 10; DELETE FROM in_later WHERE id > 20");
-    let pitr = Pitr::for_cluster(&scratch, &cluster);
     let restored = pitr.json(&["restore", "--yes", "--before-lsn", &target.lsn]);
     assert_eq!(restored["outcome"], "switched", "{restored}");
     assert_eq!(counts(&["inside", "later"]), ["300", "300"]);
@@ -339,7 +353,7 @@ fn no_room_and_no_place_for_a_tablespace_are_refused() {
     let no_room = &refused["refusals"][0];
     assert_eq!(no_room["id"], "no-space", "{refused}");
     assert!(no_room["what"].as_str().unwrap().starts_with(volume.to_str().unwrap()), "{refused}");
-    assert!(refused["other_space"][0]["needed"].as_u64().unwrap() > 13 << 20, "{refused}");
+    assert!(refused["other_space"][0]["needed"].as_u64().unwrap() > 12 << 20, "{refused}");
 
     cluster.sql(DATABASE, "DROP TABLE in_one");
     cluster.sql("postgres", "DROP TABLESPACE one");

@@ -75,7 +75,13 @@ pub(super) fn decide(host: &Host, chosen: &Choice, created: &[(u32, String)], re
     }
     for (oid, text) in &host.cluster.tablespaces {
         match is_in_place(*oid, text) {
-            true => spaces.in_place = true,
+            true => {
+                spaces.in_place = true;
+                let made = created.iter().any(|(other, _)| other == oid);
+                if !made && !spaces.tablespaces.iter().any(|t| t.oid == *oid) {
+                    reasons.push(left_out(*oid, chosen));
+                }
+            }
             false => {
                 take(host, text, false, &mut spaces, reasons);
             }
@@ -86,6 +92,15 @@ pub(super) fn decide(host: &Host, chosen: &Choice, created: &[(u32, String)], re
         external_wal(host, wal, &mut spaces, reasons);
     }
     spaces
+}
+
+/// `pg_basebackup` of majors before 16 leaves such tablespaces out without a word, and its manifest too.
+fn left_out(oid: u32, chosen: &Choice) -> Reason {
+    Reason::judgement(
+        "tablespace-in-place",
+        format!("tablespace {oid} lies in pg_tblspc itself, and backup {} has nothing of it", chosen.entry.name),
+        "Choose a backup that has it. If it was made after the target: --accept tablespace-in-place.",
+    )
 }
 
 /// Adds the place of a location once; its real path. One that is not `needed` may be gone.
