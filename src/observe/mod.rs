@@ -5,6 +5,7 @@ pub mod histories;
 pub mod host;
 pub mod migration_files;
 pub mod names;
+pub mod places;
 pub mod postmaster;
 pub mod runs;
 pub mod service;

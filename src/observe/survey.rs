@@ -13,6 +13,7 @@ use crate::pg::ControlFile;
 use crate::pg::conf::parse_opts;
 use crate::pg::version;
 use crate::plan::facts::{WalKind, WalSource};
+use crate::plan::place::INSIDE;
 use crate::run::control::start_arguments;
 use crate::run::paths::parse_marker;
 use crate::run::switch::{ServerStatus, read_control, server_status};
@@ -214,15 +215,19 @@ fn options(data: &Dir) -> Vec<String> {
     words
 }
 
-fn tablespaces(data: &Dir) -> Result<Vec<(u32, PathBuf)>> {
-    let Some(links) = data.metadata_if_exists("pg_tblspc")?.filter(|m| m.kind == Kind::Directory) else { return Ok(vec![]) };
-    let _ = links;
+/// What stands in `pg_tblspc`: OID and the link's text, or `pg_tblspc/OID` where it is no link.
+pub fn tablespaces(data: &Dir) -> Result<Vec<(u32, PathBuf)>> {
+    if data.metadata_if_exists("pg_tblspc")?.is_none_or(|m| m.kind != Kind::Directory) {
+        return Ok(vec![]);
+    }
     let directory = data.open_beneath("pg_tblspc")?;
     let mut found = Vec::new();
     for entry in directory.entries()? {
         let Some(oid) = entry.name_str().and_then(|n| n.parse().ok()) else { continue };
-        if entry.kind() == Kind::Link {
-            found.push((oid, directory.read_link(&entry.name)?));
+        match entry.kind() {
+            Kind::Link => found.push((oid, directory.read_link(&entry.name)?)),
+            Kind::Directory => found.push((oid, PathBuf::from(format!("pg_tblspc/{oid}")))),
+            Kind::File | Kind::Other => {}
         }
     }
     Ok(found)
@@ -249,7 +254,7 @@ pub fn tree_bytes(directory: &Dir, depth: usize) -> Result<u64> {
     for entry in directory.entries()? {
         bytes += match entry.kind() {
             Kind::File => entry.metadata.size,
-            Kind::Directory if depth == 0 && entry.name == "pg_wal" => 0,
+            Kind::Directory if depth == 0 && (entry.name == "pg_wal" || entry.name == INSIDE) => 0,
             Kind::Directory => directory.open_beneath(&entry.name).and_then(|d| tree_bytes(&d, depth + 1)).unwrap_or(0),
             Kind::Link | Kind::Other => 0,
         };
@@ -286,6 +291,6 @@ fn wal(request: &SurveyRequest, major: u32, control: &ControlFile) -> Result<Vec
     let identity = WalIdentity { major, system_identifier: control.system_identifier, segment_size: control.segment_size };
     let live = request.data_directory.join("pg_wal");
     let live_open = std::fs::canonicalize(&live).unwrap_or_else(|_| live.clone());
-    let directories = request.wal.iter().cloned().chain([(live, WalKind::Live, live_open)]).collect();
+    let directories = request.wal.iter().cloned().chain([(live_open.clone(), WalKind::Live, live_open)]).collect();
     tail::list(&ListRequest { directories, identity })
 }

@@ -4,6 +4,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::loss::Loss;
+use super::place::Exchange;
 use super::recovery::Recovery;
 use super::step::Step;
 use crate::error::Error;
@@ -153,6 +154,13 @@ pub enum Fact {
         /// Its inode.
         inode: u64,
     },
+    /// The same at another place that holds data: in a tablespace's location, beside an external pg_wal.
+    StagedAt {
+        /// The directory.
+        path: std::path::PathBuf,
+        /// Its inode.
+        inode: u64,
+    },
     /// Staging is about to be made anew: what was there is void.
     Extracting,
     /// The backup lies verified in staging.
@@ -230,6 +238,11 @@ pub enum Fact {
         control: Box<ControlFile>,
         /// Segments and histories put up for the archive.
         offered: Vec<String>,
+    },
+    /// What changes places at the switch, in its order, with the inodes that tell old from new.
+    Exchanges {
+        /// PGDATA first.
+        list: Vec<Exchange>,
     },
     /// The switch is about to begin.
     Switching,

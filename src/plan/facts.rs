@@ -35,6 +35,12 @@ pub struct Host {
     pub space: Space,
     /// What the host can do.
     pub capability: Capability,
+    /// Every tablespace location that the cluster, its backups and its WAL name.
+    #[serde(default)]
+    pub locations: Vec<Location>,
+    /// The external pg_wal.
+    #[serde(default)]
+    pub wal_location: Option<Location>,
 }
 
 /// One cluster: a data directory, its service, its owner.
@@ -68,11 +74,14 @@ pub struct Cluster {
     pub managed_by: Vec<String>,
     /// `standby.signal` or `recovery.signal` stands in it.
     pub standby: bool,
-    /// Tablespaces: OID and the path of the link.
+    /// Tablespaces: OID and the link's text; `pg_tblspc/OID` for one that lies there itself.
     pub tablespaces: Vec<(u32, PathBuf)>,
     /// `pg_wal` is a link to here.
     pub wal_link: Option<PathBuf>,
-    /// PGDATA itself or anything below it is a mount point.
+    /// PGDATA itself is a mount point.
+    #[serde(default)]
+    pub mounted: bool,
+    /// Mount points below PGDATA.
     pub mounts: Vec<PathBuf>,
     /// Bytes below PGDATA, links not followed, without pg_wal.
     pub bytes: u64,
@@ -233,12 +242,42 @@ pub struct RunFact {
     pub moved_to: Option<Timeline>,
     /// Its directory beside PGDATA still stands: the aside or the work of a kept run.
     pub directory: Option<PathBuf>,
+    /// pg_wal of what stands in it.
+    pub wal: Option<PathBuf>,
     /// It was switched and not undone, and can be.
     pub switched: bool,
     /// Its recovered cluster was put at PGDATA and not taken back, whether or not its aside was purged.
     pub stands: bool,
     /// How fast it unpacked and replayed, bytes a second.
     pub rates: Option<(u64, u64)>,
+}
+
+/// A place outside PGDATA that a link names.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Location {
+    /// The link's text.
+    pub text: PathBuf,
+    /// Its real path.
+    pub real: PathBuf,
+    /// Why it cannot be used.
+    pub problem: Option<String>,
+    /// Whose the directory is in which something changes places.
+    pub parent_uid: u32,
+    /// Two names in that directory can change places in one step.
+    pub one_step: bool,
+    /// Room on its filesystem.
+    pub space: Space,
+    /// A directory of the cluster's version stands in it.
+    pub live: bool,
+    /// Bytes in that.
+    pub bytes: u64,
+}
+
+impl Location {
+    /// Adds a reason why it cannot be used; the first one stays.
+    pub fn trouble(&mut self, why: impl Into<String>) {
+        self.problem.get_or_insert(why.into());
+    }
 }
 
 impl RunFact {
@@ -252,7 +291,7 @@ impl RunFact {
 }
 
 /// Room on a filesystem, in bytes.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Space {
     /// A directory on it.
     pub at: PathBuf,
@@ -260,13 +299,16 @@ pub struct Space {
     pub free: u64,
     /// In all.
     pub total: u64,
+    /// Tells filesystems apart while one plan is made.
+    #[serde(default)]
+    pub device: u64,
 }
 
 /// What the host can do, tried, not guessed. An error is its reason in words.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Capability {
-    /// Two directories beside PGDATA can be exchanged in one step.
-    pub exchange: std::result::Result<(), String>,
+    /// Two directories beside PGDATA can change places; `true`: in one step.
+    pub exchange: std::result::Result<bool, String>,
     /// Namespaces can be made.
     pub namespaces: std::result::Result<(), String>,
     /// The owner can reach and run the copy of this program.

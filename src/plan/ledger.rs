@@ -5,6 +5,7 @@
 use jiff::Timestamp;
 
 pub use super::entry::{By, CheckResult, Entry, Event, Fact, Outcome, Purpose};
+use super::place::Exchange;
 use super::recovery::Recovery;
 use super::step::Step;
 use crate::error::Error;
@@ -128,6 +129,12 @@ impl Ledger {
             _ => None,
         });
         picked.unwrap_or(false)
+    }
+
+    /// What changes places at the newest switch, in its order; empty before one began.
+    pub fn exchanges(&self) -> &[Exchange] {
+        let list = self.facts.iter().rev().find_map(|fact| if let Fact::Exchanges { list } = fact { Some(list.as_slice()) } else { None });
+        list.unwrap_or_default()
     }
 
     /// Whether the recovered cluster was, or may have been, started publicly.

@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::error::{Error, Result};
+use crate::observe::places;
 use crate::observe::survey::{self, SurveyRequest};
 use crate::plan::recovery::Trusted;
 use crate::run::vault::Vault;
@@ -97,6 +98,20 @@ pub enum Task {
     Switch(switch::Effect),
     /// Where the switch stands.
     LookAtSwitch(switch::Places),
+    /// What will change places, with inodes.
+    ListExchanges(switch::ListRequest),
+    /// Look at places that links name.
+    ExaminePlaces(Box<places::ExamineRequest>),
+    /// Links in `pg_tblspc`.
+    ListTablespaces {
+        /// Data directory.
+        data_directory: PathBuf,
+    },
+    /// Remove a directory if it is empty.
+    RemoveEmpty {
+        /// It.
+        path: PathBuf,
+    },
     /// Which files of pg_wal differ from their archived copies, or cannot be compared with them.
     CompareWal {
         /// Directory and file here, directory and file in the archive.
@@ -328,6 +343,10 @@ fn perform(task: Task, passed: Option<OwnedFd>) -> Result<Value> {
         Task::CompareWal { pairs } => answer(tidy::different(&pairs)),
         Task::Switch(effect) => answer(switch::perform(&effect)?),
         Task::LookAtSwitch(places) => answer(switch::look(&places)?),
+        Task::ListExchanges(request) => answer(switch::list(&request)?),
+        Task::ExaminePlaces(request) => answer(places::examine(&request)),
+        Task::ListTablespaces { data_directory } => answer(survey::tablespaces(&Dir::open(data_directory)?)?),
+        Task::RemoveEmpty { path } => answer(staging::remove_if_empty(&path)?),
         Task::RemoveTree { parent, name } => {
             let parent = Dir::open(parent)?;
             if parent.metadata_if_exists(&name)?.is_some() {

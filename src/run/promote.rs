@@ -276,7 +276,7 @@ fn prove_fork(run: &Run, fork: Lsn) -> Result<()> {
 
 /// Where the new timeline left its parent, from its own history file.
 fn fork_point(run: &mut Run, number: Timeline) -> Result<Lsn> {
-    let staged = Directories::default().with(&run.staging().join("pg_wal"), WalKind::Kept(run.paths.id.clone()));
+    let staged = Directories::default().with(&run.staged_wal(), WalKind::Kept(run.paths.id.clone()));
     let sources = sources::list(run, &staged)?;
     let text =
         chain::histories(&sources).remove(&number).ok_or_else(|| Error::failed(format!("staging has no {}", history_name(number))))?;

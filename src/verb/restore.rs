@@ -103,6 +103,7 @@ fn again(context: &Context, drawn: &Drawn, args: &RestoreArgs) -> Result<Planned
         ruled_out: first.ruled_out.clone(),
         ..request(&found, &args.source, first.target.clone(), checks, &observed)
     };
+    observed.look_at_places(request.findings.as_ref().map_or(&[], |f| &f.answer.tablespaces))?;
     let mut planned = plan_around(&observed, &request, &drawn.damaged);
     let digest = |planned: &Planned| planned.recovery.as_ref().map(|r| r.digest.clone());
     if planned.refusals.is_empty() && digest(&planned) != digest(&drawn.planned) {
@@ -229,6 +230,7 @@ fn plan_from(context: &Context, found: &Found, request_target: TargetRequest, so
     let request_target = aim.as_ref().map_or(request_target, |aim| TargetRequest::BeforeMigration(aim.target.clone()));
     let mut request = Request { migration: aim, ..request(found, source, request_target, checks, &observed) };
     let damaged = read_wal(&mut observed, &mut request)?;
+    observed.look_at_places(request.findings.as_ref().map_or(&[], |f| &f.answer.tablespaces))?;
     let mut planned = plan_around(&observed, &request, &damaged);
     planned.consequences.extend(not_let_in(&observed, &request.site));
     if observed.guessed && !observed.archives.is_empty() {
