@@ -96,6 +96,7 @@ fn again(context: &Context, drawn: &Drawn, args: &RestoreArgs) -> Result<Planned
     let request = Request {
         findings: first.findings.clone(),
         names: first.names.clone(),
+        migration: first.migration.clone(),
         ruled_out: first.ruled_out.clone(),
         ..request(&found, &args.source, first.target.clone(), checks, &observed)
     };
