@@ -466,6 +466,7 @@ fn digest(recovery: &Recovery) -> String {
         "hooks": recovery.site.hooks,
         "archives": recovery.site.archives,
         "accepted": recovery.accepted,
+        "migration": recovery.migration,
     });
     hex::encode(Sha256::digest(decisions.to_string().as_bytes())).chars().take(16).collect()
 }
