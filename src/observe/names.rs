@@ -34,6 +34,11 @@ impl<'a> Door<'a> {
         Ok(Door { owner, user, identifier, status })
     }
 
+    /// Whether the role is let in to `database` on the cluster's own socket, as a recovery will try after its public start.
+    pub fn admits(&self, database: &str) -> bool {
+        self.ask(database, vec![]).is_some()
+    }
+
     /// Names of all databases and of the relations that have `files` now.
     pub fn names(&self, files: &BTreeSet<RelationFile>) -> Names {
         let mut names = Names::default();

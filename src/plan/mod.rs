@@ -7,6 +7,7 @@ pub mod chain;
 pub mod checks;
 pub mod consequence;
 pub mod course;
+pub mod damaged;
 pub mod discards;
 pub mod entry;
 pub mod facts;

@@ -16,7 +16,7 @@ use super::loss::Names;
 use super::planned::{BackupLine, ClusterLine, Estimate, Planned, Reason, SpaceLine, TargetLine, WalLine};
 use super::preloaded::Preloaded;
 use super::readiness::cluster_reasons;
-use super::recovery::{Chain, ClusterFacts, OtherWal, Recovery, Site, Target};
+use super::recovery::{Chain, ClusterFacts, Dump, OtherWal, Recovery, Site, Target};
 use super::step::Step;
 use super::target::{TargetRequest, TimelineRequest};
 use super::wal_facts::{Meaning, WalFindings};
@@ -33,6 +33,8 @@ pub struct Request {
     pub backup: Option<String>,
     /// `--accept`.
     pub accept: Vec<String>,
+    /// `--dump-before`.
+    pub dump: Option<Dump>,
     /// `--config-from backup`.
     pub config_from_backup: bool,
     /// `--reason`.
@@ -350,6 +352,7 @@ fn recovery(
         site: request.site.clone(),
         other_wal: request.other_wal.clone(),
         config_from_backup: request.config_from_backup,
+        dump: request.dump.clone(),
         floors: floors(host, chosen, request),
         accepted,
         reserve: planned.space.reserve,
@@ -357,6 +360,7 @@ fn recovery(
         preloaded,
         digest: String::new(),
         consequences: planned.consequences.clone(),
+        damaged_wal: vec![],
     };
     recovery.digest = digest(&recovery);
     recovery
@@ -398,6 +402,7 @@ fn steps(request: &Request, preloaded: &Preloaded) -> Vec<Step> {
         (true, Step::Extract),
         (!request.site.quiesce.is_empty(), Step::StopUnits),
         (!hooks.before_stop.is_empty(), Step::HookBeforeStop),
+        (request.dump.is_some(), Step::Dump),
         (true, Step::Stop),
         (true, Step::CopyTail),
         (true, Step::Configure),
@@ -431,6 +436,7 @@ fn digest(recovery: &Recovery) -> String {
         "backup": [recovery.backup.name, recovery.backup.path],
         "chain": [recovery.chain.first, last],
         "steps": recovery.steps,
+        "dump": recovery.dump,
         "config": [recovery.config_from_backup, recovery.cluster.configuration.in_data_directory],
         "checks": recovery.site.checks,
         "database": [recovery.site.database, recovery.site.user, recovery.site.check_user],

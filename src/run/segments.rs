@@ -4,7 +4,7 @@
 //! index where the caller allows that; what is new is sent to the coordinator to be kept.
 
 use std::collections::BTreeMap;
-use std::io::Read;
+use std::io::{ErrorKind, Read};
 use std::path::Path;
 use std::sync::Mutex;
 use std::sync::mpsc::sync_channel;
@@ -82,7 +82,11 @@ pub fn segment_bytes(opened: &Dir, file: &str, size: u64, bytes: &mut Vec<u8>) -
     let (_, reader) = crate::store::codec::decoder(opened.open_file(file)?).at("read", &path)?;
     bytes.clear();
     bytes.reserve(usize::try_from(size.saturating_add(1)).unwrap_or(0));
-    reader.take(size.saturating_add(1)).read_to_end(bytes).at("read", &path)?;
+    match reader.take(size.saturating_add(1)).read_to_end(bytes) {
+        // Damage of what is packed is damage of the segment, which then is too short.
+        Err(e) if matches!(e.kind(), ErrorKind::InvalidData | ErrorKind::InvalidInput | ErrorKind::UnexpectedEof | ErrorKind::Other) => {}
+        read => drop(read.at("read", &path)?),
+    }
     Ok(())
 }
 
@@ -208,7 +212,8 @@ impl Summaries {
         if self.index.is_none() || directory.starts_with("/proc") {
             return Ok(None);
         }
-        let metadata = opened.metadata(file)?;
+        // What only root may look at is opened for us, and not kept.
+        let Ok(metadata) = opened.metadata(file) else { return Ok(None) };
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         let last = metadata.modified.seconds.max(metadata.changed.seconds);
         let settled = i64::try_from(now.saturating_sub(SETTLED).as_secs()).is_ok_and(|border| last < border);

@@ -21,6 +21,7 @@ use crate::plan::aim;
 use crate::plan::chain;
 use crate::plan::facts::{Server, WalKind, WalSource};
 use crate::plan::loss::Names;
+use crate::plan::recovery::Trusted;
 use crate::plan::target::TimelineRequest;
 use crate::plan::time::parse_time;
 use crate::report::log::{self as page, Reading};
@@ -47,6 +48,8 @@ pub struct Ground {
     /// What there is.
     pub wal: Vec<WalSource>,
     directories: Directories,
+    /// What root opens for the reader.
+    pub trusted: Trusted,
     current: Option<Timeline>,
     next_xid: u64,
     /// Data directory and bootstrap role of a cluster that serves.
@@ -84,12 +87,12 @@ impl Ground {
     pub fn read<T: DeserializeOwned>(&self, context: &Context, task: impl Fn(Option<PathBuf>) -> Task) -> Result<T> {
         let index =
             Index::open(&context.config.state_directory, &self.owner).inspect_err(|e| log::info!("nothing is kept of the WAL: {e}"));
-        let Ok(index) = index else { return owner::call(&self.owner, None, task(None)) };
+        let Ok(index) = index else { return owner::call_trusting(&self.owner, None, &self.trusted, task(None)) };
         let ours = |kept: &Kept| {
             let source = self.wal.iter().find(|source| source.directory == kept.directory)?;
             source.segments.iter().find(|segment| segment.file == kept.file)
         };
-        owner::call_keeping(&self.owner, task(Some(index.open_path())), &mut |kept| {
+        owner::call_keeping(&self.owner, &self.trusted, task(Some(index.open_path())), &mut |kept| {
             if ours(&kept).is_some()
                 && let Err(error) = index.keep(&kept.directory, &kept.file, &kept.bytes)
             {
@@ -176,6 +179,7 @@ fn of_observed(found: &Found, observed: Observed) -> Ground {
         owner: cluster.owner.clone(),
         identity: WalIdentity { major: cluster.major, system_identifier: control.system_identifier, segment_size: control.segment_size },
         directories: Directories::default().with_others(&observed.other_wal),
+        trusted: observed.trusted.clone(),
         wal: observed.host.wal.clone(),
         current: Some(control.timeline),
         next_xid: control.next_xid,
@@ -191,11 +195,11 @@ fn of_directories(named: &[PathBuf]) -> Result<Ground> {
     let owner = reader_of(first)?;
     let identity: WalIdentity = owner::call(&owner, None, Task::ProbeWal { directory: first.to_path_buf() }).map_err(refused)?;
     let directories = named.iter().fold(Directories::default(), |all, path| all.with(path, WalKind::Archive));
-    let wal = directories.list(&owner, None, identity)?;
+    let wal = directories.list(&owner, None, &Trusted::default(), identity)?;
     if let Some(problem) = wal.iter().find_map(|source| source.problem.as_ref()) {
         return Err(Error::new(Kind::Refused, "read WAL").cause(problem).hint("Name a directory that holds WAL segments."));
     }
-    Ok(Ground { owner, identity, wal, directories, current: None, next_xid: 0, serving: None, observed: None })
+    Ok(Ground { owner, identity, wal, directories, trusted: Trusted::default(), current: None, next_xid: 0, serving: None, observed: None })
 }
 
 /// The user who reads `directory`, which no cluster is known for.

@@ -122,7 +122,7 @@ fn wait(observed: &Observed, marked: &Marked, until: Instant, signals: &Signals)
     let wanted = SegmentName::parse(&marked.segment, control.segment_size);
     loop {
         let directories = observed.archives.iter().fold(Directories::default(), |all, path| all.with(path, WalKind::Archive));
-        let sources = directories.list(&cluster.owner, None, identity)?;
+        let sources = directories.list(&cluster.owner, None, &observed.trusted, identity)?;
         let mut copies = sources.iter().flat_map(|source| &source.segments);
         if copies.any(|copy| Some(copy.name) == wanted && copy.problem.is_none() && !copy.partial) {
             return Ok(true);
