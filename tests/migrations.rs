@@ -107,7 +107,11 @@ fn golang_migrate_in_the_runbooks_story() {
     let listed = pitr.json(&["migrations"]);
     let told: Vec<_> =
         listed["migrations"].as_array().unwrap().iter().map(|m| (m["version"].as_str().unwrap(), m["how"].as_str().unwrap())).collect();
-    assert_eq!(told, [("120", "not-in-wal"), ("121", "mark"), ("122", "mark"), ("123", "mark"), ("124", "mark"), ("125", "mark")], "{listed:#}");
+    assert_eq!(
+        told,
+        [("120", "not-in-wal"), ("121", "mark"), ("122", "mark"), ("123", "mark"), ("124", "mark"), ("125", "mark")],
+        "{listed:#}"
+    );
     assert_eq!(listed["migrations"][3]["xid"], lossy.first_xid);
     let changed: Vec<_> =
         listed["migrations"][3]["transactions"].as_array().unwrap().iter().flat_map(|t| t["relations"].as_array().unwrap()).collect();
