@@ -38,10 +38,12 @@ complete -c pitr -n "__fish_pitr_needs_command" -s V -l version -d 'Print versio
 complete -c pitr -n "__fish_pitr_needs_command" -f -a "status" -d 'Show each cluster, how far back it can be taken, and what to type next'
 complete -c pitr -n "__fish_pitr_needs_command" -f -a "backups" -d 'List the base backups and say which of them can be used'
 complete -c pitr -n "__fish_pitr_needs_command" -f -a "log" -d 'List transactions of the WAL, oldest first, and what each changed'
+complete -c pitr -n "__fish_pitr_needs_command" -f -a "migrations" -d 'List the migrations of every tool that left a history table, and the commit that begins each'
 complete -c pitr -n "__fish_pitr_needs_command" -f -a "verify" -d 'Prove that what recoveries need is whole: backups and WAL, or one of them'
 complete -c pitr -n "__fish_pitr_needs_command" -f -a "check" -d 'Ask whether this host is ready for a recovery (exit 6 where it is not), or run checks against a server'
 complete -c pitr -n "__fish_pitr_needs_command" -f -a "runs" -d 'List every run, newest first: what it did and what it keeps'
 complete -c pitr -n "__fish_pitr_needs_command" -f -a "report" -d 'Tell what a run did, from its journal alone'
+complete -c pitr -n "__fish_pitr_needs_command" -f -a "mark" -d 'Make a restore point, and prove that one can come back to it; for use before a migration'
 complete -c pitr -n "__fish_pitr_needs_command" -f -a "plan" -d 'Show what a recovery would do, and prove that it can be done; change nothing'
 complete -c pitr -n "__fish_pitr_needs_command" -f -a "restore" -d 'Take the cluster back to the target'
 complete -c pitr -n "__fish_pitr_needs_command" -f -a "resume" -d 'Continue a run that was interrupted'
@@ -89,6 +91,21 @@ complete -c pitr -n "__fish_pitr_using_subcommand log" -l no-progress -d 'Show n
 complete -c pitr -n "__fish_pitr_using_subcommand log" -s q -l quiet -d 'Print only the result and errors'
 complete -c pitr -n "__fish_pitr_using_subcommand log" -s v -l verbose -d 'Say more on standard error; twice for every detail'
 complete -c pitr -n "__fish_pitr_using_subcommand log" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c pitr -n "__fish_pitr_using_subcommand migrations" -l dir -d 'The tool\'s own directory: for names, what is pending, and whether a migration has a way back of its own' -r -F
+complete -c pitr -n "__fish_pitr_using_subcommand migrations" -l tool -d 'Only migrations of this tool, as pitr migrations prints it' -r
+complete -c pitr -n "__fish_pitr_using_subcommand migrations" -l history-table -d 'Only those in this history table: name, or schema.name' -r
+complete -c pitr -n "__fish_pitr_using_subcommand migrations" -l database -d 'In this database only' -r
+complete -c pitr -n "__fish_pitr_using_subcommand migrations" -l timeline -d 'Follow this timeline: a number, latest (the highest there is), or current (the cluster\'s own)' -r
+complete -c pitr -n "__fish_pitr_using_subcommand migrations" -l config -d 'Read this file instead of /etc/pitr/pitr.toml and /etc/pitr/conf.d/*.toml' -r -F
+complete -c pitr -n "__fish_pitr_using_subcommand migrations" -l cluster -d 'Act on this cluster; not needed where there is one' -r
+complete -c pitr -n "__fish_pitr_using_subcommand migrations" -s o -l output -d 'Print the result as text or as one JSON document' -r -f -a "text\t'For people; may change between versions'
+json\t'One document with a schema number'
+html\t'One page that needs nothing else (only of `report`)'
+md\t'Markdown (only of `report`)'"
+complete -c pitr -n "__fish_pitr_using_subcommand migrations" -l no-progress -d 'Show no progress'
+complete -c pitr -n "__fish_pitr_using_subcommand migrations" -s q -l quiet -d 'Print only the result and errors'
+complete -c pitr -n "__fish_pitr_using_subcommand migrations" -s v -l verbose -d 'Say more on standard error; twice for every detail'
+complete -c pitr -n "__fish_pitr_using_subcommand migrations" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c pitr -n "__fish_pitr_using_subcommand verify; and not __fish_seen_subcommand_from backups wal" -l config -d 'Read this file instead of /etc/pitr/pitr.toml and /etc/pitr/conf.d/*.toml' -r -F
 complete -c pitr -n "__fish_pitr_using_subcommand verify; and not __fish_seen_subcommand_from backups wal" -l cluster -d 'Act on this cluster; not needed where there is one' -r
 complete -c pitr -n "__fish_pitr_using_subcommand verify; and not __fish_seen_subcommand_from backups wal" -s o -l output -d 'Print the result as text or as one JSON document' -r -f -a "text\t'For people; may change between versions'
@@ -156,12 +173,25 @@ complete -c pitr -n "__fish_pitr_using_subcommand report" -l no-progress -d 'Sho
 complete -c pitr -n "__fish_pitr_using_subcommand report" -s q -l quiet -d 'Print only the result and errors'
 complete -c pitr -n "__fish_pitr_using_subcommand report" -s v -l verbose -d 'Say more on standard error; twice for every detail'
 complete -c pitr -n "__fish_pitr_using_subcommand report" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c pitr -n "__fish_pitr_using_subcommand mark" -l timeout -d 'Wait at most so long for the archive' -r
+complete -c pitr -n "__fish_pitr_using_subcommand mark" -l config -d 'Read this file instead of /etc/pitr/pitr.toml and /etc/pitr/conf.d/*.toml' -r -F
+complete -c pitr -n "__fish_pitr_using_subcommand mark" -l cluster -d 'Act on this cluster; not needed where there is one' -r
+complete -c pitr -n "__fish_pitr_using_subcommand mark" -s o -l output -d 'Print the result as text or as one JSON document' -r -f -a "text\t'For people; may change between versions'
+json\t'One document with a schema number'
+html\t'One page that needs nothing else (only of `report`)'
+md\t'Markdown (only of `report`)'"
+complete -c pitr -n "__fish_pitr_using_subcommand mark" -l wait -d 'Wait until its WAL is archived, and prove that a recovery can come back to it (else exit 6)'
+complete -c pitr -n "__fish_pitr_using_subcommand mark" -l no-progress -d 'Show no progress'
+complete -c pitr -n "__fish_pitr_using_subcommand mark" -s q -l quiet -d 'Print only the result and errors'
+complete -c pitr -n "__fish_pitr_using_subcommand mark" -s v -l verbose -d 'Say more on standard error; twice for every detail'
+complete -c pitr -n "__fish_pitr_using_subcommand mark" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c pitr -n "__fish_pitr_using_subcommand plan" -l to-time -d 'Keep what was committed up to this time, with its zone: \'2026-11-21 21:05:19+00\'' -r
 complete -c pitr -n "__fish_pitr_using_subcommand plan" -l to-xid -d 'Keep this transaction and what was committed before it' -r
 complete -c pitr -n "__fish_pitr_using_subcommand plan" -l to-lsn -d 'Keep the WAL record at this position' -r
 complete -c pitr -n "__fish_pitr_using_subcommand plan" -l to-name -d 'Stop at this restore point (pg_create_restore_point)' -r
 complete -c pitr -n "__fish_pitr_using_subcommand plan" -l before-time -d 'Keep what was committed before this time, with its zone' -r
 complete -c pitr -n "__fish_pitr_using_subcommand plan" -l before-xid -d 'Keep what was committed before this transaction' -r
+complete -c pitr -n "__fish_pitr_using_subcommand plan" -l before-migration -d 'Keep what was committed before this migration, named as its tool\'s users name it: 123, 0004_audit, shop.0007' -r
 complete -c pitr -n "__fish_pitr_using_subcommand plan" -l before-lsn -d 'Discard the WAL record at this position and all after it' -r
 complete -c pitr -n "__fish_pitr_using_subcommand plan" -l timeline -d 'Follow this timeline: a number, latest (the highest in the archive), or current (the cluster\'s own)' -r
 complete -c pitr -n "__fish_pitr_using_subcommand plan" -l backup -d 'Use this base backup instead of the one that suits best' -r
@@ -174,6 +204,9 @@ complete -c pitr -n "__fish_pitr_using_subcommand plan" -l checks -d 'Run the ch
 complete -c pitr -n "__fish_pitr_using_subcommand plan" -l dump-before -d 'Dump the databases as they are now into this directory, before the cluster is stopped (pg_dump -Fc, and the roles)' -r -F
 complete -c pitr -n "__fish_pitr_using_subcommand plan" -l dump-database -d 'Dump only this database; may be repeated' -r
 complete -c pitr -n "__fish_pitr_using_subcommand plan" -l reason -d 'Say why, for the report' -r
+complete -c pitr -n "__fish_pitr_using_subcommand plan" -l dir -d 'The tool\'s own directory: for names, what is pending, and whether a migration has a way back of its own' -r -F
+complete -c pitr -n "__fish_pitr_using_subcommand plan" -l tool -d 'Only migrations of this tool, as pitr migrations prints it' -r
+complete -c pitr -n "__fish_pitr_using_subcommand plan" -l history-table -d 'Only those in this history table: name, or schema.name' -r
 complete -c pitr -n "__fish_pitr_using_subcommand plan" -l config -d 'Read this file instead of /etc/pitr/pitr.toml and /etc/pitr/conf.d/*.toml' -r -F
 complete -c pitr -n "__fish_pitr_using_subcommand plan" -l cluster -d 'Act on this cluster; not needed where there is one' -r
 complete -c pitr -n "__fish_pitr_using_subcommand plan" -s o -l output -d 'Print the result as text or as one JSON document' -r -f -a "text\t'For people; may change between versions'
@@ -192,6 +225,7 @@ complete -c pitr -n "__fish_pitr_using_subcommand restore" -l to-lsn -d 'Keep th
 complete -c pitr -n "__fish_pitr_using_subcommand restore" -l to-name -d 'Stop at this restore point (pg_create_restore_point)' -r
 complete -c pitr -n "__fish_pitr_using_subcommand restore" -l before-time -d 'Keep what was committed before this time, with its zone' -r
 complete -c pitr -n "__fish_pitr_using_subcommand restore" -l before-xid -d 'Keep what was committed before this transaction' -r
+complete -c pitr -n "__fish_pitr_using_subcommand restore" -l before-migration -d 'Keep what was committed before this migration, named as its tool\'s users name it: 123, 0004_audit, shop.0007' -r
 complete -c pitr -n "__fish_pitr_using_subcommand restore" -l before-lsn -d 'Discard the WAL record at this position and all after it' -r
 complete -c pitr -n "__fish_pitr_using_subcommand restore" -l timeline -d 'Follow this timeline: a number, latest (the highest in the archive), or current (the cluster\'s own)' -r
 complete -c pitr -n "__fish_pitr_using_subcommand restore" -l backup -d 'Use this base backup instead of the one that suits best' -r
@@ -204,6 +238,9 @@ complete -c pitr -n "__fish_pitr_using_subcommand restore" -l checks -d 'Run the
 complete -c pitr -n "__fish_pitr_using_subcommand restore" -l dump-before -d 'Dump the databases as they are now into this directory, before the cluster is stopped (pg_dump -Fc, and the roles)' -r -F
 complete -c pitr -n "__fish_pitr_using_subcommand restore" -l dump-database -d 'Dump only this database; may be repeated' -r
 complete -c pitr -n "__fish_pitr_using_subcommand restore" -l reason -d 'Say why, for the report' -r
+complete -c pitr -n "__fish_pitr_using_subcommand restore" -l dir -d 'The tool\'s own directory: for names, what is pending, and whether a migration has a way back of its own' -r -F
+complete -c pitr -n "__fish_pitr_using_subcommand restore" -l tool -d 'Only migrations of this tool, as pitr migrations prints it' -r
+complete -c pitr -n "__fish_pitr_using_subcommand restore" -l history-table -d 'Only those in this history table: name, or schema.name' -r
 complete -c pitr -n "__fish_pitr_using_subcommand restore" -l plan -d 'Run only the plan with this digest, as `pitr plan` printed it' -r
 complete -c pitr -n "__fish_pitr_using_subcommand restore" -l max-loss -d 'Refuse to discard more than this: a duration (1h, 5min) or a number of transactions' -r
 complete -c pitr -n "__fish_pitr_using_subcommand restore" -l config -d 'Read this file instead of /etc/pitr/pitr.toml and /etc/pitr/conf.d/*.toml' -r -F
