@@ -12,7 +12,7 @@ use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 use crate::config::cluster_name;
 
 pub use act::{ConfigFrom, MaxLoss, PlanArgs, PurgeArgs, RestoreArgs, ReturnArgs, SourceFlags, TargetFlags};
-pub use look::{CheckArgs, LogArgs, ReportArgs, StatusArgs, VerifyArgs, VerifyBackupsArgs, VerifyVerb, VerifyWalArgs};
+pub use look::{CheckArgs, LogArgs, MarkArgs, ReportArgs, StatusArgs, VerifyArgs, VerifyBackupsArgs, VerifyVerb, VerifyWalArgs};
 use words::absolute;
 
 mod act;
@@ -113,6 +113,8 @@ pub enum Verb {
     Runs,
     /// Tell what a run did, from its journal alone
     Report(ReportArgs),
+    /// Make a restore point, and prove that one can come back to it; for use before a migration
+    Mark(MarkArgs),
     /// Show what a recovery would do, and prove that it can be done; change nothing
     #[command(override_usage = "pitr plan [OPTIONS] <TARGET>")]
     Plan(PlanArgs),

@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 use crate::pg::Malformed;
+use crate::plan::recovery::Trusted;
 
 pub use parse::parse;
 
@@ -175,10 +176,10 @@ fn twice(what: &str, first: &Path, second: &Path) -> Error {
 }
 
 impl ClusterConfig {
-    /// The directories that the administrator vouches for by naming them: sources that root may open by itself,
-    /// if besides every component of their path belongs to root.
-    pub fn trusted_paths(&self) -> Vec<&Path> {
-        self.backups.iter().chain(&self.wal_archive).map(PathBuf::as_path).collect()
+    /// The places that the administrator vouches for by naming them: sources that root may open for the cluster's
+    /// owner, if besides every component of their path belongs to root.
+    pub fn trusted(&self) -> Trusted {
+        Trusted { wal: self.wal_archive.clone(), backups: self.backups.clone() }
     }
 }
 

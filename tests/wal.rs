@@ -4,5 +4,7 @@ mod cluster;
 mod damage;
 mod fixtures;
 mod forge;
+mod fuzz;
 mod memory;
 mod oracle;
+mod packed;

@@ -19,6 +19,9 @@ _pitr() {
             pitr,backups)
                 cmd="pitr__subcmd__backups"
                 ;;
+            pitr,check)
+                cmd="pitr__subcmd__check"
+                ;;
             pitr,log)
                 cmd="pitr__subcmd__log"
                 ;;
@@ -28,11 +31,17 @@ _pitr() {
             pitr,purge)
                 cmd="pitr__subcmd__purge"
                 ;;
+            pitr,report)
+                cmd="pitr__subcmd__report"
+                ;;
             pitr,restore)
                 cmd="pitr__subcmd__restore"
                 ;;
             pitr,resume)
                 cmd="pitr__subcmd__resume"
+                ;;
+            pitr,runs)
+                cmd="pitr__subcmd__runs"
                 ;;
             pitr,status)
                 cmd="pitr__subcmd__status"
@@ -42,6 +51,9 @@ _pitr() {
                 ;;
             pitr,verify)
                 cmd="pitr__subcmd__verify"
+                ;;
+            pitr__subcmd__verify,backups)
+                cmd="pitr__subcmd__verify__subcmd__backups"
                 ;;
             pitr__subcmd__verify,wal)
                 cmd="pitr__subcmd__verify__subcmd__wal"
@@ -53,7 +65,7 @@ _pitr() {
 
     case "${cmd}" in
         pitr)
-            opts="-o -q -v -h -V --config --cluster --output --no-progress --quiet --verbose --help --version status backups log verify plan restore resume undo purge"
+            opts="-o -q -v -h -V --config --cluster --output --no-progress --quiet --verbose --help --version status backups log verify check runs report plan restore resume undo purge"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -68,11 +80,11 @@ _pitr() {
                     return 0
                     ;;
                 --output)
-                    COMPREPLY=($(compgen -W "text json" -- "${cur}"))
+                    COMPREPLY=($(compgen -W "text json html md" -- "${cur}"))
                     return 0
                     ;;
                 -o)
-                    COMPREPLY=($(compgen -W "text json" -- "${cur}"))
+                    COMPREPLY=($(compgen -W "text json html md" -- "${cur}"))
                     return 0
                     ;;
                 *)
@@ -98,11 +110,53 @@ _pitr() {
                     return 0
                     ;;
                 --output)
-                    COMPREPLY=($(compgen -W "text json" -- "${cur}"))
+                    COMPREPLY=($(compgen -W "text json html md" -- "${cur}"))
                     return 0
                     ;;
                 -o)
-                    COMPREPLY=($(compgen -W "text json" -- "${cur}"))
+                    COMPREPLY=($(compgen -W "text json html md" -- "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        pitr__subcmd__check)
+            opts="-o -q -v -h --max-backup-age --sql --url --config --cluster --output --no-progress --quiet --verbose --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --max-backup-age)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --sql)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --url)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --config)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --cluster)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --output)
+                    COMPREPLY=($(compgen -W "text json html md" -- "${cur}"))
+                    return 0
+                    ;;
+                -o)
+                    COMPREPLY=($(compgen -W "text json html md" -- "${cur}"))
                     return 0
                     ;;
                 *)
@@ -168,11 +222,11 @@ _pitr() {
                     return 0
                     ;;
                 --output)
-                    COMPREPLY=($(compgen -W "text json" -- "${cur}"))
+                    COMPREPLY=($(compgen -W "text json html md" -- "${cur}"))
                     return 0
                     ;;
                 -o)
-                    COMPREPLY=($(compgen -W "text json" -- "${cur}"))
+                    COMPREPLY=($(compgen -W "text json html md" -- "${cur}"))
                     return 0
                     ;;
                 *)
@@ -183,7 +237,7 @@ _pitr() {
             return 0
             ;;
         pitr__subcmd__plan)
-            opts="-o -q -v -h --to-time --to-xid --to-lsn --to-name --to-latest --to-immediate --to-consistent --before-time --before-xid --before-lsn --timeline --backup --backups --wal --accept --config-from --checks --reason --config --cluster --output --no-progress --quiet --verbose --help"
+            opts="-o -q -v -h --to-time --to-xid --to-lsn --to-name --to-latest --to-immediate --to-consistent --before-time --before-xid --before-lsn --timeline --backup --backups --wal --accept --config-from --checks --dump-before --dump-database --reason --config --cluster --output --no-progress --quiet --verbose --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -245,6 +299,14 @@ _pitr() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --dump-before)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --dump-database)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --reason)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
@@ -258,11 +320,11 @@ _pitr() {
                     return 0
                     ;;
                 --output)
-                    COMPREPLY=($(compgen -W "text json" -- "${cur}"))
+                    COMPREPLY=($(compgen -W "text json html md" -- "${cur}"))
                     return 0
                     ;;
                 -o)
-                    COMPREPLY=($(compgen -W "text json" -- "${cur}"))
+                    COMPREPLY=($(compgen -W "text json html md" -- "${cur}"))
                     return 0
                     ;;
                 *)
@@ -288,11 +350,41 @@ _pitr() {
                     return 0
                     ;;
                 --output)
-                    COMPREPLY=($(compgen -W "text json" -- "${cur}"))
+                    COMPREPLY=($(compgen -W "text json html md" -- "${cur}"))
                     return 0
                     ;;
                 -o)
-                    COMPREPLY=($(compgen -W "text json" -- "${cur}"))
+                    COMPREPLY=($(compgen -W "text json html md" -- "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        pitr__subcmd__report)
+            opts="-o -q -v -h --config --cluster --output --no-progress --quiet --verbose --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --config)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --cluster)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --output)
+                    COMPREPLY=($(compgen -W "text json html md" -- "${cur}"))
+                    return 0
+                    ;;
+                -o)
+                    COMPREPLY=($(compgen -W "text json html md" -- "${cur}"))
                     return 0
                     ;;
                 *)
@@ -303,7 +395,7 @@ _pitr() {
             return 0
             ;;
         pitr__subcmd__restore)
-            opts="-o -q -v -h --to-time --to-xid --to-lsn --to-name --to-latest --to-immediate --to-consistent --before-time --before-xid --before-lsn --timeline --backup --backups --wal --accept --config-from --checks --reason --plan --max-loss --yes --dry-run --config --cluster --output --no-progress --quiet --verbose --help"
+            opts="-o -q -v -h --to-time --to-xid --to-lsn --to-name --to-latest --to-immediate --to-consistent --before-time --before-xid --before-lsn --timeline --backup --backups --wal --accept --config-from --checks --dump-before --dump-database --reason --plan --max-loss --yes --dry-run --config --cluster --output --no-progress --quiet --verbose --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -365,6 +457,14 @@ _pitr() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --dump-before)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --dump-database)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --reason)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
@@ -386,11 +486,11 @@ _pitr() {
                     return 0
                     ;;
                 --output)
-                    COMPREPLY=($(compgen -W "text json" -- "${cur}"))
+                    COMPREPLY=($(compgen -W "text json html md" -- "${cur}"))
                     return 0
                     ;;
                 -o)
-                    COMPREPLY=($(compgen -W "text json" -- "${cur}"))
+                    COMPREPLY=($(compgen -W "text json html md" -- "${cur}"))
                     return 0
                     ;;
                 *)
@@ -424,11 +524,41 @@ _pitr() {
                     return 0
                     ;;
                 --output)
-                    COMPREPLY=($(compgen -W "text json" -- "${cur}"))
+                    COMPREPLY=($(compgen -W "text json html md" -- "${cur}"))
                     return 0
                     ;;
                 -o)
-                    COMPREPLY=($(compgen -W "text json" -- "${cur}"))
+                    COMPREPLY=($(compgen -W "text json html md" -- "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        pitr__subcmd__runs)
+            opts="-o -q -v -h --config --cluster --output --no-progress --quiet --verbose --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --config)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --cluster)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --output)
+                    COMPREPLY=($(compgen -W "text json html md" -- "${cur}"))
+                    return 0
+                    ;;
+                -o)
+                    COMPREPLY=($(compgen -W "text json html md" -- "${cur}"))
                     return 0
                     ;;
                 *)
@@ -454,11 +584,11 @@ _pitr() {
                     return 0
                     ;;
                 --output)
-                    COMPREPLY=($(compgen -W "text json" -- "${cur}"))
+                    COMPREPLY=($(compgen -W "text json html md" -- "${cur}"))
                     return 0
                     ;;
                 -o)
-                    COMPREPLY=($(compgen -W "text json" -- "${cur}"))
+                    COMPREPLY=($(compgen -W "text json html md" -- "${cur}"))
                     return 0
                     ;;
                 *)
@@ -492,11 +622,11 @@ _pitr() {
                     return 0
                     ;;
                 --output)
-                    COMPREPLY=($(compgen -W "text json" -- "${cur}"))
+                    COMPREPLY=($(compgen -W "text json html md" -- "${cur}"))
                     return 0
                     ;;
                 -o)
-                    COMPREPLY=($(compgen -W "text json" -- "${cur}"))
+                    COMPREPLY=($(compgen -W "text json html md" -- "${cur}"))
                     return 0
                     ;;
                 *)
@@ -507,7 +637,7 @@ _pitr() {
             return 0
             ;;
         pitr__subcmd__verify)
-            opts="-o -q -v -h --config --cluster --output --no-progress --quiet --verbose --help wal"
+            opts="-o -q -v -h --config --cluster --output --no-progress --quiet --verbose --help backups wal"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -522,11 +652,45 @@ _pitr() {
                     return 0
                     ;;
                 --output)
-                    COMPREPLY=($(compgen -W "text json" -- "${cur}"))
+                    COMPREPLY=($(compgen -W "text json html md" -- "${cur}"))
                     return 0
                     ;;
                 -o)
-                    COMPREPLY=($(compgen -W "text json" -- "${cur}"))
+                    COMPREPLY=($(compgen -W "text json html md" -- "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        pitr__subcmd__verify__subcmd__backups)
+            opts="-o -q -v -h --backups --config --cluster --output --no-progress --quiet --verbose --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --backups)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --config)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --cluster)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --output)
+                    COMPREPLY=($(compgen -W "text json html md" -- "${cur}"))
+                    return 0
+                    ;;
+                -o)
+                    COMPREPLY=($(compgen -W "text json html md" -- "${cur}"))
                     return 0
                     ;;
                 *)
@@ -556,11 +720,11 @@ _pitr() {
                     return 0
                     ;;
                 --output)
-                    COMPREPLY=($(compgen -W "text json" -- "${cur}"))
+                    COMPREPLY=($(compgen -W "text json html md" -- "${cur}"))
                     return 0
                     ;;
                 -o)
-                    COMPREPLY=($(compgen -W "text json" -- "${cur}"))
+                    COMPREPLY=($(compgen -W "text json html md" -- "${cur}"))
                     return 0
                     ;;
                 *)
@@ -609,7 +773,7 @@ _pitr_known() {
     esac
     for word in "${COMP_WORDS[@]:1:COMP_CWORD-1}"; do
         case $word in
-            resume | undo | purge) verb=$word ;;
+            report | resume | undo | purge) verb=$word ;;
         esac
     done
     case $verb,$cur in

@@ -27,7 +27,9 @@ end
 complete -c pitr -n "__fish_pitr_needs_command" -l config -d 'Read this file instead of /etc/pitr/pitr.toml and /etc/pitr/conf.d/*.toml' -r -F
 complete -c pitr -n "__fish_pitr_needs_command" -l cluster -d 'Act on this cluster; not needed where there is one' -r
 complete -c pitr -n "__fish_pitr_needs_command" -s o -l output -d 'Print the result as text or as one JSON document' -r -f -a "text\t'For people; may change between versions'
-json\t'One document with a schema number'"
+json\t'One document with a schema number'
+html\t'One page that needs nothing else (only of `report`)'
+md\t'Markdown (only of `report`)'"
 complete -c pitr -n "__fish_pitr_needs_command" -l no-progress -d 'Show no progress'
 complete -c pitr -n "__fish_pitr_needs_command" -s q -l quiet -d 'Print only the result and errors'
 complete -c pitr -n "__fish_pitr_needs_command" -s v -l verbose -d 'Say more on standard error; twice for every detail'
@@ -36,7 +38,10 @@ complete -c pitr -n "__fish_pitr_needs_command" -s V -l version -d 'Print versio
 complete -c pitr -n "__fish_pitr_needs_command" -f -a "status" -d 'Show each cluster, how far back it can be taken, and what to type next'
 complete -c pitr -n "__fish_pitr_needs_command" -f -a "backups" -d 'List the base backups and say which of them can be used'
 complete -c pitr -n "__fish_pitr_needs_command" -f -a "log" -d 'List transactions of the WAL, oldest first, and what each changed'
-complete -c pitr -n "__fish_pitr_needs_command" -f -a "verify" -d 'Prove that what recoveries need is whole'
+complete -c pitr -n "__fish_pitr_needs_command" -f -a "verify" -d 'Prove that what recoveries need is whole: backups and WAL, or one of them'
+complete -c pitr -n "__fish_pitr_needs_command" -f -a "check" -d 'Ask whether this host is ready for a recovery (exit 6 where it is not), or run checks against a server'
+complete -c pitr -n "__fish_pitr_needs_command" -f -a "runs" -d 'List every run, newest first: what it did and what it keeps'
+complete -c pitr -n "__fish_pitr_needs_command" -f -a "report" -d 'Tell what a run did, from its journal alone'
 complete -c pitr -n "__fish_pitr_needs_command" -f -a "plan" -d 'Show what a recovery would do, and prove that it can be done; change nothing'
 complete -c pitr -n "__fish_pitr_needs_command" -f -a "restore" -d 'Take the cluster back to the target'
 complete -c pitr -n "__fish_pitr_needs_command" -f -a "resume" -d 'Continue a run that was interrupted'
@@ -45,7 +50,9 @@ complete -c pitr -n "__fish_pitr_needs_command" -f -a "purge" -d 'Delete what a 
 complete -c pitr -n "__fish_pitr_using_subcommand status" -l config -d 'Read this file instead of /etc/pitr/pitr.toml and /etc/pitr/conf.d/*.toml' -r -F
 complete -c pitr -n "__fish_pitr_using_subcommand status" -l cluster -d 'Act on this cluster; not needed where there is one' -r
 complete -c pitr -n "__fish_pitr_using_subcommand status" -s o -l output -d 'Print the result as text or as one JSON document' -r -f -a "text\t'For people; may change between versions'
-json\t'One document with a schema number'"
+json\t'One document with a schema number'
+html\t'One page that needs nothing else (only of `report`)'
+md\t'Markdown (only of `report`)'"
 complete -c pitr -n "__fish_pitr_using_subcommand status" -l watch -d 'Show it again every few seconds until interrupted'
 complete -c pitr -n "__fish_pitr_using_subcommand status" -l no-progress -d 'Show no progress'
 complete -c pitr -n "__fish_pitr_using_subcommand status" -s q -l quiet -d 'Print only the result and errors'
@@ -54,7 +61,9 @@ complete -c pitr -n "__fish_pitr_using_subcommand status" -s h -l help -d 'Print
 complete -c pitr -n "__fish_pitr_using_subcommand backups" -l config -d 'Read this file instead of /etc/pitr/pitr.toml and /etc/pitr/conf.d/*.toml' -r -F
 complete -c pitr -n "__fish_pitr_using_subcommand backups" -l cluster -d 'Act on this cluster; not needed where there is one' -r
 complete -c pitr -n "__fish_pitr_using_subcommand backups" -s o -l output -d 'Print the result as text or as one JSON document' -r -f -a "text\t'For people; may change between versions'
-json\t'One document with a schema number'"
+json\t'One document with a schema number'
+html\t'One page that needs nothing else (only of `report`)'
+md\t'Markdown (only of `report`)'"
 complete -c pitr -n "__fish_pitr_using_subcommand backups" -l no-progress -d 'Show no progress'
 complete -c pitr -n "__fish_pitr_using_subcommand backups" -s q -l quiet -d 'Print only the result and errors'
 complete -c pitr -n "__fish_pitr_using_subcommand backups" -s v -l verbose -d 'Say more on standard error; twice for every detail'
@@ -71,31 +80,82 @@ complete -c pitr -n "__fish_pitr_using_subcommand log" -l wal -d 'Read this dire
 complete -c pitr -n "__fish_pitr_using_subcommand log" -l config -d 'Read this file instead of /etc/pitr/pitr.toml and /etc/pitr/conf.d/*.toml' -r -F
 complete -c pitr -n "__fish_pitr_using_subcommand log" -l cluster -d 'Act on this cluster; not needed where there is one' -r
 complete -c pitr -n "__fish_pitr_using_subcommand log" -s o -l output -d 'Print the result as text or as one JSON document' -r -f -a "text\t'For people; may change between versions'
-json\t'One document with a schema number'"
+json\t'One document with a schema number'
+html\t'One page that needs nothing else (only of `report`)'
+md\t'Markdown (only of `report`)'"
 complete -c pitr -n "__fish_pitr_using_subcommand log" -l ddl -d 'That changed definitions'
 complete -c pitr -n "__fish_pitr_using_subcommand log" -l deletes -d 'That deleted rows or emptied relations'
 complete -c pitr -n "__fish_pitr_using_subcommand log" -l no-progress -d 'Show no progress'
 complete -c pitr -n "__fish_pitr_using_subcommand log" -s q -l quiet -d 'Print only the result and errors'
 complete -c pitr -n "__fish_pitr_using_subcommand log" -s v -l verbose -d 'Say more on standard error; twice for every detail'
 complete -c pitr -n "__fish_pitr_using_subcommand log" -s h -l help -d 'Print help (see more with \'--help\')'
-complete -c pitr -n "__fish_pitr_using_subcommand verify; and not __fish_seen_subcommand_from wal" -l config -d 'Read this file instead of /etc/pitr/pitr.toml and /etc/pitr/conf.d/*.toml' -r -F
-complete -c pitr -n "__fish_pitr_using_subcommand verify; and not __fish_seen_subcommand_from wal" -l cluster -d 'Act on this cluster; not needed where there is one' -r
-complete -c pitr -n "__fish_pitr_using_subcommand verify; and not __fish_seen_subcommand_from wal" -s o -l output -d 'Print the result as text or as one JSON document' -r -f -a "text\t'For people; may change between versions'
-json\t'One document with a schema number'"
-complete -c pitr -n "__fish_pitr_using_subcommand verify; and not __fish_seen_subcommand_from wal" -l no-progress -d 'Show no progress'
-complete -c pitr -n "__fish_pitr_using_subcommand verify; and not __fish_seen_subcommand_from wal" -s q -l quiet -d 'Print only the result and errors'
-complete -c pitr -n "__fish_pitr_using_subcommand verify; and not __fish_seen_subcommand_from wal" -s v -l verbose -d 'Say more on standard error; twice for every detail'
-complete -c pitr -n "__fish_pitr_using_subcommand verify; and not __fish_seen_subcommand_from wal" -s h -l help -d 'Print help (see more with \'--help\')'
-complete -c pitr -n "__fish_pitr_using_subcommand verify; and not __fish_seen_subcommand_from wal" -f -a "wal" -d 'Read every record of the WAL; say what can be reached on each timeline, and every hole (exit 6)'
+complete -c pitr -n "__fish_pitr_using_subcommand verify; and not __fish_seen_subcommand_from backups wal" -l config -d 'Read this file instead of /etc/pitr/pitr.toml and /etc/pitr/conf.d/*.toml' -r -F
+complete -c pitr -n "__fish_pitr_using_subcommand verify; and not __fish_seen_subcommand_from backups wal" -l cluster -d 'Act on this cluster; not needed where there is one' -r
+complete -c pitr -n "__fish_pitr_using_subcommand verify; and not __fish_seen_subcommand_from backups wal" -s o -l output -d 'Print the result as text or as one JSON document' -r -f -a "text\t'For people; may change between versions'
+json\t'One document with a schema number'
+html\t'One page that needs nothing else (only of `report`)'
+md\t'Markdown (only of `report`)'"
+complete -c pitr -n "__fish_pitr_using_subcommand verify; and not __fish_seen_subcommand_from backups wal" -l no-progress -d 'Show no progress'
+complete -c pitr -n "__fish_pitr_using_subcommand verify; and not __fish_seen_subcommand_from backups wal" -s q -l quiet -d 'Print only the result and errors'
+complete -c pitr -n "__fish_pitr_using_subcommand verify; and not __fish_seen_subcommand_from backups wal" -s v -l verbose -d 'Say more on standard error; twice for every detail'
+complete -c pitr -n "__fish_pitr_using_subcommand verify; and not __fish_seen_subcommand_from backups wal" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c pitr -n "__fish_pitr_using_subcommand verify; and not __fish_seen_subcommand_from backups wal" -f -a "backups" -d 'Read backups whole; say of each what was proved and what could not be (exit 6 when one is damaged)'
+complete -c pitr -n "__fish_pitr_using_subcommand verify; and not __fish_seen_subcommand_from backups wal" -f -a "wal" -d 'Read every record of the WAL; say what can be reached on each timeline, and every hole (exit 6)'
+complete -c pitr -n "__fish_pitr_using_subcommand verify; and __fish_seen_subcommand_from backups" -l backups -d 'Look for backups here instead of where the configuration says; needs no cluster; may be repeated' -r -F
+complete -c pitr -n "__fish_pitr_using_subcommand verify; and __fish_seen_subcommand_from backups" -l config -d 'Read this file instead of /etc/pitr/pitr.toml and /etc/pitr/conf.d/*.toml' -r -F
+complete -c pitr -n "__fish_pitr_using_subcommand verify; and __fish_seen_subcommand_from backups" -l cluster -d 'Act on this cluster; not needed where there is one' -r
+complete -c pitr -n "__fish_pitr_using_subcommand verify; and __fish_seen_subcommand_from backups" -s o -l output -d 'Print the result as text or as one JSON document' -r -f -a "text\t'For people; may change between versions'
+json\t'One document with a schema number'
+html\t'One page that needs nothing else (only of `report`)'
+md\t'Markdown (only of `report`)'"
+complete -c pitr -n "__fish_pitr_using_subcommand verify; and __fish_seen_subcommand_from backups" -l no-progress -d 'Show no progress'
+complete -c pitr -n "__fish_pitr_using_subcommand verify; and __fish_seen_subcommand_from backups" -s q -l quiet -d 'Print only the result and errors'
+complete -c pitr -n "__fish_pitr_using_subcommand verify; and __fish_seen_subcommand_from backups" -s v -l verbose -d 'Say more on standard error; twice for every detail'
+complete -c pitr -n "__fish_pitr_using_subcommand verify; and __fish_seen_subcommand_from backups" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c pitr -n "__fish_pitr_using_subcommand verify; and __fish_seen_subcommand_from wal" -l wal -d 'Read this directory instead of the cluster\'s archive and pg_wal; needs no cluster; may be repeated' -r -F
 complete -c pitr -n "__fish_pitr_using_subcommand verify; and __fish_seen_subcommand_from wal" -l config -d 'Read this file instead of /etc/pitr/pitr.toml and /etc/pitr/conf.d/*.toml' -r -F
 complete -c pitr -n "__fish_pitr_using_subcommand verify; and __fish_seen_subcommand_from wal" -l cluster -d 'Act on this cluster; not needed where there is one' -r
 complete -c pitr -n "__fish_pitr_using_subcommand verify; and __fish_seen_subcommand_from wal" -s o -l output -d 'Print the result as text or as one JSON document' -r -f -a "text\t'For people; may change between versions'
-json\t'One document with a schema number'"
+json\t'One document with a schema number'
+html\t'One page that needs nothing else (only of `report`)'
+md\t'Markdown (only of `report`)'"
 complete -c pitr -n "__fish_pitr_using_subcommand verify; and __fish_seen_subcommand_from wal" -l no-progress -d 'Show no progress'
 complete -c pitr -n "__fish_pitr_using_subcommand verify; and __fish_seen_subcommand_from wal" -s q -l quiet -d 'Print only the result and errors'
 complete -c pitr -n "__fish_pitr_using_subcommand verify; and __fish_seen_subcommand_from wal" -s v -l verbose -d 'Say more on standard error; twice for every detail'
 complete -c pitr -n "__fish_pitr_using_subcommand verify; and __fish_seen_subcommand_from wal" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c pitr -n "__fish_pitr_using_subcommand check" -l max-backup-age -d 'Fail where the newest usable backup is older than this (2d, 36h)' -r
+complete -c pitr -n "__fish_pitr_using_subcommand check" -l sql -d 'Run the checks of this SQL file against a server instead; may be repeated' -r -F
+complete -c pitr -n "__fish_pitr_using_subcommand check" -l url -d 'Reach the server by this URL instead of the cluster\'s socket, DIRECT_DATABASE_URL or DATABASE_URL' -r
+complete -c pitr -n "__fish_pitr_using_subcommand check" -l config -d 'Read this file instead of /etc/pitr/pitr.toml and /etc/pitr/conf.d/*.toml' -r -F
+complete -c pitr -n "__fish_pitr_using_subcommand check" -l cluster -d 'Act on this cluster; not needed where there is one' -r
+complete -c pitr -n "__fish_pitr_using_subcommand check" -s o -l output -d 'Print the result as text or as one JSON document' -r -f -a "text\t'For people; may change between versions'
+json\t'One document with a schema number'
+html\t'One page that needs nothing else (only of `report`)'
+md\t'Markdown (only of `report`)'"
+complete -c pitr -n "__fish_pitr_using_subcommand check" -l no-progress -d 'Show no progress'
+complete -c pitr -n "__fish_pitr_using_subcommand check" -s q -l quiet -d 'Print only the result and errors'
+complete -c pitr -n "__fish_pitr_using_subcommand check" -s v -l verbose -d 'Say more on standard error; twice for every detail'
+complete -c pitr -n "__fish_pitr_using_subcommand check" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c pitr -n "__fish_pitr_using_subcommand runs" -l config -d 'Read this file instead of /etc/pitr/pitr.toml and /etc/pitr/conf.d/*.toml' -r -F
+complete -c pitr -n "__fish_pitr_using_subcommand runs" -l cluster -d 'Act on this cluster; not needed where there is one' -r
+complete -c pitr -n "__fish_pitr_using_subcommand runs" -s o -l output -d 'Print the result as text or as one JSON document' -r -f -a "text\t'For people; may change between versions'
+json\t'One document with a schema number'
+html\t'One page that needs nothing else (only of `report`)'
+md\t'Markdown (only of `report`)'"
+complete -c pitr -n "__fish_pitr_using_subcommand runs" -l no-progress -d 'Show no progress'
+complete -c pitr -n "__fish_pitr_using_subcommand runs" -s q -l quiet -d 'Print only the result and errors'
+complete -c pitr -n "__fish_pitr_using_subcommand runs" -s v -l verbose -d 'Say more on standard error; twice for every detail'
+complete -c pitr -n "__fish_pitr_using_subcommand runs" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c pitr -n "__fish_pitr_using_subcommand report" -l config -d 'Read this file instead of /etc/pitr/pitr.toml and /etc/pitr/conf.d/*.toml' -r -F
+complete -c pitr -n "__fish_pitr_using_subcommand report" -l cluster -d 'Act on this cluster; not needed where there is one' -r
+complete -c pitr -n "__fish_pitr_using_subcommand report" -s o -l output -d 'Print the result as text or as one JSON document' -r -f -a "text\t'For people; may change between versions'
+json\t'One document with a schema number'
+html\t'One page that needs nothing else (only of `report`)'
+md\t'Markdown (only of `report`)'"
+complete -c pitr -n "__fish_pitr_using_subcommand report" -l no-progress -d 'Show no progress'
+complete -c pitr -n "__fish_pitr_using_subcommand report" -s q -l quiet -d 'Print only the result and errors'
+complete -c pitr -n "__fish_pitr_using_subcommand report" -s v -l verbose -d 'Say more on standard error; twice for every detail'
+complete -c pitr -n "__fish_pitr_using_subcommand report" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c pitr -n "__fish_pitr_using_subcommand plan" -l to-time -d 'Keep what was committed up to this time, with its zone: \'2026-11-21 21:05:19+00\'' -r
 complete -c pitr -n "__fish_pitr_using_subcommand plan" -l to-xid -d 'Keep this transaction and what was committed before it' -r
 complete -c pitr -n "__fish_pitr_using_subcommand plan" -l to-lsn -d 'Keep the WAL record at this position' -r
@@ -111,11 +171,15 @@ complete -c pitr -n "__fish_pitr_using_subcommand plan" -l accept -d 'Override t
 complete -c pitr -n "__fish_pitr_using_subcommand plan" -l config-from -d 'Take PostgreSQL\'s configuration from today\'s cluster or from the backup' -r -f -a "current\t'What the cluster uses now'
 backup\t'What the backup contains'"
 complete -c pitr -n "__fish_pitr_using_subcommand plan" -l checks -d 'Run the checks of this SQL file too; may be repeated' -r -F
+complete -c pitr -n "__fish_pitr_using_subcommand plan" -l dump-before -d 'Dump the databases as they are now into this directory, before the cluster is stopped (pg_dump -Fc, and the roles)' -r -F
+complete -c pitr -n "__fish_pitr_using_subcommand plan" -l dump-database -d 'Dump only this database; may be repeated' -r
 complete -c pitr -n "__fish_pitr_using_subcommand plan" -l reason -d 'Say why, for the report' -r
 complete -c pitr -n "__fish_pitr_using_subcommand plan" -l config -d 'Read this file instead of /etc/pitr/pitr.toml and /etc/pitr/conf.d/*.toml' -r -F
 complete -c pitr -n "__fish_pitr_using_subcommand plan" -l cluster -d 'Act on this cluster; not needed where there is one' -r
 complete -c pitr -n "__fish_pitr_using_subcommand plan" -s o -l output -d 'Print the result as text or as one JSON document' -r -f -a "text\t'For people; may change between versions'
-json\t'One document with a schema number'"
+json\t'One document with a schema number'
+html\t'One page that needs nothing else (only of `report`)'
+md\t'Markdown (only of `report`)'"
 complete -c pitr -n "__fish_pitr_using_subcommand plan" -l to-latest -d 'Keep everything there is'
 complete -c pitr -n "__fish_pitr_using_subcommand plan" -l to-consistent -l to-immediate -d 'Stop as soon as the backup is consistent'
 complete -c pitr -n "__fish_pitr_using_subcommand plan" -l no-progress -d 'Show no progress'
@@ -137,13 +201,17 @@ complete -c pitr -n "__fish_pitr_using_subcommand restore" -l accept -d 'Overrid
 complete -c pitr -n "__fish_pitr_using_subcommand restore" -l config-from -d 'Take PostgreSQL\'s configuration from today\'s cluster or from the backup' -r -f -a "current\t'What the cluster uses now'
 backup\t'What the backup contains'"
 complete -c pitr -n "__fish_pitr_using_subcommand restore" -l checks -d 'Run the checks of this SQL file too; may be repeated' -r -F
+complete -c pitr -n "__fish_pitr_using_subcommand restore" -l dump-before -d 'Dump the databases as they are now into this directory, before the cluster is stopped (pg_dump -Fc, and the roles)' -r -F
+complete -c pitr -n "__fish_pitr_using_subcommand restore" -l dump-database -d 'Dump only this database; may be repeated' -r
 complete -c pitr -n "__fish_pitr_using_subcommand restore" -l reason -d 'Say why, for the report' -r
 complete -c pitr -n "__fish_pitr_using_subcommand restore" -l plan -d 'Run only the plan with this digest, as `pitr plan` printed it' -r
 complete -c pitr -n "__fish_pitr_using_subcommand restore" -l max-loss -d 'Refuse to discard more than this: a duration (1h, 5min) or a number of transactions' -r
 complete -c pitr -n "__fish_pitr_using_subcommand restore" -l config -d 'Read this file instead of /etc/pitr/pitr.toml and /etc/pitr/conf.d/*.toml' -r -F
 complete -c pitr -n "__fish_pitr_using_subcommand restore" -l cluster -d 'Act on this cluster; not needed where there is one' -r
 complete -c pitr -n "__fish_pitr_using_subcommand restore" -s o -l output -d 'Print the result as text or as one JSON document' -r -f -a "text\t'For people; may change between versions'
-json\t'One document with a schema number'"
+json\t'One document with a schema number'
+html\t'One page that needs nothing else (only of `report`)'
+md\t'Markdown (only of `report`)'"
 complete -c pitr -n "__fish_pitr_using_subcommand restore" -l to-latest -d 'Keep everything there is'
 complete -c pitr -n "__fish_pitr_using_subcommand restore" -l to-consistent -l to-immediate -d 'Stop as soon as the backup is consistent'
 complete -c pitr -n "__fish_pitr_using_subcommand restore" -l yes -d 'Do not ask'
@@ -157,7 +225,9 @@ complete -c pitr -n "__fish_pitr_using_subcommand resume" -l reason -d 'Say why,
 complete -c pitr -n "__fish_pitr_using_subcommand resume" -l config -d 'Read this file instead of /etc/pitr/pitr.toml and /etc/pitr/conf.d/*.toml' -r -F
 complete -c pitr -n "__fish_pitr_using_subcommand resume" -l cluster -d 'Act on this cluster; not needed where there is one' -r
 complete -c pitr -n "__fish_pitr_using_subcommand resume" -s o -l output -d 'Print the result as text or as one JSON document' -r -f -a "text\t'For people; may change between versions'
-json\t'One document with a schema number'"
+json\t'One document with a schema number'
+html\t'One page that needs nothing else (only of `report`)'
+md\t'Markdown (only of `report`)'"
 complete -c pitr -n "__fish_pitr_using_subcommand resume" -l yes -d 'Do not ask'
 complete -c pitr -n "__fish_pitr_using_subcommand resume" -l dry-run -d 'Only show what would be done'
 complete -c pitr -n "__fish_pitr_using_subcommand resume" -l no-progress -d 'Show no progress'
@@ -169,7 +239,9 @@ complete -c pitr -n "__fish_pitr_using_subcommand undo" -l reason -d 'Say why, f
 complete -c pitr -n "__fish_pitr_using_subcommand undo" -l config -d 'Read this file instead of /etc/pitr/pitr.toml and /etc/pitr/conf.d/*.toml' -r -F
 complete -c pitr -n "__fish_pitr_using_subcommand undo" -l cluster -d 'Act on this cluster; not needed where there is one' -r
 complete -c pitr -n "__fish_pitr_using_subcommand undo" -s o -l output -d 'Print the result as text or as one JSON document' -r -f -a "text\t'For people; may change between versions'
-json\t'One document with a schema number'"
+json\t'One document with a schema number'
+html\t'One page that needs nothing else (only of `report`)'
+md\t'Markdown (only of `report`)'"
 complete -c pitr -n "__fish_pitr_using_subcommand undo" -l yes -d 'Do not ask'
 complete -c pitr -n "__fish_pitr_using_subcommand undo" -l dry-run -d 'Only show what would be done'
 complete -c pitr -n "__fish_pitr_using_subcommand undo" -l no-progress -d 'Show no progress'
@@ -179,7 +251,9 @@ complete -c pitr -n "__fish_pitr_using_subcommand undo" -s h -l help -d 'Print h
 complete -c pitr -n "__fish_pitr_using_subcommand purge" -l config -d 'Read this file instead of /etc/pitr/pitr.toml and /etc/pitr/conf.d/*.toml' -r -F
 complete -c pitr -n "__fish_pitr_using_subcommand purge" -l cluster -d 'Act on this cluster; not needed where there is one' -r
 complete -c pitr -n "__fish_pitr_using_subcommand purge" -s o -l output -d 'Print the result as text or as one JSON document' -r -f -a "text\t'For people; may change between versions'
-json\t'One document with a schema number'"
+json\t'One document with a schema number'
+html\t'One page that needs nothing else (only of `report`)'
+md\t'Markdown (only of `report`)'"
 complete -c pitr -n "__fish_pitr_using_subcommand purge" -l all -d 'Delete what every finished run kept; what may not go is named'
 complete -c pitr -n "__fish_pitr_using_subcommand purge" -l yes -d 'Do not ask'
 complete -c pitr -n "__fish_pitr_using_subcommand purge" -l dry-run -d 'Only show what would be deleted'
@@ -208,4 +282,4 @@ end
 
 complete -c pitr -l cluster -x -a '(__pitr_clusters)'
 complete -c pitr -n '__fish_seen_subcommand_from plan restore' -l backup -x -a '(__pitr_backups)'
-complete -c pitr -n '__fish_seen_subcommand_from resume undo purge' -f -a '(__pitr_runs)'
+complete -c pitr -n '__fish_seen_subcommand_from report resume undo purge' -f -a '(__pitr_runs)'

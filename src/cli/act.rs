@@ -104,6 +104,12 @@ pub struct SourceFlags {
     /// Run the checks of this SQL file too; may be repeated
     #[arg(long, value_name = "FILE", value_parser = absolute)]
     pub checks: Vec<PathBuf>,
+    /// Dump the databases as they are now into this directory, before the cluster is stopped (pg_dump -Fc, and the roles)
+    #[arg(long, value_name = "DIR", value_parser = absolute)]
+    pub dump_before: Option<PathBuf>,
+    /// Dump only this database; may be repeated
+    #[arg(long, value_name = "NAME", requires = "dump_before")]
+    pub dump_database: Vec<String>,
     /// Say why, for the report
     #[arg(long, value_name = "TEXT")]
     pub reason: Option<String>,

@@ -6,7 +6,7 @@ use clap::{Args, Subcommand};
 
 use super::words::{absolute, limit, run_id};
 use crate::config::duration::parse_duration;
-use crate::plan::target::{TimelineRequest, parse_xid};
+use crate::plan::target::{TimelineRequest, parse_name, parse_xid};
 
 /// Arguments of `status`.
 #[derive(Debug, Clone, Args)]
@@ -112,4 +112,18 @@ pub struct VerifyWalArgs {
     /// Read this directory instead of the cluster's archive and pg_wal; needs no cluster; may be repeated
     #[arg(long, value_name = "DIR", value_parser = absolute)]
     pub wal: Vec<PathBuf>,
+}
+
+/// Arguments of `mark`.
+#[derive(Debug, Clone, Args)]
+pub struct MarkArgs {
+    /// Name of the restore point, which no other has
+    #[arg(value_name = "NAME", value_parser = parse_name)]
+    pub name: String,
+    /// Wait until its WAL is archived, and prove that a recovery can come back to it (else exit 6)
+    #[arg(long)]
+    pub wait: bool,
+    /// Wait at most so long for the archive
+    #[arg(long, value_name = "DURATION", default_value = "10min", value_parser = parse_duration, requires = "wait")]
+    pub timeout: u64,
 }

@@ -24,6 +24,19 @@ pub fn parse_duration(text: &str) -> Result<u64, Malformed> {
     seconds.ok_or_else(bad)
 }
 
+/// Seconds as [`parse_duration`] reads them.
+pub fn in_words(seconds: u64) -> String {
+    let mut rest = seconds;
+    let mut words = String::new();
+    for (name, each) in UNITS.iter().rev() {
+        if rest >= *each {
+            words.push_str(&format!("{}{name}", rest / each));
+            rest %= each;
+        }
+    }
+    if words.is_empty() { "0s".into() } else { words }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -34,6 +47,7 @@ mod tests {
             [("90s", 90), ("5min", 300), ("4h", 14400), ("2d", 172_800), ("1h30min", 5400), (" 1 h 30 s ", 3630), ("0s", 0)]
         {
             assert_eq!(parse_duration(text), Ok(seconds), "{text}");
+            assert_eq!(parse_duration(&in_words(seconds)), Ok(seconds));
         }
     }
 

@@ -49,8 +49,9 @@ fn the_documented_example() {
     assert_eq!(cluster.hooks.before, [["/usr/local/sbin/notify", "recovery starts"]]);
     assert_eq!(cluster.hooks.after_start.len(), 2);
     assert!(cluster.hooks.held.is_empty() && cluster.hooks.done.is_empty());
-    let trusted: Vec<_> = ["/var/backups/postgres", "/var/backups/postgres/wal", "/mnt/wal"].map(Path::new).into();
-    assert_eq!(cluster.trusted_paths(), trusted);
+    let trusted = cluster.trusted();
+    assert_eq!(trusted.backups, [Path::new("/var/backups/postgres")]);
+    assert_eq!(trusted.wal, ["/var/backups/postgres/wal", "/mnt/wal"].map(Path::new));
     let json = serde_json::to_string(cluster).unwrap();
     assert_eq!(&serde_json::from_str::<ClusterConfig>(&json).unwrap(), cluster);
 }

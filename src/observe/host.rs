@@ -16,7 +16,7 @@ use crate::observe::{runs, trust};
 use crate::pg::{ClusterState, ControlFile};
 use crate::plan::facts::{Capability, Cluster, Configuration, Host, RunFact, Server, WalKind};
 use crate::plan::place::version_directory;
-use crate::plan::recovery::OtherWal;
+use crate::plan::recovery::{OtherWal, Trusted};
 use crate::plan::spaces;
 use crate::run::owner::{self, Task};
 use crate::run::paths::{RunPaths, SOCKET_LIMIT};
@@ -49,6 +49,8 @@ pub struct Observed {
     pub other_wal: Vec<OtherWal>,
     /// What no place may hide.
     pub needed: Needed,
+    /// What root opens for the owner.
+    pub trusted: Trusted,
     /// Backup directories that cannot be read.
     pub backup_problems: Vec<String>,
 }
@@ -82,6 +84,7 @@ pub fn observe(config: &Config, found: &Found, asked: &Where) -> Result<Observed
             .cause(format!("catalog version {}", early.catalog_version))
     })?;
     let programs = programs(found, major)?;
+    let trusted = found.config.trusted();
     let (log, environment) = match &found.process {
         Some(process) => (log_of(process), proc::environment(process.identity.pid)),
         None => runs::last_seen_running(&config.state_directory, early.system_identifier, &data_directory)?.unwrap_or_default(),
@@ -104,14 +107,14 @@ pub fn observe(config: &Config, found: &Found, asked: &Where) -> Result<Observed
         wal: vec![],
         identify: asked.identify.clone(),
     };
-    let mut survey: Survey = owner::call(&owner, None, Task::Survey(Box::new(request.clone()))).map_err(refused)?;
+    let mut survey: Survey = owner::call_trusting(&owner, None, &trusted, Task::Survey(Box::new(request.clone()))).map_err(refused)?;
     let guessed = archives.is_empty();
     if guessed {
         archives = guess_archive(survey.settings.get("archive_command").map_or("", String::as_str)).into_iter().collect();
     }
     let directories = archives.iter().fold(Directories::default(), |all, path| all.with(path, WalKind::Archive)).with_others(&other_wal);
     let identity = crate::run::tail::WalIdentity { major, system_identifier: early.system_identifier, segment_size: early.segment_size };
-    let mut wal = directories.list(&owner, None, identity)?;
+    let mut wal = directories.list(&owner, None, &trusted, identity)?;
     wal.append(&mut survey.wal);
     survey.wal = wal;
     request.wal.clear();
@@ -139,7 +142,7 @@ pub fn observe(config: &Config, found: &Found, asked: &Where) -> Result<Observed
             ..cluster(found, owner, inode, programs, (log, environment), &mut survey)?
         },
     };
-    Ok(Observed { host, archives, guessed, other_wal, needed, backup_problems: survey.backup_problems })
+    Ok(Observed { host, archives, guessed, other_wal, trusted, needed, backup_problems: survey.backup_problems })
 }
 
 fn refused(error: Error) -> Error {

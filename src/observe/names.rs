@@ -5,11 +5,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::host::Owner;
 use crate::plan::loss::{Named, Names};
 use crate::run::owner::{self, Task};
-use crate::run::sql::{Limits, Reply, SqlRequest, Statement};
+use crate::run::sql::{Limits, Reply, SqlRequest, Statement, literal};
 use crate::run::switch::ServerStatus;
 use crate::wal::RelationFile;
 
@@ -32,6 +32,11 @@ impl<'a> Door<'a> {
     pub fn find(owner: &'a Owner, data_directory: &Path, user: &'a str, identifier: u64) -> Result<Door<'a>> {
         let status = owner::call(owner, None, Task::ServerStatus { data_directory: data_directory.to_path_buf() })?;
         Ok(Door { owner, user, identifier, status })
+    }
+
+    /// Whether the role is let in to `database` on the cluster's own socket, as a recovery will try after its public start.
+    pub fn admits(&self, database: &str) -> bool {
+        self.ask(database, vec![]).is_some()
     }
 
     /// Names of all databases and of the relations that have `files` now.
@@ -62,6 +67,14 @@ impl<'a> Door<'a> {
         found.flat_map(|(oid, replies)| replies.into_iter().flat_map(|r| r.rows).filter_map(move |row| named(oid, &row))).collect()
     }
 
+    /// Runs our own statements as they are; they must make sure themselves that they reach the right server.
+    pub fn run(&self, database: &str, statements: Vec<Statement>) -> Result<Vec<Reply>> {
+        let none = || Error::failed("the server has no local socket").hint("Look at unix_socket_directories.");
+        let (socket, port) = (self.status.socket.clone().ok_or_else(none)?, self.status.port.ok_or_else(none)?);
+        let request = SqlRequest { socket, port, user: self.user.into(), database: database.into(), statements };
+        owner::call(self.owner, None, Task::Sql(request))
+    }
+
     /// Replies to `statements` in `database`; none where nobody answers, or another cluster does.
     pub fn ask(&self, database: &str, statements: Vec<String>) -> Option<Vec<Reply>> {
         let (socket, port) = (self.status.socket.clone()?, self.status.port?);
@@ -78,7 +91,9 @@ impl<'a> Door<'a> {
 /// What is in a schema of the system's own, or is none that users write themselves, is marked.
 const RELATIONS: &str = "SELECT coalesce(pg_catalog.pg_relation_filenode(c.oid), 0), c.oid, \
     pg_catalog.quote_ident(n.nspname) || '.' || pg_catalog.quote_ident(c.relname), \
-    (c.relkind NOT IN ('r', 'm', 'p', 'S') OR n.nspname IN ('pg_catalog', 'pg_toast', 'information_schema')) \
+    (c.relkind NOT IN ('r', 'm', 'p', 'S') OR n.nspname IN ('pg_catalog', 'pg_toast', 'information_schema')), \
+    (SELECT pg_catalog.quote_ident(rn.nspname) || '.' || pg_catalog.quote_ident(r.relname) FROM pg_catalog.pg_class r \
+     JOIN pg_catalog.pg_namespace rn ON rn.oid = r.relnamespace WHERE c.relispartition AND r.oid = pg_catalog.pg_partition_root(c.oid)) \
     FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace";
 
 /// Relations by file number.
@@ -87,14 +102,9 @@ fn relations(numbers: &[u32]) -> String {
     format!("{RELATIONS} WHERE pg_catalog.pg_relation_filenode(c.oid) IN ({})", list.join(", "))
 }
 
-/// A string constant that means the same whatever `standard_conforming_strings` is.
-fn literal(text: &str) -> String {
-    let text = text.replace('\\', "\\\\").replace('\'', "''");
-    format!("E'{text}'")
-}
-
 fn named(database: u32, row: &[Option<String>]) -> Option<Named> {
-    Some(Named { database, file: number(row, 0)?, oid: number(row, 1)?, name: text(row, 2)?, system: text(row, 3)? == "t" })
+    let (file, oid) = (number(row, 0)?, number(row, 1)?);
+    Some(Named { database, file, oid, name: text(row, 2)?, system: text(row, 3)? == "t", part_of: text(row, 4) })
 }
 
 fn text(row: &[Option<String>], at: usize) -> Option<String> {

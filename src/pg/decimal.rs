@@ -4,11 +4,14 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// For `#[serde(with = "decimal")]` on a `u64`.
 pub(crate) fn serialize<S: Serializer>(value: &u64, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.collect_str(value)
+    if serializer.is_human_readable() { serializer.collect_str(value) } else { serializer.serialize_u64(*value) }
 }
 
 /// The inverse of [`serialize`].
 pub(crate) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
+    if !deserializer.is_human_readable() {
+        return u64::deserialize(deserializer);
+    }
     String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
 }
 

@@ -2,6 +2,7 @@
 
 use super::backup;
 use super::chain;
+use super::discards;
 use super::facts::{Host, WalKind, WalSource};
 use super::planned::Reason;
 use super::recovery::Target;
@@ -57,6 +58,39 @@ pub fn reading(host: &Host, request: &Request) -> Option<Reading> {
         next_xid: chosen.entry.control.as_ref().unwrap_or(&host.cluster.control_file).next_xid,
         question: question(&request.target),
         history: target.history,
+    })
+}
+
+/// What to read for what is lost where the target is on another timeline than the one that serves: the serving history
+/// from where both part, or from the target if that is before.
+pub fn lost_reading(host: &Host, request: &Request) -> Option<Reading> {
+    let control = &host.cluster.control_file;
+    let target = decide(host, request, &mut Vec::new())?;
+    let findings = request.findings.as_ref()?;
+    let stop = findings.answer.stop.or_else(|| findings.newest_record())?;
+    if target.timeline == control.timeline {
+        return None;
+    }
+    let serving = history(&host.wal, control.timeline).ok()?;
+    let parts = discards::fork(&target.history, &serving);
+    // The record at the target is kept where both have it.
+    let lsn = parts.min(if stop.inclusive { stop.end } else { stop.lsn });
+    let size = control.segment_size;
+    // From the backup's start where that is on the way, so that what was running at the fork is counted whole.
+    let first = findings.segments.first().map_or(size.number(lsn), |segment| segment.number.min(size.number(lsn)));
+    let links = chain::follow(&serving, first, None, &host.wal, size);
+    let copies = chain::copies(&host.wal);
+    let first_copy = |name: &SegmentName| copies.get(name).and_then(|list| list.first());
+    let segments = links.segments.iter().filter_map(|name| first_copy(name).map(|c| (*name, c.directory.clone(), c.file.clone())));
+    Some(Reading {
+        backup: (String::new(), findings.backup.clone()),
+        redo: None,
+        segments: segments.collect(),
+        last_is_archived: false,
+        hole: links.end.is_some_and(|gap| gap.hole),
+        next_xid: control.next_xid,
+        question: Question::Lsn { lsn, inclusive: false },
+        history: serving,
     })
 }
 

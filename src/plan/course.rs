@@ -40,7 +40,7 @@ fn remaining(ledger: &Ledger, recovery: &Recovery, at_pgdata: bool) -> Vec<Step>
     // A promoted staging cannot replay what was written since: latest begins again from the backup.
     let afresh = ran_again && promoted && matches!(recovery.target.request, TargetRequest::ToLatest) && !switched;
     let again = |step: &Step| match step {
-        Step::StopUnits | Step::HookBeforeStop | Step::Stop | Step::CopyTail => ran_again && !switched,
+        Step::StopUnits | Step::HookBeforeStop | Step::Dump | Step::Stop | Step::CopyTail => ran_again && !switched,
         Step::Extract | Step::Promote => afresh,
         Step::Configure | Step::Replay | Step::Check | Step::Unload => (!promoted || afresh) && !switched,
         Step::Tidy => !switched,

@@ -131,6 +131,13 @@ pub enum Fact {
         /// Their names.
         units: Vec<String>,
     },
+    /// A dump is about to be written to this file: only what a run began may it replace.
+    Dumping {
+        /// Its name in the directory of the plan.
+        file: String,
+        /// The database; none: what belongs to none.
+        database: Option<String>,
+    },
     /// The old cluster is about to be told to stop.
     Stopping,
     /// The old cluster is down and this is its pg_control.

@@ -51,6 +51,9 @@ pub struct LostRows {
     pub database: String,
     /// `schema.name`, or `file NUMBER` where nobody could be asked or the file was replaced since.
     pub name: String,
+    /// The partitioned table that it is a partition of, where a server said so.
+    #[serde(default)]
+    pub part_of: Option<String>,
     /// Rows inserted.
     pub inserted: u64,
     /// Rows updated.
@@ -81,6 +84,9 @@ pub struct Named {
     pub name: String,
     /// A catalog, a TOAST table or another thing that users do not write themselves.
     pub system: bool,
+    /// The partitioned table that it is a partition of, at whatever depth.
+    #[serde(default)]
+    pub part_of: Option<String>,
 }
 
 impl Names {
@@ -95,6 +101,13 @@ impl Names {
     }
 }
 
+impl Names {
+    /// A relation's name, or its file's number.
+    pub fn words(&self, file: RelationFile) -> String {
+        self.relation(file).map_or_else(|| format!("file {}", file.number), |named| named.name.clone())
+    }
+}
+
 impl Loss {
     /// The sum of what was counted, in words of `names`.
     pub fn of(lost: &Lost, names: &Names) -> Loss {
@@ -106,9 +119,11 @@ impl Loss {
                 system_rows += rows.net_inserted() + rows.updated + rows.deleted;
                 continue;
             }
-            let name = named.map_or_else(|| format!("file {}", file.number), |named| named.name.clone());
+            let name = names.words(*file);
             let database = names.database(file.database);
-            let sum = tables.entry((database.clone(), name.clone())).or_insert_with(|| LostRows { database, name, ..LostRows::default() });
+            let part_of = named.and_then(|named| named.part_of.clone());
+            let key = (database.clone(), name.clone());
+            let sum = tables.entry(key).or_insert_with(|| LostRows { database, name, part_of, ..LostRows::default() });
             sum.inserted += rows.net_inserted();
             sum.updated += rows.updated;
             sum.deleted += rows.deleted;
@@ -133,6 +148,11 @@ impl Loss {
 }
 
 impl LostRows {
+    /// Nobody could say which relation it is.
+    pub fn is_unnamed(&self) -> bool {
+        self.name.strip_prefix("file ").is_some_and(|number| number.bytes().all(|b| b.is_ascii_digit()))
+    }
+
     fn total(&self) -> u64 {
         self.inserted + self.updated + self.deleted
     }
@@ -149,7 +169,7 @@ mod tests {
     }
 
     fn named(number: u32, name: &str, system: bool) -> Named {
-        Named { database: 5, file: number, oid: number, name: name.into(), system }
+        Named { database: 5, file: number, oid: number, name: name.into(), system, part_of: None }
     }
 
     #[test]

@@ -89,6 +89,13 @@ pub(super) fn cluster_reasons(host: &Host, request: &Request, reasons: &mut Vec<
             "Remove `quiesce`, or use hooks.",
         ));
     }
+    if request.dump.is_some() && !matches!(cluster.server, Server::Serving { .. }) {
+        reasons.push(Reason::fact(
+            "dump-not-serving",
+            "a dump was asked for, and the cluster does not serve",
+            "Start it, or leave --dump-before out: the old data directory is kept aside anyway.",
+        ));
+    }
     if request.reason_required && request.reason.as_deref().is_none_or(|r| r.trim().is_empty()) {
         reasons.push(Reason::fact("reason", "the configuration demands a reason", "Add --reason \"…\"."));
     }

@@ -38,6 +38,9 @@ pub struct Recovery {
     pub other_wal: Vec<OtherWal>,
     /// Take the configuration of the backup, not today's.
     pub config_from_backup: bool,
+    /// Databases to dump before the stop.
+    #[serde(default)]
+    pub dump: Option<Dump>,
     /// Values that the private server needs at least.
     pub floors: BTreeMap<String, i64>,
     /// Preloaded libraries that stay and that go where a private server opens.
@@ -68,6 +71,9 @@ pub struct Recovery {
     pub names: Names,
     /// What a person was told would be different afterwards.
     pub consequences: Vec<Consequence>,
+    /// Copies of segments that are damaged and of which another copy is used.
+    #[serde(default)]
+    pub damaged_wal: Vec<PathBuf>,
 }
 
 /// What the configuration of a cluster adds to a request: where WAL is archived, what is run and asked around it.
@@ -87,6 +93,36 @@ pub struct Site {
     pub quiesce: Vec<String>,
     /// Hooks.
     pub hooks: Hooks,
+    /// What root may open for the owner.
+    #[serde(default)]
+    pub trusted: Trusted,
+}
+
+/// What `--dump-before` asks for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Dump {
+    /// Where the files go.
+    pub directory: PathBuf,
+    /// Only these databases; all without any.
+    pub databases: Vec<String>,
+}
+
+impl Dump {
+    /// What the step will do.
+    pub fn words(&self) -> String {
+        let what = if self.databases.is_empty() { "every database".to_string() } else { self.databases.join(", ") };
+        format!("dump {what}, and the roles, into {}", self.directory.display())
+    }
+}
+
+/// Places that the configuration names, and that root may therefore open for the cluster's owner where only root can
+/// read them; whether they are root's alone is looked at each time.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Trusted {
+    /// Directories of WAL.
+    pub wal: Vec<PathBuf>,
+    /// Directories of backups, and backups.
+    pub backups: Vec<PathBuf>,
 }
 
 /// Something that will be different, by id.

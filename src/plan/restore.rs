@@ -9,12 +9,14 @@ use super::aim;
 use super::backup::{self, Choice};
 use super::chain;
 use super::consequence;
+use super::discards;
 use super::facts::{Host, Server};
-use super::loss::{Border, Loss, Names};
+use super::guard::Guard;
+use super::loss::Names;
 use super::planned::{BackupLine, ClusterLine, Estimate, Planned, Reason, SpaceLine, TargetLine, WalLine};
 use super::preloaded::Preloaded;
 use super::readiness::cluster_reasons;
-use super::recovery::{Chain, ClusterFacts, OtherWal, Recovery, Site, Target};
+use super::recovery::{Chain, ClusterFacts, Dump, OtherWal, Recovery, Site, Target};
 use super::spaces::{self, Spaces};
 use super::step::Step;
 use super::target::{TargetRequest, TimelineRequest};
@@ -32,6 +34,8 @@ pub struct Request {
     pub backup: Option<String>,
     /// `--accept`.
     pub accept: Vec<String>,
+    /// `--dump-before`.
+    pub dump: Option<Dump>,
     /// `--config-from backup`.
     pub config_from_backup: bool,
     /// `--reason`.
@@ -50,6 +54,10 @@ pub struct Request {
     pub ruled_out: Vec<(PathBuf, String)>,
     /// What reading the chain's records showed, when that was done.
     pub findings: Option<WalFindings>,
+    /// What the WAL of the serving timeline shows, where the target is on another: what is lost is there.
+    pub serving: Option<WalFindings>,
+    /// Limits of the configuration.
+    pub guard: Guard,
     /// Names of databases and relations, where a server could be asked.
     pub names: Names,
 }
@@ -85,11 +93,13 @@ pub fn plan(host: &Host, request: &Request) -> Planned {
         (planned.space, planned.other_space) = space(host, chosen, &spaces, wal_bytes, &mut reasons);
         planned.estimate = estimate(host, planned.space.needed.saturating_sub(wal_bytes), wal_bytes);
         planned.wal = built.as_ref().map(|(chain, gaps)| wal_line(host, target, chain, gaps));
+        planned.consequences = consequence::list(host, request);
         if let Some(findings) = findings_for(request, chosen) {
-            tell_loss(host, request, target, findings, &mut planned);
+            discards::tell(host, request, target, findings, &mut planned, &mut reasons);
         }
+    } else {
+        planned.consequences = consequence::list(host, request);
     }
-    planned.consequences = consequence::list(host, request);
     let (kept, accepted) = judge(reasons, &request.accept);
     planned.refusals = kept;
     if let (true, Some(target), Some(chosen), Some((chain, _))) = (planned.refusals.is_empty(), target, chosen, built) {
@@ -126,34 +136,6 @@ fn settle(host: &Host, request: &Request, chosen: &Choice, target: &mut Target, 
             }
         }
         Meaning::Refused(reason) => reasons.push(reason),
-    }
-}
-
-/// The last transaction kept, the first discarded, and all that is lost with it.
-fn tell_loss(host: &Host, request: &Request, target: &Target, findings: &WalFindings, planned: &mut Planned) {
-    let answer = &findings.answer;
-    let latest = matches!(target.request, super::target::TargetRequest::ToLatest);
-    if target.lsn.is_none() && !latest {
-        return;
-    }
-    planned.target.keeps = answer.kept.map(Border::from);
-    planned.target.discards = answer.discarded.map(Border::from);
-    if target.timeline == host.cluster.control_file.timeline {
-        planned.loss = Some(Loss::of(&answer.lost, &request.names));
-        let broken = findings.broken(host.cluster.control_file.segment_size).filter(|_| planned.refusals.is_empty());
-        if findings.hole || broken.is_some() {
-            planned.target.note = Some("WAL behind the target is damaged or missing: more may be discarded than is counted here".into());
-        }
-    } else {
-        planned.target.note = Some(format!(
-            "what the serving timeline {} has and timeline {} has not is not counted",
-            host.cluster.control_file.timeline, target.timeline
-        ));
-    }
-    if target.moving {
-        planned.target.note = Some("no later transaction is in the WAL: this is the latest that is known".into());
-    } else if latest {
-        planned.target.note = Some("everything there is; the last record is known after the stop".into());
     }
 }
 
@@ -377,6 +359,7 @@ fn recovery(
         site: request.site.clone(),
         other_wal: request.other_wal.clone(),
         config_from_backup: request.config_from_backup,
+        dump: request.dump.clone(),
         floors: floors(host, chosen, request),
         accepted,
         reserve: planned.space.reserve,
@@ -388,6 +371,7 @@ fn recovery(
         preloaded,
         digest: String::new(),
         consequences: planned.consequences.clone(),
+        damaged_wal: vec![],
     };
     recovery.digest = digest(&recovery);
     recovery
@@ -429,6 +413,7 @@ fn steps(request: &Request, preloaded: &Preloaded) -> Vec<Step> {
         (true, Step::Extract),
         (!request.site.quiesce.is_empty(), Step::StopUnits),
         (!hooks.before_stop.is_empty(), Step::HookBeforeStop),
+        (request.dump.is_some(), Step::Dump),
         (true, Step::Stop),
         (true, Step::CopyTail),
         (true, Step::Configure),
@@ -464,6 +449,7 @@ fn digest(recovery: &Recovery) -> String {
         "steps": recovery.steps,
         "places": recovery.places.iter().map(|p| (&p.parent, &p.name)).collect::<Vec<_>>(),
         "tablespaces": recovery.tablespaces,
+        "dump": recovery.dump,
         "config": [recovery.config_from_backup, recovery.cluster.configuration.in_data_directory],
         "checks": recovery.site.checks,
         "database": [recovery.site.database, recovery.site.user, recovery.site.check_user],

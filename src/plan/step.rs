@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::recovery::Recovery;
+use super::recovery::{Dump, Recovery};
 
 /// One journaled step. What each does and how an interrupted one is settled is in `run`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -14,6 +14,8 @@ pub enum Step {
     StopUnits,
     /// Hooks `before_stop`.
     HookBeforeStop,
+    /// Dump databases of the old cluster, which still serves.
+    Dump,
     /// Stop the old cluster and prove it.
     Stop,
     /// Copy WAL that the archive lacks.
@@ -75,6 +77,7 @@ impl Step {
             Step::HookBefore => "hook-before",
             Step::StopUnits => "stop-units",
             Step::HookBeforeStop => "hook-before-stop",
+            Step::Dump => "dump",
             Step::Stop => "stop",
             Step::CopyTail => "copy-tail",
             Step::Extract => "extract",
@@ -107,7 +110,9 @@ impl Step {
     /// The phase of the JSON documents that its seconds count for.
     pub fn phase(&self) -> &'static str {
         match self {
-            Step::HookBefore | Step::StopUnits | Step::HookBeforeStop | Step::Stop | Step::CopyTail | Step::StopRecovered => "stop",
+            Step::HookBefore | Step::StopUnits | Step::HookBeforeStop | Step::Dump | Step::Stop | Step::CopyTail | Step::StopRecovered => {
+                "stop"
+            }
             Step::Extract => "extract",
             Step::Configure => "configure",
             Step::Replay => "replay",
@@ -127,6 +132,7 @@ impl Step {
             Step::HookBefore => format!("run hooks 'before' ({})", recovery.site.hooks.before.len()),
             Step::StopUnits => format!("stop {}", recovery.site.quiesce.join(", ")),
             Step::HookBeforeStop => format!("run hooks 'before_stop' ({})", recovery.site.hooks.before_stop.len()),
+            Step::Dump => recovery.dump.as_ref().map_or_else(String::new, Dump::words),
             Step::Stop => format!("stop {} by {}, prove it", cluster.name, cluster.control_words()),
             Step::CopyTail => "copy WAL that the archive lacks".into(),
             Step::Extract => format!("unpack {} beside {pgdata}, verify every file", recovery.backup_name()),

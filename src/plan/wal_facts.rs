@@ -227,7 +227,8 @@ impl WalFindings {
         }))
     }
 
-    fn newest_record(&self) -> Option<Stop> {
+    /// The last good record, as a stop.
+    pub fn newest_record(&self) -> Option<Stop> {
         self.answer.last.map(|(lsn, end)| Stop { lsn, end, inclusive: true })
     }
 

@@ -4,8 +4,8 @@ use jiff::Timestamp;
 
 use super::chain;
 use super::facts::Host;
-use crate::pg::Timeline;
 use crate::pg::history::History;
+use crate::pg::{Lsn, Timeline};
 use crate::store::catalogue::{CatalogueEntry, Label};
 
 /// A stretch of time every moment of which can be reached.
@@ -17,6 +17,8 @@ pub struct Window {
     pub from: Option<Timestamp>,
     /// The newest WAL's time; `None` where its records were not read.
     pub to: Option<Timestamp>,
+    /// There is WAL up to here.
+    pub until: Lsn,
 }
 
 /// Windows on the serving timeline and what interrupts them.
@@ -42,7 +44,7 @@ pub fn windows(host: &Host) -> (Vec<Window>, Vec<String>) {
             gaps.push(format!("{} is missing: a backup that needs it cannot be used", end.missing.file_name(size)));
             continue;
         }
-        windows.push(Window { timeline, from, to: None });
+        windows.push(Window { timeline, from, to: None, until: end.reachable });
         if end.hole {
             gaps.push(format!(
                 "{} is missing: from {} on nothing older can be carried further",

@@ -85,6 +85,7 @@ pub fn recovery() -> Recovery {
         },
         other_wal: Vec::new(),
         config_from_backup: false,
+        dump: None,
         floors: BTreeMap::new(),
         site: Site {
             archives: vec!["/var/backups/postgres/wal".into()],
@@ -94,18 +95,20 @@ pub fn recovery() -> Recovery {
             check_user: None,
             quiesce: Vec::new(),
             hooks: crate::config::Hooks::default(),
+            trusted: crate::plan::recovery::Trusted::default(),
         },
+        preloaded: crate::plan::preloaded::Preloaded::default(),
         accepted: vec!["no-manifest".into()],
         reserve: 1 << 30,
         places: vec![],
         tablespaces: vec![],
         live_tablespaces: vec![],
         in_place: false,
-        preloaded: Default::default(),
         steps: vec![Step::Stop, Step::Extract, Step::Switch],
         digest: "5f1d0c".into(),
         names: crate::plan::loss::Names::default(),
         consequences: Vec::new(),
+        damaged_wal: Vec::new(),
     }
 }
 

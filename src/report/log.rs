@@ -141,3 +141,43 @@ pub fn json(line: &Line, names: &Names) -> Value {
         "incomplete": line.incomplete,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::schema_check::assert_valid;
+    use crate::wal::RelationFile;
+    use crate::wal::heap::Rows;
+
+    #[test]
+    fn the_document_is_as_its_schema_says() {
+        let schema = include_str!("../../docs/schema/log.schema.json");
+        let file = RelationFile { tablespace: 1663, database: 5, number: 20_000 };
+        let change = Change { file, rows: Rows { inserted: 3, ..Rows::default() }, truncated: true };
+        let line = |kind, xid, time| Line {
+            kind,
+            xid,
+            time,
+            lsn: Lsn(0x1_0000_0028),
+            timeline: Timeline(2),
+            database: if xid == 0 { 0 } else { 5 },
+            ddl: false,
+            bytes: 99,
+            relations: vec![change.clone()],
+            name: Some("a name".into()),
+            incomplete: false,
+        };
+        let time = Some(PgTime(0));
+        for line in [
+            line(Kind::Committed, 1 << 40, time),
+            line(Kind::Aborted, 9, time),
+            line(Kind::Prepared, 9, time),
+            line(Kind::RestorePoint, 0, time),
+            line(Kind::Timeline, 0, None),
+        ] {
+            let document = json(&line, &Names::default());
+            assert_valid(schema, &document);
+            assert_eq!(document["relations"][0]["name"], "file 20000");
+        }
+    }
+}

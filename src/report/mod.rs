@@ -12,6 +12,7 @@ pub mod confirm;
 pub mod layout;
 pub mod log;
 pub mod logging;
+pub mod mark;
 pub mod narrator;
 pub mod plan;
 pub mod progress;

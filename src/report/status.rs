@@ -169,7 +169,7 @@ fn cluster_json(cluster: &ClusterStatus) -> Value {
 mod tests {
     use super::super::schema_check;
     use super::*;
-    use crate::pg::Timeline;
+    use crate::pg::{Lsn, Timeline};
 
     fn status() -> StatusDocument {
         let cluster = ClusterStatus {
@@ -182,7 +182,7 @@ mod tests {
                 BackupStatus { name: "new.tar".into(), usable: true, why: None, time: Some("2026-11-21T21:03:14Z".parse().unwrap()) },
                 BackupStatus { name: "cut\u{7}.tar".into(), usable: false, why: Some("it is truncated".into()), time: None },
             ],
-            windows: vec![Window { timeline: Timeline(1), from: Some("2026-11-20T21:00:00Z".parse().unwrap()), to: None }],
+            windows: vec![Window { timeline: Timeline(1), from: Some("2026-11-20T21:00:00Z".parse().unwrap()), to: None, until: Lsn(0) }],
             gaps: vec!["000000010000000000000007 is missing".into()],
             run: Some(OpenRun {
                 id: "r2".into(),

@@ -2,10 +2,13 @@
 //!
 //! A segment of the plan's list is answered with where its copies stand, never with "absent"; any other segment
 //! is absent. A history is answered from the texts the plan knows; above the target's timeline a placeholder
-//! makes the server choose the number we want (pitfalls A6, F7). The socket accepts only the cluster's owner.
+//! makes the server choose the number we want (pitfalls A6, F7). A copy that only root may read is passed as a
+//! descriptor, if the vault may open it. The socket accepts only the cluster's owner.
 
 use std::collections::HashMap;
-use std::io::{BufRead, BufReader, Read, Write};
+use std::fs::File;
+use std::io::{BufRead, BufReader, Read};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
@@ -17,6 +20,8 @@ use crate::error::{At, Error, Result};
 use crate::pg::Timeline;
 use crate::pg::page::SegmentExpectation;
 use crate::pg::segment::parse_history_name;
+use crate::run::vault::Vault;
+use crate::sys::passing::send_line;
 
 /// Longest request; a file name is far shorter.
 const REQUEST_LIMIT: u64 = 4096;
@@ -29,6 +34,13 @@ pub enum Request {
     Want {
         /// `%f`.
         file: String,
+    },
+    /// It may not read this copy of the file itself.
+    Open {
+        /// `%f`.
+        file: String,
+        /// The copy, as it was offered.
+        path: PathBuf,
     },
     /// It was delivered from this path.
     Delivered {
@@ -59,6 +71,8 @@ pub enum Answer {
         /// The text.
         text: String,
     },
+    /// The open file comes beside this.
+    Passed,
     /// There is no such file, and there should not be.
     Absent,
     /// It must not go on.
@@ -79,6 +93,8 @@ pub struct Offer {
     pub histories: HashMap<Timeline, String>,
     /// Timelines whose history exists for the server whether or not we have it.
     pub placeholders: Option<std::ops::Range<u32>>,
+    /// What root opens where the owner may not.
+    pub vault: Vault,
 }
 
 /// What was handed out so far.
@@ -177,10 +193,15 @@ fn converse(stream: &UnixStream, shared: &Mutex<Shared>) -> Result<()> {
             Request::Want { file } => {
                 let answer = shared.offer.answer(&file);
                 drop(shared);
-                let mut text = serde_json::to_string(&answer).map_err(|e| Error::failed("describe answer").cause(e))?;
-                text.push('\n');
-                let mut writer = stream;
-                writer.write_all(text.as_bytes()).map_err(|e| Error::failed("answer").cause(e))?;
+                say(stream, &answer, None)?;
+            }
+            Request::Open { file, path } => {
+                let opened = shared.offer.open(&file, &path);
+                drop(shared);
+                match opened {
+                    Ok(file) => say(stream, &Answer::Passed, Some(file.as_fd()))?,
+                    Err(error) => say(stream, &Answer::Refused { why: error.to_string() }, None)?,
+                }
             }
             Request::Delivered { file, rejected, .. } => {
                 if shared.seen.insert(file.clone()) {
@@ -193,7 +214,18 @@ fn converse(stream: &UnixStream, shared: &Mutex<Shared>) -> Result<()> {
     }
 }
 
+fn say(stream: &UnixStream, answer: &Answer, file: Option<BorrowedFd<'_>>) -> Result<()> {
+    let text = serde_json::to_string(answer).map_err(|e| Error::failed("describe answer").cause(e))?;
+    send_line(stream, &text, file).map_err(|e| Error::failed("answer").cause(e))
+}
+
 impl Offer {
+    /// A copy of a planned segment that the owner may not read, opened by root where the configuration names its place.
+    fn open(&self, file: &str, path: &Path) -> Result<File> {
+        let offered = self.segments.get(file).is_some_and(|(paths, _)| paths.iter().any(|known| known == path));
+        if offered { self.vault.file(path) } else { Err(Error::failed(format!("{} was not offered", path.display()))) }
+    }
+
     /// The answer to a request for `file`.
     pub fn answer(&self, file: &str) -> Answer {
         if let Some(timeline) = parse_history_name(file) {

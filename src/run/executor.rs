@@ -4,6 +4,7 @@
 //! effects, `done` is made durable, signals are looked at. A step that was begun and not done is applied again:
 //! every step looks at the host first and does only what is left. Nothing else about a crash is special.
 
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -99,8 +100,7 @@ impl<'a> Run<'a> {
     pub fn open(state: &Path, id: &str, signals: Signals, narrator: &'a mut dyn Narrator) -> Result<Run<'a>> {
         outlive_the_session(id);
         let paths = RunPaths::new(state, id);
-        end_leftovers(&paths)?;
-        let lock = Lock::take(&paths.lock())?;
+        let lock = take_over(&paths)?;
         let (journal, entries) = Journal::open(&paths.journal())?;
         let ledger = Ledger::fold(&entries);
         if ledger.format > FORMAT {
@@ -197,10 +197,16 @@ impl<'a> Run<'a> {
 
     /// Runs a task as the owner while signals and the reserve of disk space are watched.
     pub fn owner<T: serde::de::DeserializeOwned>(&mut self, task: Task) -> Result<T> {
+        self.owner_with(task, None)
+    }
+
+    /// The same with an open file for the task.
+    pub fn owner_with<T: serde::de::DeserializeOwned>(&mut self, task: Task, passed: Option<OwnedFd>) -> Result<T> {
         let owner = self.recovery.cluster.owner.clone();
         let watch = Watch::of(self);
         let narrator = &mut *self.narrator;
-        owner::call_watched(&owner, Some(&self.lock), task, &mut |progress| {
+        let trusted = self.recovery.site.trusted.clone();
+        owner::call_with(&owner, Some(&self.lock), &trusted, (task, passed), &mut |progress| {
             if let Some(progress) = progress {
                 narrator.progress(progress);
             }
@@ -295,6 +301,20 @@ pub fn free_bytes(path: &Path) -> Result<u64> {
     use crate::error::At;
     let stat = rustix::fs::statvfs(path).at("measure", path)?;
     Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
+}
+
+/// The run's lock, after everything of an earlier process of it is gone. A process that is ending shows no open file any
+/// more before its lock is released, and one that was just forked may be missed by a look through /proc: both are gone in
+/// a moment.
+fn take_over(paths: &RunPaths) -> Result<Lock> {
+    let end = Instant::now() + Duration::from_secs(20);
+    loop {
+        end_leftovers(paths)?;
+        match Lock::take(&paths.lock()) {
+            Err(error) if error.kind == Kind::Locked && Instant::now() < end => std::thread::sleep(Duration::from_millis(50)),
+            taken => return taken,
+        }
+    }
 }
 
 /// On a systemd host the run lives in a scope of its own (pitfalls B14). That it does not is no reason to stop: nothing

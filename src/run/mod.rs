@@ -3,6 +3,7 @@
 //! * `executor` walks a section of steps against the `journal`; `steps` says what each does.
 //! * `owner` is the unprivileged child that touches everything below PGDATA; `staging`, `configure`, `tail`,
 //!   `tidy`, `switch`, `sql` are what it does.
+//! * `vault` opens for that child what only root may read and the configuration names.
 //! * `private` launches the server nobody else sees; `broker` and `wal_get` feed it WAL; `replay` watches it.
 //! * `control` stops and starts the public server. `reading` and `wal_log` answer questions
 //!   about WAL.
@@ -11,6 +12,7 @@ pub mod beside;
 pub mod broker;
 pub mod configure;
 pub mod control;
+pub mod dump;
 pub mod exchange;
 pub mod executor;
 pub mod hooks;
@@ -24,6 +26,7 @@ pub mod promote;
 pub mod purge;
 pub mod reading;
 pub mod replay;
+pub mod segments;
 pub mod sources;
 pub mod sql;
 pub mod staging;
@@ -32,6 +35,7 @@ pub mod switch;
 pub mod tail;
 pub mod tidy;
 pub mod validate;
+pub mod vault;
 pub mod wal_get;
 pub mod wal_log;
 pub mod wal_rows;

@@ -4,7 +4,8 @@
 //! The child becomes the owner before it looks at its task, has no terminal, no inherited environment, no
 //! capabilities, cannot gain any (no_new_privs), dies with the coordinator and holds the run's lock.
 
-use std::io::{Read, Write};
+use std::io::Write;
+use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -15,12 +16,16 @@ use serde_json::Value;
 use crate::error::{Error, Result};
 use crate::observe::places;
 use crate::observe::survey::{self, SurveyRequest};
-use crate::run::{configure, reading, sql, staging, switch, tail, tidy, wal_log, wal_rows};
+use crate::plan::recovery::Trusted;
+use crate::run::vault::Vault;
+use crate::run::{configure, dump, reading, sql, staging, switch, tail, tidy, wal_log, wal_rows};
 use crate::store::{self, Source};
 use crate::sys::descendant::{Descendant, Heard, ending};
 use crate::sys::dir::Dir;
 use crate::sys::identity::{Leash, Owner, become_owner};
 use crate::sys::lock::Lock;
+use crate::sys::passing::receive_line;
+use crate::sys::vault;
 
 /// What the child is asked to do.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -60,6 +65,8 @@ pub enum Task {
         /// The directories.
         directories: Vec<PathBuf>,
     },
+    /// Dump a database, or what belongs to none.
+    Dump(Box<dump::DumpRequest>),
     /// Read a backup whole and say what is proved of it.
     VerifyBackup(Box<Source>),
     /// Unpack a backup.
@@ -77,7 +84,7 @@ pub enum Task {
     /// Read every record there is and tell what happened to the rows of some tables.
     WalRows(Box<wal_rows::RowsRequest>),
     /// Read every record there is and say which stretches are whole.
-    VerifyWal(Box<reading::ChainRequest>),
+    VerifyWal(Box<wal_log::VerifyRequest>),
     /// The first page of some segment in a directory: whose WAL it is.
     ProbeWal {
         /// The directory.
@@ -147,6 +154,8 @@ pub enum Task {
 struct Request {
     owner: Owner,
     parent: i32,
+    /// Somebody answers on standard input.
+    vault: bool,
     task: Task,
 }
 
@@ -155,8 +164,35 @@ struct Request {
 #[serde(rename_all = "snake_case")]
 enum Message {
     Progress(Progress),
+    Keep(Kept),
     Result(Value),
     Error(Error),
+}
+
+/// What was found out about a file and may be kept for the next time: the bytes of an index entry.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Kept {
+    /// The file's directory.
+    pub directory: PathBuf,
+    /// Its name.
+    pub file: String,
+    /// The entry.
+    #[serde(with = "as_base64")]
+    pub bytes: Vec<u8>,
+}
+
+mod as_base64 {
+    use base64::Engine;
+    use base64::engine::general_purpose::STANDARD;
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(bytes: &[u8], serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&STANDARD.encode(bytes))
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<u8>, D::Error> {
+        STANDARD.decode(String::deserialize(deserializer)?).map_err(serde::de::Error::custom)
+    }
 }
 
 /// How far a long task got, in bytes.
@@ -168,18 +204,50 @@ pub struct Progress {
     pub total: Option<u64>,
 }
 
-/// Runs `task` as `owner` and returns its result. `during` is called with progress, and about ten times a
+/// Runs `task` as `owner` and returns its result. Files of `trusted` places that only root may read are opened for it
+/// ([`Vault`]). `during` is called with progress, and about ten times a
 /// second without: its error kills the child and is returned.
 pub fn call_watched<T: DeserializeOwned>(
     owner: &Owner,
     lock: Option<&Lock>,
+    trusted: &Trusted,
     task: Task,
     during: &mut dyn FnMut(Option<Progress>) -> Result<()>,
 ) -> Result<T> {
+    converse((owner, lock, trusted), (task, None), during, &mut |_| {})
+}
+
+/// The same with an open file for the task.
+pub fn call_with<T: DeserializeOwned>(
+    owner: &Owner,
+    lock: Option<&Lock>,
+    trusted: &Trusted,
+    passing: (Task, Option<OwnedFd>),
+    during: &mut dyn FnMut(Option<Progress>) -> Result<()>,
+) -> Result<T> {
+    converse((owner, lock, trusted), passing, during, &mut |_| {})
+}
+
+/// The same for a task that finds out what may be kept.
+pub fn call_keeping<T: DeserializeOwned>(owner: &Owner, trusted: &Trusted, task: Task, kept: &mut dyn FnMut(Kept)) -> Result<T> {
+    converse((owner, None, trusted), (task, None), &mut |_| Ok(()), kept)
+}
+
+fn converse<T: DeserializeOwned>(
+    (owner, lock, trusted): (&Owner, Option<&Lock>, &Trusted),
+    (task, passed): (Task, Option<OwnedFd>),
+    during: &mut dyn FnMut(Option<Progress>) -> Result<()>,
+    kept: &mut dyn FnMut(Kept),
+) -> Result<T> {
     let parent = rustix::process::getpid().as_raw_nonzero().get();
-    let request = Request { owner: owner.clone(), parent, task };
-    let bytes = serde_json::to_vec(&request).map_err(|e| Error::failed("describe task").cause(e))?;
-    let mut child = Descendant::spawn("__owner", &bytes, lock)?;
+    let vault = Vault::of(trusted);
+    let request = Request { owner: owner.clone(), parent, vault: !vault.is_empty(), task };
+    let line = serde_json::to_string(&request).map_err(|e| Error::failed("describe task").cause(e))?;
+    let mut child = Descendant::spawn("__owner", &line, passed.as_ref(), lock)?;
+    if let Some(socket) = child.take_socket().filter(|_| !vault.is_empty()) {
+        // It ends with the child, which holds the other end.
+        std::thread::spawn(move || vault.serve(&socket));
+    }
     let mut outcome: Option<Result<Value>> = None;
     loop {
         let (heard, still) = child.listen(Duration::from_millis(100))?;
@@ -187,6 +255,7 @@ pub fn call_watched<T: DeserializeOwned>(
         match heard {
             Heard::Line(line) => match serde_json::from_str(&line) {
                 Ok(Message::Progress(p)) => progress = Some(p),
+                Ok(Message::Keep(found)) => kept(found),
                 Ok(Message::Result(value)) => outcome = Some(Ok(value)),
                 Ok(Message::Error(error)) => outcome = Some(Err(error)),
                 Err(e) => outcome = Some(Err(Error::failed("understand the owner's child").cause(e))),
@@ -213,7 +282,12 @@ pub fn call_watched<T: DeserializeOwned>(
 
 /// Runs `task` as `owner`, to its end.
 pub fn call<T: DeserializeOwned>(owner: &Owner, lock: Option<&Lock>, task: Task) -> Result<T> {
-    call_watched(owner, lock, task, &mut |_| Ok(()))
+    call_trusting(owner, lock, &Trusted::default(), task)
+}
+
+/// Runs `task` as `owner`, to its end, with files of `trusted` places opened for it.
+pub fn call_trusting<T: DeserializeOwned>(owner: &Owner, lock: Option<&Lock>, trusted: &Trusted, task: Task) -> Result<T> {
+    call_watched(owner, lock, trusted, task, &mut |_| Ok(()))
 }
 
 /// The hidden verb: reads the request, becomes the owner, performs the task, says its result.
@@ -229,16 +303,19 @@ pub fn entry() -> u8 {
 }
 
 fn perform_request() -> Result<()> {
-    let mut bytes = Vec::new();
-    std::io::stdin().read_to_end(&mut bytes).map_err(|e| Error::failed("read task").cause(e))?;
-    let request: Request = serde_json::from_slice(&bytes).map_err(|e| Error::failed("understand task").cause(e))?;
+    let received = receive_line(std::io::stdin()).map_err(|e| Error::failed("read task").cause(e))?;
+    let (line, passed) = received.ok_or_else(|| Error::failed("read task").cause("there is none"))?;
+    let request: Request = serde_json::from_str(&line).map_err(|e| Error::failed("understand task").cause(e))?;
     become_owner(&request.owner, Leash::Tied(nix::libc::SIGKILL), request.parent)?;
-    let value = perform(request.task)?;
+    if request.vault {
+        vault::ask_from_now_on();
+    }
+    let value = perform(request.task, passed)?;
     say(&Message::Result(value));
     Ok(())
 }
 
-fn perform(task: Task) -> Result<Value> {
+fn perform(task: Task, passed: Option<OwnedFd>) -> Result<Value> {
     match task {
         Task::Survey(request) => answer(survey::survey(&request)?),
         Task::ReadControl { data_directory, hidden } => answer(switch::read_control(&open_directory(&data_directory)?, hidden.as_deref())?),
@@ -247,6 +324,7 @@ fn perform(task: Task) -> Result<Value> {
         Task::ProbeExchange { parent } => answer(switch::probe_exchange(&Dir::open(parent)?)?),
         Task::MakeRunDirectory { path } => answer(staging::make_run_directory(&path)?),
         Task::Catalogue { directories } => answer(survey::backups(&directories)),
+        Task::Dump(request) => answer(dump::dump(&request, passed, &mut say_progress)?),
         Task::VerifyBackup(source) => {
             let say = &mut |p: store::ExtractProgress| say_progress(Progress { done: p.read, total: Some(p.total) });
             answer(store::verify(&source, say)?)
@@ -303,6 +381,11 @@ pub fn open_directory(path: &std::path::Path) -> Result<Dir> {
 
 fn answer<T: Serialize>(value: T) -> Result<Value> {
     serde_json::to_value(value).map_err(|e| Error::failed("describe result").cause(e))
+}
+
+/// Sends the coordinator what may be kept.
+pub fn keep(kept: &Kept) {
+    say(&Message::Keep(kept.clone()));
 }
 
 fn say_progress(progress: Progress) -> bool {

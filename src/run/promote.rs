@@ -1,5 +1,7 @@
 //! Private promotion on a number of our choice (pitfalls A6), and what is done while nobody else can see it.
 
+use std::time::{Duration, Instant};
+
 use crate::error::{Error, Result};
 use crate::pg::history::History;
 use crate::pg::segment::history_name;
@@ -37,24 +39,28 @@ pub fn replay_and_promote(run: &mut Run) -> Result<()> {
     replay::start(run, "promote", Libraries::Fewest)?;
     reserve(run, number);
     let mut words = String::new();
+    let mut asked = Asking::default();
     loop {
         for said in replay::tick(run)? {
             match said {
                 Said::Stopping(text) => words = text,
-                Said::Opened => {
-                    if words.is_empty()
-                        && !matches!(run.recovery().target.request, crate::plan::target::TargetRequest::ToConsistent)
-                        && replay::target_lsn(run).is_none()
-                    {
-                        return Err(Error::failed("the private server opened without a word about the target"));
-                    }
-                    return run.fact(Fact::Reached { lsn: Lsn(0), words });
-                }
+                Said::Opened => return opened_at_target(run, words),
                 Said::Fatal(text) => return Err(Error::failed("replay did not reach the target").cause(text)),
                 _ => {}
             }
         }
+        if asked.state(run)? == Some(State::Open) {
+            return opened_at_target(run, words);
+        }
     }
+}
+
+fn opened_at_target(run: &mut Run, words: String) -> Result<()> {
+    let consistent = matches!(run.recovery().target.request, crate::plan::target::TargetRequest::ToConsistent);
+    if words.is_empty() && !consistent && replay::target_lsn(run).is_none() {
+        return Err(Error::failed("the private server opened without a word about the target"));
+    }
+    run.fact(Fact::Reached { lsn: Lsn(0), words })
 }
 
 /// Starts a staging that was promoted before an interruption, without recovery settings.
@@ -73,8 +79,10 @@ pub fn open_at_the_end(run: &mut Run) -> Result<()> {
     wait_open(run)
 }
 
-/// Waits until the private server takes connections outside recovery.
+/// Waits until the private server takes connections outside recovery: by its words, or by SQL where they are lost.
 pub fn wait_open(run: &mut Run) -> Result<()> {
+    let begun = Instant::now();
+    let mut asked = Asking::default();
     loop {
         for said in replay::tick(run)? {
             match said {
@@ -83,6 +91,61 @@ pub fn wait_open(run: &mut Run) -> Result<()> {
                 _ => {}
             }
         }
+        if asked.state(run)? == Some(State::Open) {
+            return Ok(());
+        }
+        if begun.elapsed() > OPEN_LIMIT {
+            return Err(Error::failed("the private server does not open")
+                .cause(format!("it takes no connections after {} hours", OPEN_LIMIT.as_secs() / 3600))
+                .hint(format!("Its log is {}.", run.paths.server_log().display())));
+        }
+    }
+}
+
+/// A promoted staging has at most crash recovery from its last checkpoint before it.
+const OPEN_LIMIT: Duration = Duration::from_secs(24 * 3600);
+/// Between two questions to a server that has said nothing of its state.
+const ASK_EVERY: Duration = Duration::from_secs(5);
+
+/// What a private server says of itself when it is asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum State {
+    /// It replays.
+    Replaying,
+    /// In recovery, paused.
+    Paused,
+    /// Out of recovery.
+    Open,
+}
+
+/// Asks the private server now and then, so that a line of its log that never comes is not waited for.
+#[derive(Debug)]
+pub struct Asking {
+    next: Instant,
+}
+
+impl Default for Asking {
+    fn default() -> Asking {
+        Asking { next: Instant::now() + ASK_EVERY }
+    }
+}
+
+impl Asking {
+    /// The state, when it was time to ask and the server answered. It does not take connections before it is consistent.
+    pub fn state(&mut self, run: &mut Run) -> Result<Option<State>> {
+        if Instant::now() < self.next || !run.server.as_ref().is_some_and(Private::is_proved) {
+            return Ok(None);
+        }
+        self.next = Instant::now() + ASK_EVERY;
+        let sql = format!("SELECT CASE WHEN NOT pg_is_in_recovery() THEN 'open' ELSE {} END", replay::pause_state(run));
+        // Its end, or a signal to us, shows at the next tick.
+        let reply = query(run, "postgres", &sql).ok();
+        run.watch().check()?;
+        Ok(reply.as_ref().and_then(Reply::single).map(|word| match word {
+            "open" => State::Open,
+            "paused" => State::Paused,
+            _ => State::Replaying,
+        }))
     }
 }
 
@@ -151,26 +214,31 @@ fn reserve(run: &Run, number: Timeline) {
     }
 }
 
-/// Enabled subscriptions would go on from the publisher's position and leave a gap (pitfalls A7).
+/// Enabled subscriptions would go on from the publisher's position and leave a gap (pitfalls A7). Nobody can connect to a
+/// database whose DROP was interrupted (`datconnlimit` -2, manual, "pg_database"), or that allows no connections, and no
+/// apply worker can either: a subscription there is named and left.
 fn disable_subscriptions(run: &mut Run) -> Result<Vec<String>> {
-    let databases = query(run, "postgres", "SELECT datname FROM pg_database WHERE datallowconn AND NOT datistemplate ORDER BY 1")?;
+    let enabled = query(
+        run,
+        "postgres",
+        "SELECT d.datname, s.subname, d.datallowconn AND d.datconnlimit <> -2 \
+         FROM pg_catalog.pg_subscription s JOIN pg_catalog.pg_database d ON d.oid = s.subdbid WHERE s.subenabled ORDER BY 1, 2",
+    )?;
+    if let Some(error) = enabled.error {
+        return Err(Error::failed("look for subscriptions").cause(error));
+    }
     let mut disabled = Vec::new();
-    for database in databases.first_column() {
-        let found = query(
-            run,
-            &database,
-            "SELECT subname FROM pg_subscription WHERE subenabled AND subdbid = (SELECT oid FROM pg_database WHERE datname = current_database())",
-        )?;
-        if let Some(error) = found.error {
-            return Err(Error::failed(format!("look for subscriptions in {database}")).cause(error));
+    for row in enabled.rows {
+        let [Some(database), Some(name), Some(open)] = row.as_slice() else { continue };
+        if open != "t" {
+            run.remark(format!("subscription {name} stays enabled: nobody can connect to its database {database}"))?;
+            continue;
         }
-        for name in found.first_column() {
-            let done = query(run, &database, &format!("ALTER SUBSCRIPTION {} DISABLE", quote_identifier(&name)))?;
-            if let Some(error) = done.error {
-                return Err(Error::failed(format!("disable subscription {name} in {database}")).cause(error));
-            }
-            disabled.push(format!("{database}.{name}"));
+        let done = query(run, database, &format!("ALTER SUBSCRIPTION {} DISABLE", quote_identifier(name)))?;
+        if let Some(error) = done.error {
+            return Err(Error::failed(format!("disable subscription {name} in {database}")).cause(error));
         }
+        disabled.push(format!("{database}.{name}"));
     }
     Ok(disabled)
 }

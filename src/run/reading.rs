@@ -1,30 +1,25 @@
 //! Reads a chain of WAL with every checksum, as the owner, and answers one question about it.
 //!
-//! Two segments are read at a time; memory is bounded by them and by what was in flight.
+//! Some segments are read at a time; memory is bounded by them and by what was in flight.
 
 use std::collections::BTreeMap;
-use std::io::Read;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use crate::error::{At, Error, Result};
+use crate::error::{Error, Result};
 use crate::pg::{History, Lsn, SegmentName};
 use crate::plan::chain;
 use crate::plan::wal_facts::question;
 use crate::run::executor::Run;
 use crate::run::owner::{Task, open_directory};
+use crate::run::segments::{in_order, readers, segment_bytes, summary};
 use crate::run::sources;
 use crate::run::tail::WalIdentity;
 use crate::wal::chain::{Chain, Joined};
 use crate::wal::inquiry::{Answer, Inquiry, Question, Stop};
 use crate::wal::page::Major;
-use crate::wal::scan::Checks;
-use crate::wal::summary::{SegmentSummary, summarise};
-use crate::wal::{EndOfWal, Identity, SegmentSource, Walk};
-
-/// Segments read at the same time.
-const THREADS: usize = 2;
+use crate::wal::{Identity, SegmentSource, Walk};
 
 /// A segment, the directory by the path to open, and the file in it.
 pub type Segment = (SegmentName, PathBuf, String);
@@ -67,57 +62,34 @@ pub fn read(request: &ReadRequest) -> Result<Answer> {
 
 /// Reads `segments` of `wanted`, which follow each other, until they end or are broken.
 pub fn follow(wanted: &ChainRequest, segments: &[Segment], mut each: impl FnMut(Joined)) -> Result<Chain> {
-    let mut chain = Chain::new(wanted.identity.segment_size, wanted.history.clone(), Some(identity(wanted)));
-    for some in segments.chunks(THREADS) {
-        for summary in summaries(wanted, some) {
-            match summary? {
-                Ok(summary) => {
-                    if let Ok(joined) = chain.push(summary) {
-                        each(joined);
-                    }
-                }
-                Err(end) => {
-                    chain.unreadable(end);
+    let size = wanted.identity.segment_size;
+    let mut chain = Chain::new(size, wanted.history.clone(), Some(identity(wanted)));
+    let read = |at: usize, buffer: &mut Vec<u8>| match segments.get(at) {
+        Some(segment) => summary(wanted, segment, buffer),
+        None => Err(Error::failed("no such segment")),
+    };
+    in_order(segments.len(), readers(size.bytes()), read, |summary| {
+        match summary? {
+            Ok(summary) => {
+                if let Ok(joined) = chain.push(summary) {
+                    each(joined);
                 }
             }
-            if chain.end().is_some() {
-                return Ok(chain);
+            Err(end) => {
+                chain.unreadable(end);
             }
         }
+        Ok(chain.end().is_none())
+    })?;
+    if chain.end().is_none() {
+        chain.missing();
     }
-    chain.missing();
     Ok(chain)
 }
 
-/// The outer error: a file could not be read; the inner one: what it holds is not this segment.
-type Read1 = Result<std::result::Result<SegmentSummary, EndOfWal>>;
-
-fn summaries(request: &ChainRequest, segments: &[Segment]) -> Vec<Read1> {
-    std::thread::scope(|scope| {
-        let readers: Vec<_> = segments.iter().map(|segment| scope.spawn(|| summary(request, segment))).collect();
-        let died = |_| Err(Error::failed("a reader of WAL died"));
-        readers.into_iter().map(|reader| reader.join().unwrap_or_else(died)).collect()
-    })
-}
-
-fn summary(request: &ChainRequest, (name, directory, file): &Segment) -> Read1 {
-    let bytes = segment_bytes(directory, file, request.identity.segment_size.bytes())?;
-    let checks = Checks { identity: Some(identity(request)), history: Some(request.history.clone()) };
-    Ok(summarise(&bytes, *name, request.identity.segment_size, checks, None))
-}
-
-pub(super) fn identity(request: &ChainRequest) -> Identity {
+/// Whose WAL the chain is of.
+pub fn identity(request: &ChainRequest) -> Identity {
     Identity { system_identifier: request.identity.system_identifier, major: Major(request.identity.major) }
-}
-
-/// A whole segment, decompressed; one byte more when the file is longer, which is then found out.
-fn segment_bytes(directory: &Path, file: &str, size: u64) -> Result<Vec<u8>> {
-    let opened = open_directory(directory)?;
-    let path = opened.join(file);
-    let (_, reader) = crate::store::codec::decoder(opened.open_file(file)?).at("read", &path)?;
-    let mut bytes = Vec::with_capacity(usize::try_from(size).unwrap_or(0));
-    reader.take(size.saturating_add(1)).read_to_end(&mut bytes).at("read", &path)?;
-    Ok(bytes)
 }
 
 /// The first record that starts at `wanted` or later: the one that PostgreSQL would stop at.
@@ -146,7 +118,10 @@ impl SegmentSource for Files {
     type Bytes = Vec<u8>;
 
     fn segment(&mut self, name: SegmentName) -> Result<Option<Vec<u8>>> {
-        self.files.get(&name).map(|(directory, file)| segment_bytes(directory, file, self.size)).transpose()
+        let Some((directory, file)) = self.files.get(&name) else { return Ok(None) };
+        let mut bytes = Vec::new();
+        segment_bytes(&open_directory(directory)?, file, self.size, &mut bytes)?;
+        Ok(Some(bytes))
     }
 }
 

@@ -17,7 +17,8 @@ use crate::run::executor::Run;
 use crate::run::libraries::{self, Libraries};
 use crate::run::owner::{Progress, Task};
 use crate::run::private::{Private, RecoverySettings, Said};
-use crate::run::promote;
+use crate::run::promote::{self, Asking, State};
+use crate::run::vault::Vault;
 use crate::run::{sources, steps};
 
 /// Between two looks at the server.
@@ -92,6 +93,8 @@ enum Ending {
 fn replay_to_pause(run: &mut Run, libraries: Libraries) -> Result<Ending> {
     start(run, "pause", libraries)?;
     let mut stopping = String::new();
+    let mut asked = Asking::default();
+    let mut silent = false;
     loop {
         for said in tick(run)? {
             match said {
@@ -103,6 +106,33 @@ fn replay_to_pause(run: &mut Run, libraries: Libraries) -> Result<Ending> {
                 Said::RedoStarts | Said::Consistent | Said::Other(_) => {}
             }
         }
+        // A line of the log may be lost. Asked twice: between two answers the log is listened to once more.
+        match asked.state(run)? {
+            Some(State::Paused) if silent => return paused_in_silence(run, stopping),
+            Some(State::Paused) => silent = true,
+            Some(State::Open) => return Ok(Ending::Opened),
+            Some(State::Replaying) | None => {}
+        }
+    }
+}
+
+/// Paused by its own answer, without the log's line. Without an LSN to compare it with, the log has to say why: replay
+/// also pauses where the server's settings are too low.
+fn paused_in_silence(run: &mut Run, stopping: String) -> Result<Ending> {
+    if stopping.is_empty() && target_lsn(run).is_none() {
+        return Err(Error::failed("the private server paused without a word about the target")
+            .hint(format!("The server's log is {}.", run.paths.server_log().display())));
+    }
+    prove_pause(run, stopping).map(|(lsn, words)| Ending::Paused { lsn, words })
+}
+
+/// SQL that is `paused` on a server in recovery that paused.
+pub fn pause_state(run: &Run) -> &'static str {
+    // pg_get_wal_replay_pause_state is 14's (manual, "Recovery Control Functions").
+    if run.recovery().cluster.major >= 14 {
+        "pg_get_wal_replay_pause_state()"
+    } else {
+        "CASE WHEN pg_is_wal_replay_paused() THEN 'paused' ELSE 'not paused' END"
     }
 }
 
@@ -168,11 +198,7 @@ fn fatal(run: &Run, words: &str) -> Error {
 
 /// Paused is believed when SQL says so too, on the right cluster, at the right place.
 fn prove_pause(run: &mut Run, words: String) -> Result<(Lsn, String)> {
-    let state = if run.recovery().cluster.major >= 14 {
-        "pg_get_wal_replay_pause_state()"
-    } else {
-        "CASE WHEN pg_is_wal_replay_paused() THEN 'paused' ELSE 'not paused' END"
-    };
+    let state = pause_state(run);
     let sql = format!(
         "SELECT pg_is_in_recovery(), {state}, pg_last_wal_replay_lsn(), (SELECT system_identifier FROM pg_control_system()), current_setting('data_directory')"
     );
@@ -250,7 +276,13 @@ fn offer(run: &mut Run) -> Result<Offer> {
         (name.file_name(size), (paths, identity.expect(*name)))
     });
     let histories = chain::histories(&sources).into_iter().filter(|(t, _)| *t <= recovery.target.timeline).collect();
-    Ok(Offer { segments: segments.collect(), last: last.file_name(size), histories, placeholders: None })
+    Ok(Offer {
+        segments: segments.collect(),
+        last: last.file_name(size),
+        histories,
+        placeholders: None,
+        vault: Vault::of(&recovery.site.trusted),
+    })
 }
 
 fn staged_control(run: &mut Run) -> Result<ControlFile> {

@@ -5,8 +5,9 @@ use std::path::{Path, PathBuf};
 
 use crate::error::Result;
 use crate::host::Owner;
+use crate::plan::damaged;
 use crate::plan::facts::{WalKind, WalSource};
-use crate::plan::recovery::OtherWal;
+use crate::plan::recovery::{OtherWal, Trusted};
 use crate::run::executor::Run;
 use crate::run::owner::{self, Task};
 use crate::run::tail::{ListRequest, WalIdentity};
@@ -55,9 +56,9 @@ impl Directories {
     }
 
     /// Lists them as `owner`.
-    pub fn list(&self, owner: &Owner, lock: Option<&Lock>, identity: WalIdentity) -> Result<Vec<WalSource>> {
+    pub fn list(&self, owner: &Owner, lock: Option<&Lock>, trusted: &Trusted, identity: WalIdentity) -> Result<Vec<WalSource>> {
         let request = ListRequest { directories: self.list.clone(), identity };
-        owner::call(owner, lock, Task::ListWal(Box::new(request)))
+        owner::call_trusting(owner, lock, trusted, Task::ListWal(Box::new(request)))
     }
 }
 
@@ -97,6 +98,10 @@ pub fn everything(run: &Run) -> Directories {
 }
 
 /// Lists `directories` for this run.
+///
+/// Copies that were found damaged when the run was planned are marked: another one is there.
 pub fn list(run: &Run, directories: &Directories) -> Result<Vec<WalSource>> {
-    directories.list(&run.recovery().cluster.owner, Some(&run.lock), identity(run))
+    let mut listed = directories.list(&run.recovery().cluster.owner, Some(&run.lock), &run.recovery().site.trusted, identity(run))?;
+    damaged::mark(&mut listed, &run.recovery().damaged_wal);
+    Ok(listed)
 }

@@ -175,3 +175,9 @@ fn words(error: &postgres::Error) -> String {
 pub fn quote_identifier(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
 }
+
+/// A string constant that means the same whatever `standard_conforming_strings` is.
+pub fn literal(text: &str) -> String {
+    let text = text.replace('\\', "\\\\").replace('\'', "''");
+    format!("E'{text}'")
+}

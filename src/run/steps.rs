@@ -31,7 +31,7 @@ use crate::run::staging::ExtractRequest;
 use crate::run::switch::Stage;
 use crate::run::tail::CopyRequest;
 use crate::run::tidy::{SettleRequest, TidyRequest};
-use crate::run::{control, hooks, moveold, purge, validate};
+use crate::run::{control, dump, hooks, moveold, purge, validate};
 use crate::store::extract::{ExtractOptions, Extracted};
 use crate::store::layout::required_directories;
 use crate::sys::dir::Dir;
@@ -44,6 +44,7 @@ pub fn apply(run: &mut Run, step: &Step) -> Result<()> {
         Step::HookBefore => hooks::run_hooks(run, "before", &configured.before, true),
         Step::StopUnits => hooks::stop_units(run),
         Step::HookBeforeStop => hooks::run_hooks(run, "before_stop", &configured.before_stop, true),
+        Step::Dump => dump::dump_before(run),
         Step::Stop => stop(run),
         Step::CopyTail => copy_tail(run),
         Step::Extract => extract(run),

@@ -4,7 +4,8 @@
 //! 200 anything that must stop recovery. A damaged copy is passed over for the next one and named.
 
 use std::fs::{File, OpenOptions};
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{Read, Write};
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -13,6 +14,7 @@ use crate::error::{At, Error, Result};
 use crate::pg::page::{PageVerdict, SegmentExpectation, check_segment_page};
 use crate::run::broker::{Answer, Request};
 use crate::store::codec;
+use crate::sys::passing::receive_line;
 
 const PAGE: usize = 8192;
 /// Delivered.
@@ -37,29 +39,69 @@ pub fn main(socket: &Path, file: &str, destination: &Path) -> u8 {
 
 fn get(socket: &Path, file: &str, destination: &Path) -> Result<bool> {
     let stream = UnixStream::connect(socket).at("reach the run at", socket)?;
-    let mut answers = BufReader::new(stream.try_clone().at("duplicate", socket)?);
-    say(&stream, &Request::Want { file: file.to_string() })?;
-    let mut line = String::new();
-    answers.read_line(&mut line).at("read from", socket)?;
-    match serde_json::from_str(&line).map_err(|e| Error::failed("understand the run's answer").cause(e))? {
-        Answer::Absent => Ok(false),
+    let (answer, _) = ask(&stream, &Request::Want { file: file.to_string() })?;
+    match answer {
+        Answer::Absent | Answer::Passed => Ok(false),
         Answer::Refused { why } => Err(Error::failed(why)),
         Answer::History { text } => {
             deliver(destination, |to| to.write_all(text.as_bytes()).at("write", destination))?;
             Ok(true)
         }
         Answer::Segment { paths, expect, last } => {
-            let (path, rejected) = first_good(&paths, &expect, last, destination)?;
+            let (path, rejected) = first_good(&Copies { stream: &stream, file }, &paths, &expect, last, destination)?;
             say(&stream, &Request::Delivered { file: file.to_string(), path, rejected })?;
             Ok(true)
         }
     }
 }
 
-fn first_good(paths: &[PathBuf], expect: &SegmentExpectation, last: bool, destination: &Path) -> Result<(PathBuf, Vec<String>)> {
+/// One question, one answer, and the file that came with it.
+fn ask(stream: &UnixStream, question: &Request) -> Result<(Answer, Option<OwnedFd>)> {
+    say(stream, question)?;
+    let received = receive_line(stream).map_err(|e| Error::failed("hear the run").cause(e))?;
+    let (line, file) = received.ok_or_else(|| Error::failed("hear the run").cause("it is gone"))?;
+    Ok((serde_json::from_str(&line).map_err(|e| Error::failed("understand the run's answer").cause(e))?, file))
+}
+
+/// Copies of the file that PostgreSQL asks for.
+struct Copies<'a> {
+    stream: &'a UnixStream,
+    file: &'a str,
+}
+
+impl Copies<'_> {
+    /// Opens a copy as the owner; where the owner may not, root is asked.
+    fn open(&self, path: &Path) -> Result<File> {
+        let flags = nix::libc::O_NOFOLLOW | nix::libc::O_NONBLOCK;
+        let opened = match OpenOptions::new().read(true).custom_flags(flags).open(path) {
+            Err(e) if e.kind() == std::io::ErrorKind::PermissionDenied => self.ask(path)?,
+            other => other.at("open", path)?,
+        };
+        if opened.metadata().at("look at", path)?.is_file() {
+            return Ok(opened);
+        }
+        Err(Error::failed(format!("{} is not a regular file", path.display())))
+    }
+
+    fn ask(&self, path: &Path) -> Result<File> {
+        match ask(self.stream, &Request::Open { file: self.file.to_string(), path: path.to_path_buf() })? {
+            (Answer::Passed, Some(file)) => Ok(File::from(file)),
+            (Answer::Refused { why }, _) => Err(Error::failed(why)),
+            _ => Err(Error::failed(format!("open {}", path.display())).cause("the run did not pass it")),
+        }
+    }
+}
+
+fn first_good(
+    copies: &Copies<'_>,
+    paths: &[PathBuf],
+    expect: &SegmentExpectation,
+    last: bool,
+    destination: &Path,
+) -> Result<(PathBuf, Vec<String>)> {
     let mut rejected = Vec::new();
     for path in paths {
-        match deliver(destination, |to| copy_checked(path, expect, last, to)) {
+        match deliver(destination, |to| copy_checked(copies.open(path)?, path, expect, last, to)) {
             Ok(()) => return Ok((path.clone(), rejected)),
             Err(error) => rejected.push(error.to_string()),
         }
@@ -84,12 +126,7 @@ fn deliver(destination: &Path, fill: impl FnOnce(&mut File) -> Result<()>) -> Re
 
 /// Copies a segment while checking each page. All but the last segment must be valid throughout, where zero
 /// pages may follow a switch to the end; the last one must begin validly, what follows its end is old content.
-fn copy_checked(path: &Path, expect: &SegmentExpectation, last: bool, to: &mut File) -> Result<()> {
-    let flags = nix::libc::O_NOFOLLOW | nix::libc::O_NONBLOCK;
-    let source = OpenOptions::new().read(true).custom_flags(flags).open(path).at("open", path)?;
-    if !source.metadata().at("look at", path)?.is_file() {
-        return Err(Error::failed(format!("{} is not a regular file", path.display())));
-    }
+fn copy_checked(source: File, path: &Path, expect: &SegmentExpectation, last: bool, to: &mut File) -> Result<()> {
     let (_, mut reader) = codec::decoder(source).at("read", path)?;
     let size = expect.segment_size.bytes();
     let (mut offset, mut checking, mut zeros) = (0u64, true, false);

@@ -2,20 +2,22 @@
 
 use std::collections::BTreeMap;
 use std::io::Read;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
 use crate::error::{At, Error, Result};
 use crate::pg::Lsn;
 use crate::run::owner::open_directory;
-use crate::run::reading::{ChainRequest, Segment, follow};
+use crate::run::reading::{ChainRequest, Segment};
+use crate::run::segments::{Reader, Summaries};
 use crate::run::tail::WalIdentity;
 use crate::wal::block::RelationFile;
 use crate::wal::chain::Joined;
 use crate::wal::effects::{Event, What};
 use crate::wal::ledger::Ledger;
 use crate::wal::log::{Filter, Line, Log};
+use crate::wal::packed::Digest;
 use crate::wal::page::Page;
 use crate::wal::xlog::Xlog;
 use crate::wal::{EndOfWal, PgTime};
@@ -30,6 +32,8 @@ pub struct LogRequest {
     pub next_xid: u64,
     /// What is listed.
     pub filter: Filter,
+    /// The index of summaries, by the path to open.
+    pub index: Option<PathBuf>,
 }
 
 /// The lines, and what could not be read.
@@ -54,41 +58,104 @@ pub struct Stretch {
     pub end: Option<EndOfWal>,
 }
 
-/// Lists. Where relations are asked for the WAL is read twice: only at its end it is known which files they had before.
+/// Lists. Where relations are asked for there are two passes: only at the end it is known which files they had before. The
+/// second takes the summaries of the first.
 pub fn log(request: &LogRequest) -> Result<Logged> {
+    let twice = request.filter.relations.is_some();
+    let summaries = Summaries::new(request.index.as_deref(), twice);
     let mut replaced = BTreeMap::new();
-    if request.filter.relations.is_some() {
+    if twice {
         let nothing = Filter { limit: 0, ..Filter::default() };
-        replaced = pass(request, nothing, BTreeMap::new())?.0.into_replaced();
+        replaced = pass(&summaries, request, nothing, BTreeMap::new(), &|digest| digest.replaces)?.0.into_replaced();
     }
-    let (log, stretches) = pass(request, request.filter.clone(), replaced)?;
+    let wants = |digest: &Digest| digest.replaces || request.filter.may_match(digest, &replaced);
+    let (log, stretches) = pass(&summaries, request, request.filter.clone(), replaced.clone(), &wants)?;
     let (lines, left_out) = log.finish();
     Ok(Logged { lines, left_out, stretches })
 }
 
-fn pass(request: &LogRequest, filter: Filter, replaced: BTreeMap<RelationFile, RelationFile>) -> Result<(Log, Vec<Stretch>)> {
-    let mut log = Log::new(filter, request.chain.history.clone(), replaced);
-    let begin = || Ledger::new(request.next_xid);
-    let found = stretches(&request.chain, begin, |ledger, joined| {
-        for part in joined.parts() {
-            ledger.apply(part, &mut |entry| log.entry(&entry));
-        }
-    })?;
-    Ok((log, found.into_iter().map(|(stretch, _)| stretch).collect()))
+fn pass(
+    summaries: &Summaries,
+    request: &LogRequest,
+    filter: Filter,
+    replaced: BTreeMap<RelationFile, RelationFile>,
+    wants: &(dyn Fn(&Digest) -> bool + Sync),
+) -> Result<(Log, Vec<Stretch>)> {
+    let mut pass = Pass { log: Log::new(filter, request.chain.history.clone(), replaced), ledger: Ledger::default() };
+    let begin = |pass: &mut Pass| pass.ledger = Ledger::new(request.next_xid);
+    let stretches = read_stretches(summaries, &request.chain, wants, &mut pass, begin, |_, _| {})?;
+    Ok((pass.log, stretches))
 }
 
-/// Reads every stretch without a hole; each begins with a value of its own. Behind damage the next segment begins anew.
-pub fn stretches<T>(wanted: &ChainRequest, begin: impl Fn() -> T, mut each: impl FnMut(&mut T, Joined)) -> Result<Vec<(Stretch, T)>> {
+struct Pass {
+    log: Log,
+    /// Of the stretch at hand.
+    ledger: Ledger,
+}
+
+impl Reader for Pass {
+    fn needs(&self, digest: &Digest) -> bool {
+        self.ledger.has_open(digest.xids())
+    }
+
+    fn joined(&mut self, joined: Joined, left_out: Option<&Digest>) {
+        for part in joined.parts() {
+            self.ledger.apply(part, &mut |entry| self.log.entry(&entry));
+        }
+        if let Some(digest) = left_out {
+            self.log.left_out(digest);
+        }
+    }
+}
+
+/// Reads every stretch without a hole, and nothing of the index; each stretch begins with a value of its own.
+pub fn stretches<T>(wanted: &ChainRequest, begin: impl Fn() -> T, each: impl FnMut(&mut T, Joined)) -> Result<Vec<(Stretch, T)>> {
+    let mut found = Vec::new();
+    let mut reader = Everything { value: begin(), each };
+    let renew = |reader: &mut Everything<_, _>| reader.value = begin();
+    read_stretches(&Summaries::new(None, false), wanted, &|_| true, &mut reader, renew, |reader, stretch| {
+        found.push((stretch, std::mem::replace(&mut reader.value, begin())));
+    })?;
+    Ok(found)
+}
+
+/// Takes all that is read.
+struct Everything<T, F> {
+    value: T,
+    each: F,
+}
+
+impl<T, F: FnMut(&mut T, Joined)> Reader for Everything<T, F> {
+    fn needs(&self, _: &Digest) -> bool {
+        true
+    }
+
+    fn joined(&mut self, joined: Joined, _: Option<&Digest>) {
+        (self.each)(&mut self.value, joined);
+    }
+}
+
+/// Reads every stretch without a hole; behind damage the next segment begins anew.
+fn read_stretches<R: Reader>(
+    summaries: &Summaries,
+    wanted: &ChainRequest,
+    wants: &(dyn Fn(&Digest) -> bool + Sync),
+    reader: &mut R,
+    begin: impl Fn(&mut R),
+    mut ended: impl FnMut(&mut R, Stretch),
+) -> Result<Vec<Stretch>> {
     let size = wanted.identity.segment_size;
     let mut found = Vec::new();
     for run in wanted.segments.chunk_by(|a, b| a.0.number + 1 == b.0.number) {
         let mut rest: &[Segment] = run;
         while let Some((first, _, _)) = rest.first() {
-            let mut value = begin();
-            let chain = follow(wanted, rest, |joined| each(&mut value, joined))?;
+            begin(reader);
+            let chain = summaries.follow(wanted, rest, wants, reader)?;
             let start = size.start(first.number);
             let (from, to) = (chain.first().unwrap_or(start), chain.last().map_or(start, |(_, end)| end));
-            found.push((Stretch { from, to, end: chain.end() }, value));
+            let stretch = Stretch { from, to, end: chain.end() };
+            ended(reader, stretch);
+            found.push(stretch);
             let broken = chain.end().map_or(u64::MAX, |end| size.number(end.at));
             let next = rest.iter().position(|(name, _, _)| name.number > broken.max(first.number));
             rest = next.and_then(|next| rest.get(next..)).unwrap_or_default();
@@ -108,20 +175,43 @@ pub struct Verified {
     pub backups: Vec<(Lsn, Lsn)>,
 }
 
+/// What to verify.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct VerifyRequest {
+    /// Segments in order; between some of them others may be missing.
+    pub chain: ChainRequest,
+    /// The index of summaries, by the path to open.
+    pub index: Option<PathBuf>,
+}
+
 /// Reads everything and says which stretches are whole.
-pub fn verify(wanted: &ChainRequest) -> Result<Vec<Verified>> {
-    let found = stretches(wanted, Found::default, |found, joined| {
-        for part in joined.parts() {
-            part.events.iter().for_each(|event| found.event(event));
-        }
+pub fn verify(request: &VerifyRequest) -> Result<Vec<Verified>> {
+    let summaries = Summaries::new(request.index.as_deref(), false);
+    let mut verified = Vec::new();
+    let begin = |found: &mut Found| *found = Found::default();
+    read_stretches(&summaries, &request.chain, &|_| false, &mut Found::default(), begin, |found, stretch| {
+        verified.push(Verified { stretch, newest: found.newest, backups: std::mem::take(&mut found.backups) });
     })?;
-    Ok(found.into_iter().map(|(stretch, found)| Verified { stretch, newest: found.newest, backups: found.backups }).collect())
+    Ok(verified)
 }
 
 #[derive(Default)]
 struct Found {
     newest: Option<PgTime>,
     backups: Vec<(Lsn, Lsn)>,
+}
+
+impl Reader for Found {
+    fn needs(&self, _: &Digest) -> bool {
+        false
+    }
+
+    fn joined(&mut self, joined: Joined, left_out: Option<&Digest>) {
+        for part in joined.parts() {
+            part.events.iter().for_each(|event| self.event(event));
+        }
+        self.newest = left_out.and_then(|digest| digest.newest).or(self.newest);
+    }
 }
 
 impl Found {

@@ -13,7 +13,7 @@ use super::plain::plain_backup;
 use super::skim::{skim, skim_whole};
 use super::source::{Form, Source, TablespaceTar};
 use crate::error::{At, Result};
-use crate::sys::dir::{Dir, Entry, Kind};
+use crate::sys::dir::{Dir, Entry, Kind, real_path};
 
 /// The backups in each of `directories` and one level below, each directory itself where it is one, and files named directly;
 /// sorted by path. Links on the way to a configured path are followed, those below it are not. A path that cannot be read is an
@@ -21,8 +21,8 @@ use crate::sys::dir::{Dir, Entry, Kind};
 pub fn catalogue(directories: &[PathBuf]) -> Result<Vec<CatalogueEntry>> {
     let mut found: Vec<CatalogueEntry> = Vec::new();
     for configured in directories {
-        let real = std::fs::canonicalize(configured).at("open backups", configured)?;
-        if real.is_file() {
+        let (real, is_file) = real_path(configured).at("open backups", configured)?;
+        if is_file {
             found.extend(named_file(&real)?);
             continue;
         }
@@ -134,6 +134,11 @@ fn directory_backup(dir: &Dir, entries: &[Entry]) -> Option<CatalogueEntry> {
     take(&mut backup, skimmed);
     check_tablespace_tars(&mut backup, dir);
     Some(backup)
+}
+
+/// Whether a file of this name may belong to a backup in tar form: an archive by its suffix, or the manifest.
+pub fn is_backup_file(name: &str) -> bool {
+    name == "backup_manifest" || tar_stem(name).is_some_and(|stem| !stem.is_empty())
 }
 
 /// `base` of `base.tar.gz`.

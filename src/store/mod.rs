@@ -10,6 +10,7 @@ mod conclude;
 mod copy;
 mod entry;
 pub mod extract;
+pub mod index;
 pub mod layout;
 mod lz4;
 mod pass;

@@ -7,7 +7,8 @@ use super::pass::{Content, Pass};
 use super::source::Form;
 use super::stream::ArchiveStream;
 use super::tar::{Member, MemberKind};
-use crate::error::{At, Error, Kind, Result};
+use crate::error::{Error, Kind, Result};
+use crate::sys::dir::Dir;
 
 /// What lies in an archive.
 #[derive(Clone)]
@@ -25,7 +26,8 @@ impl Pass<'_> {
     pub(super) fn archives(&mut self) -> Result<()> {
         let archives = self.list()?;
         for (path, _) in &archives {
-            self.so_far.total += std::fs::symlink_metadata(path).at("examine", path)?.len();
+            let dir = Dir::open(path.parent().unwrap_or(Path::new("/")))?;
+            self.so_far.total += dir.metadata(path.file_name().unwrap_or_default())?.size;
         }
         for (path, place) in archives {
             let mut stream = ArchiveStream::open(&path)?;

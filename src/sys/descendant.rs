@@ -5,7 +5,8 @@
 //! an empty environment, and inherits exactly the descriptors named here.
 
 use std::io::{BufRead, BufReader, Read, Write};
-use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::net::UnixStream;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -17,6 +18,7 @@ use serde::{Deserialize, Serialize};
 use super::identity::{Leash, Owner};
 use super::lock::Lock;
 use super::namespace::Bind;
+use super::passing;
 use crate::error::{At, Error, Result};
 
 /// Longest line a child may send; more is a broken child.
@@ -26,6 +28,8 @@ const LINE_LIMIT: u64 = 256 << 20;
 #[derive(Debug)]
 pub struct Descendant {
     child: Child,
+    /// Our end of its standard input.
+    socket: Option<UnixStream>,
     lines: Receiver<std::io::Result<String>>,
     complaints: std::thread::JoinHandle<String>,
 }
@@ -42,12 +46,15 @@ pub enum Heard {
 }
 
 impl Descendant {
-    /// Starts `verb` with `request` on its standard input. The child holds `lock` as long as it lives.
-    pub fn spawn(verb: &str, request: &[u8], lock: Option<&Lock>) -> Result<Descendant> {
+    /// Starts `verb` with `request`, a line, on its standard input, which is a socket: the child may ask back.
+    /// The open file `passed` comes with it. The child holds `lock` as long as it lives.
+    pub fn spawn(verb: &str, request: &str, passed: Option<&OwnedFd>, lock: Option<&Lock>) -> Result<Descendant> {
         let held = lock.map(Lock::for_child).transpose()?;
-        let mut child = itself(verb).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().at("start child", verb)?;
+        let (socket, theirs) = passing::pair().at("prepare child", verb)?;
+        let input = Stdio::from(OwnedFd::from(theirs));
+        let mut child = itself(verb).stdin(input).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().at("start child", verb)?;
         drop(held);
-        hand_over(&mut child, request)?;
+        passing::send_line(&socket, request, passed.map(OwnedFd::as_fd)).at("write to", "child")?;
         let (sender, lines) = channel();
         if let Some(output) = child.stdout.take() {
             std::thread::spawn(move || {
@@ -64,7 +71,13 @@ impl Descendant {
         }
         let errors = child.stderr.take();
         let complaints = std::thread::spawn(move || errors.map(tail).unwrap_or_default());
-        Ok(Descendant { child, lines, complaints })
+        Ok(Descendant { child, socket: Some(socket), lines, complaints })
+    }
+
+    /// Our end of the child's standard input, once: for whoever answers its questions. While nobody has it the child
+    /// reads the end of its input only when it is dropped.
+    pub fn take_socket(&mut self) -> Option<UnixStream> {
+        self.socket.take()
     }
 
     /// Waits at most `limit` for a line.
@@ -256,7 +269,7 @@ fn hand_over(child: &mut Child, request: &[u8]) -> Result<()> {
 }
 
 /// The last 4 KiB of what a pipe says; the rest is read and dropped so that the writer never blocks.
-fn tail(mut pipe: impl Read) -> String {
+pub fn tail(mut pipe: impl Read) -> String {
     const KEPT: usize = 4096;
     let mut kept: Vec<u8> = Vec::new();
     let mut buffer = [0; 4096];

@@ -16,6 +16,7 @@ use rustix::fs::{AtFlags, FileType, Mode, OFlags, RenameFlags, StatxFlags};
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
+use super::vault;
 use crate::error::{At, Error, Result};
 
 /// Levels that [`Dir::remove_tree`] descends; each holds a descriptor. PostgreSQL needs five.
@@ -96,7 +97,8 @@ impl Dir {
     pub fn open(path: impl AsRef<Path>) -> Result<Dir> {
         // Components drop a trailing slash, with which the kernel would follow a final link.
         let path: PathBuf = path.as_ref().components().collect();
-        let fd = rustix::fs::open(&path, OFlags::NOFOLLOW | DIRECTORY, Mode::empty()).map_err(refusal).at("open directory", &path)?;
+        let fd = rustix::fs::open(&path, OFlags::NOFOLLOW | DIRECTORY, Mode::empty()).map_err(refusal);
+        let fd = or_ask(fd, || vault::directory(&path)).at("open directory", &path)?;
         Ok(Dir { fd, path })
     }
 
@@ -128,7 +130,7 @@ impl Dir {
     /// Opens a directory beneath this one; `.` is this one again.
     pub fn open_beneath(&self, rel: impl AsRef<Path>) -> Result<Dir> {
         let rel = rel.as_ref();
-        let fd = self.walk(rel, open_directory).at("open directory", self.path.join(rel))?;
+        let fd = or_ask(self.walk(rel, open_directory), || vault::directory(&self.join(rel))).at("open directory", self.path.join(rel))?;
         Ok(Dir { fd, path: self.join(rel) })
     }
 
@@ -201,7 +203,12 @@ impl Dir {
 
     /// Everything in the directory but `.` and `..`, sorted by name as bytes. What vanishes meanwhile is left out.
     pub fn entries(&self) -> Result<Vec<Entry>> {
-        self.list().at("list", &self.path)
+        or_ask(self.list(), || self.list_by_asking()).at("list", &self.path)
+    }
+
+    fn list_by_asking(&self) -> io::Result<Vec<Entry>> {
+        let named = vault::list(&self.path)?.into_iter();
+        Ok(named.map(|(name, metadata)| Entry { name: name.into(), metadata }).collect())
     }
 
     fn list(&self) -> io::Result<Vec<Entry>> {
@@ -216,13 +223,19 @@ impl Dir {
     }
 
     fn stat(&self, rel: &Path) -> io::Result<Metadata> {
-        let stat = self.walk(rel, |dir, name| Ok(rustix::fs::statat(dir, name, AtFlags::SYMLINK_NOFOLLOW)?))?;
-        Ok(Metadata::from(&stat))
+        let stat = self.walk(rel, |dir, name| Ok(rustix::fs::statat(dir, name, AtFlags::SYMLINK_NOFOLLOW)?));
+        or_ask(stat.map(|stat| Metadata::from(&stat)), || {
+            let path = self.join(rel);
+            let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else { return Err(Errno::ACCESS.into()) };
+            let found = vault::list(parent)?.into_iter().find(|(known, _)| OsStr::new(known) == name);
+            found.map(|(_, metadata)| metadata).ok_or_else(|| Errno::NOENT.into())
+        })
     }
 
     fn open_regular(&self, rel: &Path) -> io::Result<File> {
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
-        let fd = self.walk(rel, |dir, name| rustix::fs::openat(dir, name, flags, Mode::empty()).map_err(refusal))?;
+        let fd = self.walk(rel, |dir, name| rustix::fs::openat(dir, name, flags, Mode::empty()).map_err(refusal));
+        let fd = or_ask(fd, || vault::file(&self.join(rel)))?;
         let stat = rustix::fs::fstat(&fd)?;
         match Metadata::from(&stat).kind {
             Kind::File => Ok(File::from(fd)),
@@ -424,6 +437,19 @@ impl Dir {
             held = Some(next);
         }
         act(held.as_ref().map_or(self.fd.as_fd(), OwnedFd::as_fd), last)
+    }
+}
+
+/// The real path of what a configuration names, and whether it is a regular file. Links on the way are followed.
+pub fn real_path(path: &Path) -> io::Result<(PathBuf, bool)> {
+    or_ask(std::fs::canonicalize(path).map(|real| (real.is_file(), real)).map(|(file, real)| (real, file)), || vault::real(path))
+}
+
+/// What this process could not do for lack of permission, done by asking, if there is somebody to be asked.
+fn or_ask<T>(tried: io::Result<T>, ask: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
+    match tried {
+        Err(error) if vault::is_worth_asking(&error) => ask(),
+        other => other,
     }
 }
 

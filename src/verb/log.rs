@@ -6,12 +6,13 @@ use std::path::{Path, PathBuf};
 use jiff::civil::{DateTime, Time};
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
+use serde::de::DeserializeOwned;
 
 use crate::cli::LogArgs;
 use crate::config::duration::parse_duration;
 use crate::error::{Error, Kind, Result};
 use crate::host::Owner;
-use crate::observe::discover::{self, owner_of};
+use crate::observe::discover::{self, Found, owner_of};
 use crate::observe::host::{Observed, Where, observe};
 use crate::observe::names::Door;
 use crate::pg::Timeline;
@@ -20,15 +21,17 @@ use crate::plan::aim;
 use crate::plan::chain;
 use crate::plan::facts::{Server, WalKind, WalSource};
 use crate::plan::loss::Names;
+use crate::plan::recovery::Trusted;
 use crate::plan::target::TimelineRequest;
 use crate::plan::time::parse_time;
 use crate::report::log::{self as page, Reading};
 use crate::report::terminal::Out;
-use crate::run::owner::{self, Task};
+use crate::run::owner::{self, Kept, Task};
 use crate::run::reading::{ChainRequest, Segment};
 use crate::run::sources::Directories;
 use crate::run::tail::WalIdentity;
 use crate::run::wal_log::{LogRequest, Logged};
+use crate::store::index::Index;
 use crate::verb::Context;
 use crate::wal::PgTime;
 use crate::wal::log::{Filter, Relations};
@@ -45,6 +48,8 @@ pub struct Ground {
     /// What there is.
     pub wal: Vec<WalSource>,
     directories: Directories,
+    /// What root opens for the reader.
+    pub trusted: Trusted,
     current: Option<Timeline>,
     next_xid: u64,
     /// Data directory and bootstrap role of a cluster that serves.
@@ -59,6 +64,11 @@ impl Ground {
         if directories.is_empty() { of_cluster(context) } else { of_directories(directories) }
     }
 
+    /// What was observed of a cluster.
+    pub fn of(found: &Found, observed: Observed) -> Ground {
+        of_observed(found, observed)
+    }
+
     /// One copy of every segment on the history.
     pub fn segments(&self, history: &History) -> Vec<Segment> {
         let size = self.identity.segment_size;
@@ -69,6 +79,37 @@ impl Ground {
             .collect();
         list.sort_by_key(|(name, _, _)| name.number);
         list
+    }
+}
+
+impl Ground {
+    /// Has the owner's child read WAL, and keeps what it finds out about segments; without an index where none can be.
+    pub fn read<T: DeserializeOwned>(&self, context: &Context, task: impl Fn(Option<PathBuf>) -> Task) -> Result<T> {
+        let index =
+            Index::open(&context.config.state_directory, &self.owner).inspect_err(|e| log::info!("nothing is kept of the WAL: {e}"));
+        let Ok(index) = index else { return owner::call_trusting(&self.owner, None, &self.trusted, task(None)) };
+        let ours = |kept: &Kept| {
+            let source = self.wal.iter().find(|source| source.directory == kept.directory)?;
+            source.segments.iter().find(|segment| segment.file == kept.file)
+        };
+        owner::call_keeping(&self.owner, &self.trusted, task(Some(index.open_path())), &mut |kept| {
+            if ours(&kept).is_some()
+                && let Err(error) = index.keep(&kept.directory, &kept.file, &kept.bytes)
+            {
+                log::info!("not kept: {error}");
+            }
+        })
+        .inspect(|_| self.forget(&index))
+    }
+
+    /// Summaries of files that are gone are not kept.
+    fn forget(&self, index: &Index) {
+        for source in self.wal.iter().filter(|source| source.problem.is_none()) {
+            let there: BTreeSet<&str> = source.segments.iter().map(|segment| segment.file.as_str()).collect();
+            if let Err(error) = index.prune(&source.directory, |file| there.contains(file)) {
+                log::info!("index of {}: {error}", source.directory.display());
+            }
+        }
     }
 }
 
@@ -92,14 +133,16 @@ pub fn run(context: &Context, args: &LogArgs) -> Result<u8> {
         relations,
         ddl: args.ddl,
         deletes: args.deletes,
+        point: None,
         limit: args.limit,
     };
     let history = history(&ground, args.timeline)?;
     let segments = ground.segments(&history);
     let reading = Reading { timeline: history.timeline, since, until };
     let chain = ChainRequest { segments, history, identity: ground.identity };
-    let request = LogRequest { chain, next_xid: ground.next_xid, filter };
-    let logged: Logged = owner::call(&ground.owner, None, Task::LogWal(Box::new(request)))?;
+    let logged: Logged = ground.read(context, |index| {
+        Task::LogWal(Box::new(LogRequest { chain: chain.clone(), next_xid: ground.next_xid, filter: filter.clone(), index }))
+    })?;
     if let Some(door) = &door {
         let files = logged.lines.iter().flat_map(|line| &line.relations).map(|change| change.file);
         names = door.names(&files.filter(|file| !file.is_catalog()).collect());
@@ -125,19 +168,24 @@ pub fn run(context: &Context, args: &LogArgs) -> Result<u8> {
 fn of_cluster(context: &Context) -> Result<Ground> {
     let found = discover::choose(&context.config, context.global.cluster.as_deref())?;
     let observed = observe(&context.config, &found, &Where::default())?;
+    Ok(Ground::of(&found, observed))
+}
+
+fn of_observed(found: &Found, observed: Observed) -> Ground {
     let cluster = &observed.host.cluster;
     let control = &cluster.control_file;
     let user = found.config.user.clone().unwrap_or_else(|| "postgres".into());
-    Ok(Ground {
+    Ground {
         owner: cluster.owner.clone(),
         identity: WalIdentity { major: cluster.major, system_identifier: control.system_identifier, segment_size: control.segment_size },
         directories: Directories::default().with_others(&observed.other_wal),
+        trusted: observed.trusted.clone(),
         wal: observed.host.wal.clone(),
         current: Some(control.timeline),
         next_xid: control.next_xid,
         serving: matches!(cluster.server, Server::Serving { .. }).then(|| (cluster.data_directory.clone(), user)),
         observed: Some(observed),
-    })
+    }
 }
 
 /// Directories alone: read as the user who owns the first of them, or where that is root as PostgreSQL's.
@@ -147,11 +195,11 @@ fn of_directories(named: &[PathBuf]) -> Result<Ground> {
     let owner = reader_of(first)?;
     let identity: WalIdentity = owner::call(&owner, None, Task::ProbeWal { directory: first.to_path_buf() }).map_err(refused)?;
     let directories = named.iter().fold(Directories::default(), |all, path| all.with(path, WalKind::Archive));
-    let wal = directories.list(&owner, None, identity)?;
+    let wal = directories.list(&owner, None, &Trusted::default(), identity)?;
     if let Some(problem) = wal.iter().find_map(|source| source.problem.as_ref()) {
         return Err(Error::new(Kind::Refused, "read WAL").cause(problem).hint("Name a directory that holds WAL segments."));
     }
-    Ok(Ground { owner, identity, wal, directories, current: None, next_xid: 0, serving: None, observed: None })
+    Ok(Ground { owner, identity, wal, directories, trusted: Trusted::default(), current: None, next_xid: 0, serving: None, observed: None })
 }
 
 /// The user who reads `directory`, which no cluster is known for.
@@ -166,7 +214,8 @@ pub fn reader_of(directory: &Path) -> Result<Owner> {
     })
 }
 
-fn history(ground: &Ground, wanted: Option<TimelineRequest>) -> Result<History> {
+/// The history of the timeline that is wanted; by default the cluster's own, without one the highest.
+pub fn history(ground: &Ground, wanted: Option<TimelineRequest>) -> Result<History> {
     let highest = chain::numbers(&ground.wal).into_iter().max();
     let timeline = match (wanted.unwrap_or_default(), ground.current) {
         (TimelineRequest::Number(number), _) => number,

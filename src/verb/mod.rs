@@ -5,6 +5,7 @@ pub mod backups;
 pub mod check;
 pub mod check_sql;
 pub mod log;
+pub mod mark;
 pub mod purge;
 pub mod report;
 pub mod restore;
@@ -115,6 +116,7 @@ fn dispatch(cli: Cli) -> Result<u8> {
         Verb::Check(args) => check::run(&context, &args),
         Verb::Runs => runs::run(&context),
         Verb::Report(args) => report::run(&context, &args),
+        Verb::Mark(args) => mark::run(&context, &args, &Signals::catch()?),
         Verb::Plan(args) => restore::plan_only(&context, &args.target, &args.source),
         Verb::Restore(args) if args.dry_run => restore::plan_only(&context, &args.target, &args.source),
         Verb::Restore(args) => restore::run(&context, &args, Signals::catch()?),

@@ -16,11 +16,13 @@ use crate::observe::survey::Identify;
 use crate::plan::aim;
 use crate::plan::checks::{Check, parse_checks};
 use crate::plan::course::Course;
+use crate::plan::damaged::{self, DamagedCopy};
 use crate::plan::facts::Server;
+use crate::plan::guard::Guard;
 use crate::plan::ledger::{Outcome, Purpose};
 use crate::plan::loss::{Loss, Names};
 use crate::plan::planned::{Planned, Reason};
-use crate::plan::recovery::{Recovery, Site};
+use crate::plan::recovery::{Consequence, Dump, Recovery, Site};
 use crate::plan::restore::{Request, plan};
 use crate::plan::target::TargetRequest;
 use crate::plan::wal_facts::{Meaning, WalFindings};
@@ -39,7 +41,7 @@ use crate::verb::{Context, act};
 
 /// `pitr plan`, and `restore --dry-run`.
 pub fn plan_only(context: &Context, target: &TargetFlags, source: &SourceFlags) -> Result<u8> {
-    let planned = make_plan(context, target, source)?;
+    let Drawn { planned, .. } = make_plan(context, target, source)?;
     if context.json() {
         act::print_json(&crate::report::plan::json(&planned))?;
     } else {
@@ -50,22 +52,26 @@ pub fn plan_only(context: &Context, target: &TargetFlags, source: &SourceFlags) 
 
 /// `pitr restore`.
 pub fn run(context: &Context, args: &RestoreArgs, signals: Signals) -> Result<u8> {
-    let mut planned = make_plan(context, &args.target, &args.source)?;
-    demands(&mut planned, args);
+    let mut drawn = make_plan(context, &args.target, &args.source)?;
+    demands(&mut drawn.planned, args);
+    let planned = &drawn.planned;
     let Some(recovery) = planned.recovery.clone().filter(|_| planned.refusals.is_empty()) else {
-        return refuse(context, &planned);
+        return refuse(context, planned);
     };
     if !context.json() {
-        act::print_text(&crate::report::plan::text(&planned, context.width(), ""))?;
+        act::print_text(&crate::report::plan::text(planned, context.width(), ""))?;
     }
     let question = Question { host: &planned.host, cluster: &planned.cluster.name, verb: "restore" };
     question.ask(args.yes, &mut || signals.check())?;
-    carry_out(context, recovery, args, signals)
+    carry_out(context, &drawn, &recovery, args, signals)
 }
 
-fn carry_out(context: &Context, recovery: Recovery, args: &RestoreArgs, signals: Signals) -> Result<u8> {
-    let _lock = act::lock_cluster(&context.config, &recovery)?;
-    nothing_open(context, &recovery)?;
+fn carry_out(context: &Context, drawn: &Drawn, shown: &Recovery, args: &RestoreArgs, signals: Signals) -> Result<u8> {
+    let _lock = act::lock_cluster(&context.config, shown)?;
+    let planned = again(context, drawn, args)?;
+    let Some(recovery) = planned.recovery.clone().filter(|_| planned.refusals.is_empty()) else {
+        return refuse(context, &planned);
+    };
     let id = new_run_id(Timestamp::now());
     let by = act::by(context, args.source.reason.clone());
     let course = Course { purpose: Purpose::Restore, steps: recovery.steps.clone(), outcome: Outcome::Switched };
@@ -78,14 +84,35 @@ fn carry_out(context: &Context, recovery: Recovery, args: &RestoreArgs, signals:
     act::finish(context, &id, &ledger, Mark::default(), outcome, error)
 }
 
-/// Asked again under the cluster's lock: another run may have begun and ended open while the plan was read.
-fn nothing_open(context: &Context, recovery: &Recovery) -> Result<()> {
-    let cluster = &recovery.cluster;
-    let runs = crate::observe::runs::list(&context.config.state_directory, cluster.system_identifier, &cluster.data_directory)?;
-    match runs.iter().find(|r| r.open) {
-        Some(open) => Err(Error::new(Kind::Refused, format!("run {} is {}", open.id, open.state)).hint(open.ways_on())),
-        None => Ok(()),
+/// The plan once more under the cluster's lock, from the host as it is now: while the first one was read, shown and
+/// confirmed, another run may have come and gone, a backup may be away, or the server may have been started otherwise. Only
+/// the WAL is not read twice: what is in a segment does not change. Any other decision than the one that was shown is a
+/// refusal.
+fn again(context: &Context, drawn: &Drawn, args: &RestoreArgs) -> Result<Planned> {
+    let found = discover::choose(&context.config, context.global.cluster.as_deref())?;
+    let mut observed = observe(&context.config, &found, &places(&drawn.request.target, &args.source))?;
+    damaged::mark(&mut observed.host.wal, drawn.damaged.iter().map(|copy| &copy.path));
+    let first = &drawn.request;
+    let checks = read_checks(found.config.checks.iter().chain(&args.source.checks))?;
+    let request = Request {
+        findings: first.findings.clone(),
+        serving: first.serving.clone(),
+        guard: first.guard.clone(),
+        names: first.names.clone(),
+        ruled_out: first.ruled_out.clone(),
+        ..request(&found, &args.source, first.target.clone(), checks, &observed)
+    };
+    observed.look_at_places(request.findings.as_ref().map_or(&[], |f| &f.answer.tablespaces))?;
+    let mut planned = plan_around(&observed, &request, &drawn.damaged);
+    let digest = |planned: &Planned| planned.recovery.as_ref().map(|r| r.digest.clone());
+    if planned.refusals.is_empty() && digest(&planned) != digest(&drawn.planned) {
+        planned.refusals.push(Reason::fact(
+            "plan-changed",
+            "something changed since the plan was made: it would be another one now",
+            "Nothing was touched. Look at it again: pitr plan.",
+        ));
     }
+    Ok(planned)
 }
 
 fn refuse(context: &Context, planned: &Planned) -> Result<u8> {
@@ -136,17 +163,68 @@ fn command(planned: &Planned, source: &SourceFlags) -> String {
     format!("pitr restore {}{backup}{accept}", planned.target.argument)
 }
 
+/// A plan and what it was made from.
+struct Drawn {
+    planned: Planned,
+    request: Request,
+    damaged: Vec<DamagedCopy>,
+}
+
+/// Tried now, while it can still be mended: logins that the recovered cluster's public checks will need.
+fn not_let_in(observed: &Observed, site: &Site) -> Vec<Consequence> {
+    let cluster = &observed.host.cluster;
+    if !matches!(cluster.server, Server::Serving { .. }) {
+        return vec![];
+    }
+    let bootstrap = Some((&site.user, "postgres"));
+    let checking = site.check_user.as_ref().filter(|_| !site.checks.is_empty()).map(|user| (user, site.database.as_str()));
+    let tried = bootstrap.into_iter().chain(checking).filter(|(user, database)| {
+        let door = Door::find(&cluster.owner, &cluster.data_directory, user, cluster.control_file.system_identifier);
+        !door.is_ok_and(|door| door.admits(database))
+    });
+    let said = tried.map(|(user, database)| Consequence {
+        id: "no-login".into(),
+        text: format!("role {user} is not let in to database {database} on the cluster's own socket: after the public start nothing is checked once more as that role"),
+    });
+    said.collect()
+}
+
+/// The plan, with what is said and kept of damaged copies.
+fn plan_around(observed: &Observed, request: &Request, damaged: &[DamagedCopy]) -> Planned {
+    let mut planned = plan(&observed.host, request);
+    planned.consequences.extend(damaged.iter().map(DamagedCopy::consequence));
+    if let Some(recovery) = &mut planned.recovery {
+        recovery.consequences = planned.consequences.clone();
+        recovery.damaged_wal = damaged.iter().map(|copy| copy.path.clone()).collect();
+    }
+    planned
+}
+
+fn places(target: &TargetRequest, source: &SourceFlags) -> Where {
+    Where { backups: source.backups.clone(), wal: source.wal.clone(), identify: Some(identify(target, source)) }
+}
+
 /// Observes, reads the chain's records, and plans with what they show.
-fn make_plan(context: &Context, target: &TargetFlags, source: &SourceFlags) -> Result<Planned> {
+fn make_plan(context: &Context, target: &TargetFlags, source: &SourceFlags) -> Result<Drawn> {
     let request_target = target.request(Timestamp::now(), &TimeZone::system())?;
     let found = discover::choose(&context.config, context.global.cluster.as_deref())?;
+    plan_from(context, &found, request_target, source)
+}
+
+/// The plan to `target` as it would be without any other flag.
+pub fn plan_to(context: &Context, found: &Found, target: TargetRequest) -> Result<Planned> {
+    let source = SourceFlags { reason: Some("a mark".into()), ..SourceFlags::default() };
+    plan_from(context, found, target, &source).map(|drawn| drawn.planned)
+}
+
+fn plan_from(context: &Context, found: &Found, request_target: TargetRequest, source: &SourceFlags) -> Result<Drawn> {
     let checks = read_checks(found.config.checks.iter().chain(&source.checks))?;
-    let places = Where { backups: source.backups.clone(), wal: source.wal.clone(), identify: Some(identify(&request_target, source)) };
-    let mut observed = observe(&context.config, &found, &places)?;
-    let mut request = request(&found, source, request_target, checks, &observed);
-    read_wal(&observed, &mut request)?;
+    let mut observed = observe(&context.config, found, &places(&request_target, source))?;
+    let mut request = request(found, source, request_target, checks, &observed);
+    let damaged = read_wal(&mut observed, &mut request)?;
     observed.look_at_places(request.findings.as_ref().map_or(&[], |f| &f.answer.tablespaces))?;
-    let mut planned = plan(&observed.host, &request);
+    let mut planned = plan_around(&observed, &request, &damaged);
+    planned.consequences.extend(not_let_in(&observed, &request.site));
     if observed.guessed && !observed.archives.is_empty() {
         planned.alternatives.push(format!(
             "the archive was guessed from archive_command: {}",
@@ -154,7 +232,7 @@ fn make_plan(context: &Context, target: &TargetFlags, source: &SourceFlags) -> R
         ));
     }
     planned.passed_over.extend(observed.backup_problems.iter().map(|p| ("backups".to_string(), p.clone())));
-    Ok(planned)
+    Ok(Drawn { planned, request, damaged })
 }
 
 fn identify(target: &TargetRequest, source: &SourceFlags) -> Identify {
@@ -178,6 +256,7 @@ fn request(found: &Found, source: &SourceFlags, target: TargetRequest, checks: V
         timeline: source.timeline,
         backup: source.backup.clone(),
         accept: source.accept.clone(),
+        dump: source.dump_before.clone().map(|directory| Dump { directory, databases: source.dump_database.clone() }),
         config_from_backup: source.config_from == ConfigFrom::Backup,
         reason: source.reason.clone(),
         reason_required: config.require.contains(&Requirement::Reason),
@@ -187,6 +266,8 @@ fn request(found: &Found, source: &SourceFlags, target: TargetRequest, checks: V
         backups_known: !(config.backups.is_empty() && source.backups.is_empty()),
         ruled_out: vec![],
         findings: None,
+        serving: None,
+        guard: Guard { protected: config.protected.clone(), absent: vec![], rto: config.rto, rpo: config.rpo },
         names: Names::default(),
     }
 }
@@ -203,6 +284,7 @@ fn site(config: &ClusterConfig, checks: Vec<Check>, observed: &Observed) -> Site
         check_user: config.check_user.clone(),
         quiesce: config.quiesce.iter().chain(along).cloned().collect(),
         hooks: config.hooks.clone(),
+        trusted: config.trusted(),
     }
 }
 
@@ -218,11 +300,19 @@ pub fn read_checks<'a>(files: impl Iterator<Item = &'a PathBuf>) -> Result<Vec<C
 }
 
 /// Reads what has to be read, from the newest backup that may serve; when that one turns out to end behind the
-/// target, or the target is not behind it, from the one before.
-fn read_wal(observed: &Observed, request: &mut Request) -> Result<()> {
+/// target, or the target is not behind it, from the one before. Where a copy of a segment is damaged and there is another,
+/// that one is read instead.
+fn read_wal(observed: &mut Observed, request: &mut Request) -> Result<Vec<DamagedCopy>> {
     let mut first = None;
+    let mut damaged = Vec::new();
+    let size = observed.host.cluster.control_file.segment_size;
     while let Some(wanted) = aim::reading(&observed.host, request) {
         let findings = read_chain(observed, &wanted)?;
+        if let Some(copy) = damaged::next(&observed.host.wal, &findings, size) {
+            damaged::mark(&mut observed.host.wal, [&copy.path]);
+            damaged.push(copy);
+            continue;
+        }
         let older = match aim::meaning(&observed.host, request, &findings) {
             Some(Meaning::BeforeBackup(why)) => Some((why, None)),
             Some(Meaning::NotFound(_)) => Some(("the target is not behind it".to_string(), Some(findings.clone()))),
@@ -240,8 +330,12 @@ fn read_wal(observed: &Observed, request: &mut Request) -> Result<()> {
         request.ruled_out.clear();
         request.findings = Some(findings);
     }
-    request.names = names(observed, request);
-    Ok(())
+    request.serving = match aim::lost_reading(&observed.host, request) {
+        Some(wanted) => Some(read_chain(observed, &wanted)?),
+        None => None,
+    };
+    name(observed, request);
+    Ok(damaged)
 }
 
 /// Reads every record of the chain with its checksum, as the owner; what is root's alone by a descriptor.
@@ -261,7 +355,7 @@ fn read_chain(observed: &Observed, wanted: &aim::Reading) -> Result<WalFindings>
         next_xid: wanted.next_xid,
     };
     let refused = |error: Error| error.with_kind(Kind::Refused);
-    let answer = owner::call(&cluster.owner, None, Task::ReadWal(Box::new(request))).map_err(refused)?;
+    let answer = owner::call_trusting(&cluster.owner, None, &observed.trusted, Task::ReadWal(Box::new(request))).map_err(refused)?;
     Ok(WalFindings {
         backup: wanted.backup.1.clone(),
         answer,
@@ -271,19 +365,26 @@ fn read_chain(observed: &Observed, wanted: &aim::Reading) -> Result<WalFindings>
     })
 }
 
-/// Names of what is lost, where the cluster serves.
-fn names(observed: &Observed, request: &Request) -> Names {
+/// Names of what is lost, where the cluster serves, and which of the protected tables it has.
+fn name(observed: &Observed, request: &mut Request) {
+    request.guard.absent = request.guard.protected.clone();
     let cluster = &observed.host.cluster;
-    let lost = request.findings.iter().flat_map(|f| &f.answer.lost.relations).map(|(file, _)| *file);
-    let files: BTreeSet<_> = lost.filter(|file| !file.is_catalog()).collect();
+    let answers = request.serving.iter().chain(&request.findings).map(|findings| &findings.answer);
+    let lost = answers.flat_map(|answer| {
+        let first = answer.first_lost.iter().flat_map(|first| &first.truncated);
+        answer.lost.relations.iter().map(|(file, _)| file).chain(first)
+    });
+    let files: BTreeSet<_> = lost.filter(|file| !file.is_catalog()).copied().collect();
     if files.is_empty() || !matches!(cluster.server, Server::Serving { .. }) {
-        return Names::default();
+        return;
     }
-    match Door::find(&cluster.owner, &cluster.data_directory, &request.site.user, cluster.control_file.system_identifier) {
-        Ok(door) => door.names(&files),
-        Err(error) => {
-            log::info!("names of relations are not known: {error}");
-            Names::default()
+    let user = request.site.user.clone();
+    match Door::find(&cluster.owner, &cluster.data_directory, &user, cluster.control_file.system_identifier) {
+        Ok(door) => {
+            request.names = door.names(&files);
+            let names = &request.names;
+            request.guard.absent.retain(|table| door.called(table, None, names).is_empty());
         }
+        Err(error) => log::info!("names of relations are not known: {error}"),
     }
 }

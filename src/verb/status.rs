@@ -5,10 +5,16 @@ use crate::error::Result;
 use crate::observe::discover::{self, Found};
 use crate::observe::host::{Observed, Where, host_name, observe};
 use crate::observe::runs;
+use crate::plan::aim;
 use crate::plan::chain;
 use crate::plan::facts::{RunFact, Server, WalKind};
-use crate::plan::window;
+use crate::plan::wal_facts::timestamp;
+use crate::plan::window::{self, Window};
 use crate::report::status::{self, Aside, BackupStatus, ClusterStatus, OpenRun, StatusDocument};
+use crate::run::owner::Task;
+use crate::run::reading::ChainRequest;
+use crate::run::wal_log::{Verified, VerifyRequest};
+use crate::verb::log::Ground;
 use crate::verb::{Context, act};
 
 /// `pitr status`.
@@ -36,7 +42,7 @@ fn document(context: &Context) -> Result<StatusDocument> {
 
 fn cluster(context: &Context, found: &Found) -> ClusterStatus {
     match observe(&context.config, found, &Where::default()) {
-        Ok(observed) => observed_cluster(found, &observed),
+        Ok(observed) => observed_cluster(context, found, &observed),
         Err(error) => {
             // In the middle of a switch PGDATA refuses to be looked at: what the journals say still helps.
             let earlier = runs::all(&context.config.state_directory).unwrap_or_default();
@@ -67,7 +73,7 @@ fn blank(found: &Found, state: String, run: Option<OpenRun>) -> ClusterStatus {
     }
 }
 
-fn observed_cluster(found: &Found, observed: &Observed) -> ClusterStatus {
+fn observed_cluster(context: &Context, found: &Found, observed: &Observed) -> ClusterStatus {
     let host = &observed.host;
     let state = match host.cluster.server {
         Server::Serving { .. } => "serving",
@@ -75,7 +81,8 @@ fn observed_cluster(found: &Found, observed: &Observed) -> ClusterStatus {
         Server::Crashed => "crashed",
     };
     let open = host.runs.iter().rev().find(|r| r.open).map(|r| open_run(&r.id, &r.state, r.removing));
-    let (windows, gaps) = window::windows(host);
+    let (mut windows, gaps) = window::windows(host);
+    newest(context, found, observed, &mut windows);
     let mut problems = observed.backup_problems.clone();
     if host.backups.is_empty() && problems.is_empty() {
         problems.push("no backup was found: without one nothing can be recovered".into());
@@ -113,6 +120,26 @@ fn observed_cluster(found: &Found, observed: &Observed) -> ClusterStatus {
         asides: host.runs.iter().filter_map(aside).collect(),
         problems,
         ..blank(found, state.into(), open)
+    }
+}
+
+/// Reads the last segments of each window for the newest transaction in them; where that fails the time stays unknown.
+fn newest(context: &Context, found: &Found, observed: &Observed, windows: &mut [Window]) {
+    const LAST: u64 = 4;
+    let ground = Ground::of(found, observed.clone());
+    let size = ground.identity.segment_size;
+    for window in windows {
+        let Ok(history) = aim::history(&ground.wal, window.timeline) else { continue };
+        let end = size.number(window.until);
+        let mut segments = ground.segments(&history);
+        segments.retain(|(name, _, _)| (end.saturating_sub(LAST)..end).contains(&name.number));
+        let chain = ChainRequest { segments, history, identity: ground.identity };
+        let read: Result<Vec<Verified>> =
+            ground.read(context, |index| Task::VerifyWal(Box::new(VerifyRequest { chain: chain.clone(), index })));
+        match read {
+            Ok(verified) => window.to = verified.iter().rev().find_map(|stretch| stretch.newest).and_then(timestamp),
+            Err(error) => log::info!("the newest transaction is not known: {error}"),
+        }
     }
 }
 

@@ -6,6 +6,7 @@ use std::time::Instant;
 use crate::error::{Error, Kind, Result};
 use crate::host::Owner;
 use crate::observe::discover::{self, owner_of};
+use crate::plan::recovery::Trusted;
 use crate::report::progress::{Progress, ProgressMode, Unit};
 use crate::report::verify_backups::{BackupProof, Proofs, Verdict};
 use crate::run::owner::{self, Task};
@@ -18,8 +19,9 @@ const NO_DAMAGE: [&str; 4] = ["incremental-backup", "live-data-directory", "symb
 
 /// Proves the backups of the chosen cluster, or those in `directories`; only the one called `name`, if given.
 pub fn prove(context: &Context, name: Option<&str>, directories: &[PathBuf]) -> Result<Proofs> {
-    let (owner, directories) = ground(context, directories)?;
-    let (mut entries, problems): (Vec<CatalogueEntry>, Vec<String>) = owner::call(&owner, None, Task::Catalogue { directories })?;
+    let (owner, trusted, directories) = ground(context, directories)?;
+    let (mut entries, problems): (Vec<CatalogueEntry>, Vec<String>) =
+        owner::call_trusting(&owner, None, &trusted, Task::Catalogue { directories })?;
     if let Some(name) = name {
         let known: Vec<String> = entries.iter().map(|e| e.name.clone()).collect();
         entries.retain(|e| e.name == name);
@@ -29,16 +31,16 @@ pub fn prove(context: &Context, name: Option<&str>, directories: &[PathBuf]) -> 
         }
     }
     let mut progress = Progress::new(ProgressMode::detect(context.global.quiet || context.global.no_progress));
-    let backups = entries.iter().map(|entry| one(&owner, entry, &mut progress)).collect::<Result<Vec<BackupProof>>>()?;
+    let backups = entries.iter().map(|entry| one(&owner, &trusted, entry, &mut progress)).collect::<Result<Vec<BackupProof>>>()?;
     // With one backup named, what is wrong elsewhere is not asked.
     Ok(Proofs { backups, problems: if name.is_some() { vec![] } else { problems } })
 }
 
-fn ground(context: &Context, directories: &[PathBuf]) -> Result<(Owner, Vec<PathBuf>)> {
+fn ground(context: &Context, directories: &[PathBuf]) -> Result<(Owner, Trusted, Vec<PathBuf>)> {
     if let Some(first) = directories.first() {
         let real = std::fs::canonicalize(first).unwrap_or_else(|_| first.clone());
         let place = if real.is_file() { real.parent().unwrap_or(&real).to_path_buf() } else { real };
-        return Ok((reader_of(&place)?, directories.to_vec()));
+        return Ok((reader_of(&place)?, Trusted::default(), directories.to_vec()));
     }
     let found = discover::choose(&context.config, context.global.cluster.as_deref())?;
     if found.config.backups.is_empty() {
@@ -46,10 +48,10 @@ fn ground(context: &Context, directories: &[PathBuf]) -> Result<(Owner, Vec<Path
             .hint("Set `backups` in /etc/pitr/pitr.toml, or give --backups DIR."));
     }
     let owner = Owner::lookup(owner_of(&found.data_directory)?.0)?;
-    Ok((owner, found.config.backups))
+    Ok((owner, found.config.trusted(), found.config.backups))
 }
 
-fn one(owner: &Owner, entry: &CatalogueEntry, progress: &mut Progress) -> Result<BackupProof> {
+fn one(owner: &Owner, trusted: &Trusted, entry: &CatalogueEntry, progress: &mut Progress) -> Result<BackupProof> {
     let mut proof = BackupProof { name: entry.name.clone(), path: entry.path.display().to_string(), ..BackupProof::default() };
     if let Some(problem) = entry.problems.first() {
         let harmless = entry.problems.iter().all(|p| NO_DAMAGE.contains(&p.id.as_str()));
@@ -59,7 +61,7 @@ fn one(owner: &Owner, entry: &CatalogueEntry, progress: &mut Progress) -> Result
     }
     let begun = Instant::now();
     let mut shown: Option<Option<u64>> = None;
-    let read = owner::call_watched::<Extracted>(owner, None, Task::VerifyBackup(Box::new(entry.source.clone())), &mut |heard| {
+    let read = owner::call_watched::<Extracted>(owner, None, trusted, Task::VerifyBackup(Box::new(entry.source.clone())), &mut |heard| {
         if let Some(heard) = heard {
             if shown != Some(heard.total) {
                 shown = Some(heard.total);

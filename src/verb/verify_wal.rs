@@ -9,9 +9,9 @@ use crate::plan::facts::WalKind;
 use crate::plan::wal_facts::timestamp;
 use crate::plan::{aim, chain, window};
 use crate::report::verify_wal::{Hole, Proof, WalWindow};
-use crate::run::owner::{self, Task};
+use crate::run::owner::Task;
 use crate::run::reading::ChainRequest;
-use crate::run::wal_log::Verified;
+use crate::run::wal_log::{Verified, VerifyRequest};
 use crate::store::catalogue::Label;
 use crate::verb::Context;
 use crate::verb::log::Ground;
@@ -23,7 +23,7 @@ pub fn prove(context: &Context, directories: &[PathBuf]) -> Result<Proof> {
     let mut proof = Proof::default();
     for timeline in chain::numbers(&ground.wal) {
         match aim::history(&ground.wal, timeline) {
-            Ok(history) => one(&ground, history, &mut proof)?,
+            Ok(history) => one(context, &ground, history, &mut proof)?,
             Err(why) => proof.problems.push(format!("the history of timeline {timeline} is not known: {why}")),
         }
     }
@@ -36,13 +36,13 @@ pub fn prove(context: &Context, directories: &[PathBuf]) -> Result<Proof> {
     Ok(proof)
 }
 
-fn one(ground: &Ground, history: History, proof: &mut Proof) -> Result<()> {
+fn one(context: &Context, ground: &Ground, history: History, proof: &mut Proof) -> Result<()> {
     let timeline = history.timeline;
     let segments = ground.segments(&history);
     let Some((last, _, _)) = segments.last().cloned() else { return Ok(()) };
     let size = ground.identity.segment_size;
     let chain = ChainRequest { segments, history: history.clone(), identity: ground.identity };
-    let verified: Vec<Verified> = owner::call(&ground.owner, None, Task::VerifyWal(Box::new(chain)))?;
+    let verified: Vec<Verified> = ground.read(context, |index| Task::VerifyWal(Box::new(VerifyRequest { chain: chain.clone(), index })))?;
     let complete = is_archived(ground, last.number, last.timeline);
     for (index, stretch) in verified.iter().enumerate() {
         windows(ground, &history, stretch, proof);

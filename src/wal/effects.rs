@@ -28,7 +28,7 @@ pub struct Effects {
     /// Per (sub)transaction, in the order of their first record here.
     pub work: Vec<Work>,
     /// Records that are whole but whose payload was not understood.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(default)]
     pub unfit: Vec<Lsn>,
 }
 
@@ -103,13 +103,13 @@ pub struct Work {
     #[serde(rename = "w")]
     pub wal: Tally,
     /// Its top-level transaction, where a record said so.
-    #[serde(rename = "p", default, skip_serializing_if = "Option::is_none")]
+    #[serde(rename = "p", default)]
     pub top: Option<u32>,
     /// Rows changed, per relation.
-    #[serde(rename = "r", default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(rename = "r", default)]
     pub rows: Vec<(RelationFile, Rows)>,
     /// What most transactions do not do.
-    #[serde(rename = "m", default, skip_serializing_if = "Option::is_none")]
+    #[serde(rename = "m", default)]
     pub marks: Option<Box<Marks>>,
 }
 
@@ -117,19 +117,19 @@ pub struct Work {
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Marks {
     /// Files made (main forks).
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(default)]
     pub created: Vec<RelationFile>,
     /// Made with an init fork: unlogged relations.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(default)]
     pub unlogged: Vec<RelationFile>,
     /// Files cut short, by VACUUM or a TRUNCATE in place.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(default)]
     pub cut: Vec<RelationFile>,
     /// AccessExclusiveLocks taken: `(database, pg_class OID)`.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(default)]
     pub locked: Vec<(u32, u32)>,
     /// TRUNCATE: `(database, pg_class OID)`; only with wal_level logical.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(default)]
     pub truncated: Vec<(u32, u32)>,
 }
 

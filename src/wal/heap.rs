@@ -11,24 +11,20 @@ use crate::pg::Malformed;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Rows {
     /// Row versions inserted, those of speculative insertions that were cancelled included.
-    #[serde(rename = "i", default, skip_serializing_if = "is_zero")]
+    #[serde(rename = "i", default)]
     pub inserted: u64,
     /// Rows updated.
-    #[serde(rename = "u", default, skip_serializing_if = "is_zero")]
+    #[serde(rename = "u", default)]
     pub updated: u64,
     /// Rows deleted.
-    #[serde(rename = "d", default, skip_serializing_if = "is_zero")]
+    #[serde(rename = "d", default)]
     pub deleted: u64,
     /// Rows that an update moved to another partition, where they count as inserted.
-    #[serde(rename = "m", default, skip_serializing_if = "is_zero")]
+    #[serde(rename = "m", default)]
     pub moved: u64,
     /// Speculative insertions (`ON CONFLICT`) that were cancelled.
-    #[serde(rename = "c", default, skip_serializing_if = "is_zero")]
+    #[serde(rename = "c", default)]
     pub cancelled: u64,
-}
-
-fn is_zero(value: &u64) -> bool {
-    *value == 0
 }
 
 impl Rows {

@@ -85,6 +85,20 @@ pub struct Lost {
     pub relations: Vec<(RelationFile, Rows)>,
 }
 
+/// The first transaction that is discarded.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FirstLost {
+    /// Full id.
+    #[serde(with = "crate::pg::decimal")]
+    pub xid: u64,
+    /// Rows per relation, by the file that it has at the end of what was read.
+    pub relations: Vec<(RelationFile, Rows)>,
+    /// Relations that it emptied, likewise.
+    pub truncated: Vec<RelationFile>,
+    /// It changed definitions.
+    pub ddl: bool,
+}
+
 /// The answer.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Answer {
@@ -104,6 +118,8 @@ pub struct Answer {
     pub newest: Option<Ended>,
     /// What is discarded.
     pub lost: Lost,
+    /// What the first discarded transaction did.
+    pub first_lost: Option<FirstLost>,
     /// Ends of the transaction that was asked for.
     pub found: Vec<Found>,
     /// The transaction that was asked for had begun and not ended.
@@ -201,6 +217,10 @@ impl Inquiry {
             answer.in_flight =
                 answer.found.is_empty() && self.ledger.in_flight().any(|work| work.xid == wanted || work.top == Some(wanted));
         }
+        if let Some(first) = &mut answer.first_lost {
+            first.relations.iter_mut().for_each(|(file, _)| *file = newest(&self.replaced, *file));
+            first.truncated.iter_mut().for_each(|file| *file = newest(&self.replaced, *file));
+        }
         let Range { transactions, first, last, relations, .. } = self.lost;
         let mut by_newest: BTreeMap<RelationFile, Rows> = BTreeMap::new();
         for (file, rows) in relations {
@@ -268,6 +288,12 @@ impl Inquiry {
         } else {
             self.answer.discarded = self.answer.discarded.or(Some(ended));
             self.lost.entry(entry);
+            if let (None, Entry::Committed(t)) = (&self.answer.first_lost, entry) {
+                let truncated = t.truncated();
+                // A relation that is only emptied is given another file, which is no change of its definition.
+                let ddl = t.is_ddl() && truncated.is_empty();
+                self.answer.first_lost = Some(FirstLost { xid: t.xid, relations: t.rows.clone(), truncated, ddl });
+            }
         }
     }
 

@@ -216,6 +216,12 @@ impl Ledger {
         self.open.values()
     }
 
+    /// Whether one of these, by their 32-bit ids, did work before and has not ended.
+    pub fn has_open(&self, mut xids: impl Iterator<Item = u32>) -> bool {
+        let known = |xid: &u32| self.open.contains_key(xid) || self.prepared.contains_key(xid) || self.before.contains_key(xid);
+        !(self.open.is_empty() && self.prepared.is_empty() && self.before.is_empty()) && xids.any(|xid| known(&xid))
+    }
+
     /// Full form of a 32-bit id at this place of the WAL.
     pub fn widen(&self, xid: u32) -> u64 {
         self.epoch.widen(xid)

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::block::RelationFile;
 use super::heap::Rows;
 use super::ledger::{Entry, Transaction};
+use super::packed::Digest;
 use super::transaction::PgTime;
 use crate::pg::{History, Lsn, Timeline};
 
@@ -27,8 +28,30 @@ pub struct Filter {
     pub ddl: bool,
     /// Only those that deleted or truncated.
     pub deletes: bool,
+    /// Only restore points of this name.
+    pub point: Option<String>,
     /// At most so many: the newest.
     pub limit: usize,
+}
+
+impl Filter {
+    /// Whether a line could come of the transactions that a digest tells of. `replaced` is what an earlier pass found.
+    pub fn may_match(&self, digest: &Digest, replaced: &BTreeMap<RelationFile, RelationFile>) -> bool {
+        let in_time =
+            |(from, to): (PgTime, PgTime)| self.since.is_none_or(|since| to >= since) && self.until.is_none_or(|until| from <= until);
+        let of = |relations: &Relations| {
+            let mut files = digest.rows.iter().chain(&digest.files).map(|file| newest(replaced, *file));
+            files.any(|file| relations.files.contains(&(file.database, file.number)))
+                || digest.oids.iter().any(|oid| relations.oids.contains(oid))
+        };
+        self.point.is_none()
+            && digest.times.is_some_and(in_time)
+            && self.database.is_none_or(|database| digest.databases.contains(&database))
+            && (!self.ddl || digest.ddl)
+            && (!self.deletes || digest.deletes)
+            && self.relations.as_ref().is_none_or(of)
+            && self.xid.is_none_or(|wanted| digest.xids().any(|xid| xid == wanted as u32))
+    }
 }
 
 /// Relations by every number they are known by.
@@ -130,6 +153,11 @@ impl Log {
         }
     }
 
+    /// Takes note of transactions that could not match and were left out.
+    pub fn left_out(&mut self, digest: &Digest) {
+        self.seen.extend(&digest.rows);
+    }
+
     /// Files that were replaced, so far.
     pub fn into_replaced(self) -> BTreeMap<RelationFile, RelationFile> {
         self.replaced
@@ -154,6 +182,11 @@ impl Log {
     }
 
     fn line(&self, entry: &Entry) -> Option<Line> {
+        if let Some(wanted) = &self.filter.point
+            && !matches!(entry, Entry::RestorePoint { name, .. } if name == wanted)
+        {
+            return None;
+        }
         let line = match entry {
             Entry::Committed(transaction) => self.transaction(transaction)?,
             Entry::Aborted { lsn, xid, time, .. } if self.filter.xid.is_some_and(|wanted| same(wanted, *xid)) => {

@@ -33,6 +33,7 @@ pub mod image;
 pub mod inquiry;
 pub mod ledger;
 pub mod log;
+pub mod packed;
 pub mod page;
 pub mod record;
 pub mod resolve;

@@ -117,11 +117,7 @@ impl Watch {
     /// Takes the next record.
     pub fn record(&mut self, record: &Record<'_>) {
         match record.header.rmgr {
-            Rmgr::HEAP | Rmgr::HEAP2 | Rmgr::XLOG => {
-                if record.layout.first.is_some() {
-                    self.blocks(record);
-                }
-            }
+            Rmgr::HEAP | Rmgr::HEAP2 | Rmgr::XLOG if record.layout.first.is_some() => self.blocks(record),
             Rmgr::STORAGE => self.storage(record),
             _ => {}
         }

@@ -63,15 +63,11 @@ pub struct Finish {
     #[serde(rename = "x")]
     pub xid: u32,
     /// Database, 0 where the record does not say (it does when caches must be invalidated).
-    #[serde(rename = "d", default, skip_serializing_if = "is_zero")]
+    #[serde(rename = "d", default)]
     pub database: u32,
     /// What most transactions do not have.
-    #[serde(rename = "m", default, skip_serializing_if = "Option::is_none")]
+    #[serde(rename = "m", default)]
     pub more: Option<Box<FinishMore>>,
-}
-
-fn is_zero(value: &u32) -> bool {
-    *value == 0
 }
 
 impl Finish {
@@ -90,13 +86,13 @@ impl Finish {
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct FinishMore {
     /// Subtransactions.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(default)]
     pub subxids: Vec<u32>,
     /// Removed files.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(default)]
     pub dropped: Vec<RelationFile>,
     /// `(database, pg_class OID)` of relations whose definition other backends must read again.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(default)]
     pub relcache: Vec<(u32, u32)>,
     /// Catalog caches were invalidated: rows of a catalog changed.
     #[serde(default)]
@@ -105,10 +101,10 @@ pub struct FinishMore {
     #[serde(default)]
     pub exclusive_locks: bool,
     /// Name of the prepared transaction (wal_level logical only).
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     pub gid: Option<String>,
     /// Position and time at the replication origin.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     pub origin: Option<(Lsn, PgTime)>,
 }
 

@@ -1,0 +1,125 @@
+//! What a plan says of what it discards: the border, the loss, and whether a smaller repair would do. Pure.
+
+use super::facts::Host;
+use super::loss::{Border, Loss, LostRows};
+use super::planned::{Planned, Reason};
+use super::recovery::Target;
+use super::restore::Request;
+use super::target::TargetRequest;
+use super::wal_facts::WalFindings;
+use crate::pg::Lsn;
+use crate::pg::history::{History, TimelineEnd};
+use crate::wal::inquiry::Lost;
+
+/// A transaction that changed no more relations may be repaired by hand.
+const FEW: usize = 3;
+
+/// The last transaction kept, the first discarded, and all that is lost with it; then what the guard says to that.
+pub(super) fn tell(
+    host: &Host,
+    request: &Request,
+    target: &Target,
+    findings: &WalFindings,
+    planned: &mut Planned,
+    reasons: &mut Vec<Reason>,
+) {
+    let latest = matches!(target.request, TargetRequest::ToLatest);
+    if target.lsn.is_none() && !latest {
+        return;
+    }
+    let answer = &findings.answer;
+    planned.target.keeps = answer.kept.map(Border::from);
+    planned.target.discards = answer.discarded.map(Border::from);
+    let mut partial = false;
+    if target.timeline == host.cluster.control_file.timeline {
+        planned.loss = Some(Loss::of(&answer.lost, &request.names));
+        partial = findings.hole || findings.broken(host.cluster.control_file.segment_size).is_some();
+    } else if let Some(serving) = &request.serving {
+        planned.loss = Some(Loss::of(&serving.answer.lost, &request.names));
+        partial = serving.hole || serving.broken(host.cluster.control_file.segment_size).is_some();
+    } else {
+        planned.target.note = Some(format!(
+            "what the serving timeline {} has and timeline {} has not is not counted",
+            host.cluster.control_file.timeline, target.timeline
+        ));
+    }
+    if partial && reasons.is_empty() {
+        planned.target.note = Some("WAL behind the target is damaged or missing: more may be discarded than is counted here".into());
+    }
+    if target.moving {
+        planned.target.note = Some("no later transaction is in the WAL: this is the latest that is known".into());
+    } else if latest {
+        planned.target.note = Some("everything there is; the last record is known after the stop".into());
+    }
+    planned.alternatives.extend(instead(request, findings, planned.loss.as_ref()));
+    if !latest {
+        reasons.extend(request.guard.reasons(planned.loss.as_ref(), partial));
+    }
+    planned.consequences.extend(request.guard.warnings(planned.loss.as_ref(), planned.estimate.map(|estimate| estimate.total_seconds)));
+}
+
+/// Where the transaction before which one recovers touched few relations: what it changed, and what else would be lost.
+fn instead(request: &Request, findings: &WalFindings, loss: Option<&Loss>) -> Option<String> {
+    let first = findings.answer.first_lost.as_ref()?;
+    let others = loss?.transactions.checked_sub(1).filter(|others| *others > 0)?;
+    if !matches!(request.target, TargetRequest::BeforeXid(_) | TargetRequest::BeforeLsn(_)) {
+        return None;
+    }
+    let changed = Loss::of(&Lost { relations: first.relations.clone(), ..Lost::default() }, &request.names);
+    let emptied: Vec<String> = first.truncated.iter().map(|file| format!("{} emptied", request.names.words(*file))).collect();
+    let words: Vec<String> = changed.relations.iter().map(rows_words).chain(emptied).collect();
+    if !(1..=FEW).contains(&words.len()) {
+        return None;
+    }
+    let definitions = if first.ddl { ", and definitions" } else { "" };
+    let rest = if others == 1 { "1 other transaction".to_string() } else { format!("{others} other transactions") };
+    Some(format!(
+        "transaction {} changed {}{definitions}: it may be repaired without a recovery, which would discard {rest} as well",
+        first.xid,
+        words.join(", ")
+    ))
+}
+
+fn rows_words(rows: &LostRows) -> String {
+    let counts = [(rows.inserted, "inserted"), (rows.updated, "updated"), (rows.deleted, "deleted")];
+    let counts: Vec<String> = counts.iter().filter(|(n, _)| *n > 0).map(|(n, word)| format!("{n} {word}")).collect();
+    format!("{} ({})", rows.name, counts.join(", "))
+}
+
+/// The first LSN that two histories do not share.
+pub fn fork(one: &History, other: &History) -> Lsn {
+    let end = |history: &History, timeline| match history.end_of(timeline) {
+        Some(TimelineEnd::At(lsn)) => Some(lsn),
+        Some(TimelineEnd::Open) => Some(Lsn(u64::MAX)),
+        None => None,
+    };
+    let timelines = one.ancestors.iter().map(|ancestor| ancestor.timeline).chain([one.timeline]);
+    let mut shared = Lsn(0);
+    for timeline in timelines {
+        let (Some(here), Some(there)) = (end(one, timeline), end(other, timeline)) else { return shared };
+        shared = here.min(there);
+        if here != there {
+            return shared;
+        }
+    }
+    shared
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pg::Timeline;
+
+    #[test]
+    fn histories_part_where_the_first_of_them_leaves() {
+        let parse = |timeline, text: &str| History::parse(Timeline(timeline), text.as_bytes()).unwrap();
+        let root = History::root(Timeline(1));
+        let (two, three) = (parse(2, "1\t0/500\tx\n"), parse(3, "1\t0/700\tx\n"));
+        let four = parse(4, "1\t0/500\tx\n2\t0/900\tx\n");
+        for (a, b, expected) in [(&root, &two, 0x500), (&two, &three, 0x500), (&two, &four, 0x900), (&three, &four, 0x500)] {
+            assert_eq!(fork(a, b), Lsn(expected));
+            assert_eq!(fork(b, a), Lsn(expected));
+        }
+        assert_eq!(fork(&four, &four), Lsn(u64::MAX));
+    }
+}

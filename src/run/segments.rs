@@ -1,0 +1,276 @@
+//! Segments of a chain, read by the owner's child: several at a time, handed over in order.
+//!
+//! Memory is bounded by one segment and two summaries for each reader. What was summarised before is taken from the
+//! index where the caller allows that; what is new is sent to the coordinator to be kept.
+
+use std::collections::BTreeMap;
+use std::io::{ErrorKind, Read};
+use std::path::Path;
+use std::sync::Mutex;
+use std::sync::mpsc::sync_channel;
+use std::time::{Duration, SystemTime};
+
+use crate::error::{At, Error, Result};
+use crate::pg::SegmentName;
+use crate::run::owner::{Kept, keep, open_directory};
+use crate::run::reading::{ChainRequest, Segment, identity};
+use crate::store::index::{self, Key};
+use crate::sys::dir::Dir;
+use crate::wal::EndOfWal;
+use crate::wal::chain::{Chain, Joined};
+use crate::wal::packed::{Digest, Front, Inside, Packed, divide, pack, unpack};
+use crate::wal::scan::Checks;
+use crate::wal::summary::{SegmentSummary, Tail, summarise};
+
+/// Readers at the same time, and bytes of segments that they may hold together.
+const READERS: usize = 4;
+const HELD: u64 = 128 << 20;
+/// Packed summaries that are kept in memory for a second pass.
+const REMEMBERED: usize = 48 << 20;
+/// A file that changed so recently could change again without a new time.
+const SETTLED: Duration = Duration::from_secs(2);
+
+/// How many segments of this size are read at a time.
+pub fn readers(segment: u64) -> usize {
+    let room = usize::try_from(HELD / segment.max(1)).unwrap_or(READERS);
+    std::thread::available_parallelism().map_or(1, usize::from).min(READERS).min(room).max(1)
+}
+
+/// Reads `count` things with `readers` threads and takes the results in order, until `take` says that it is enough.
+/// Each thread has one buffer.
+pub fn in_order<T: Send>(
+    count: usize,
+    readers: usize,
+    read: impl Fn(usize, &mut Vec<u8>) -> T + Sync,
+    mut take: impl FnMut(T) -> Result<bool>,
+) -> Result<()> {
+    let read = &read;
+    std::thread::scope(|scope| {
+        let (mut results, mut threads) = (Vec::new(), Vec::new());
+        for reader in 0..readers {
+            let (sender, receiver) = sync_channel(1);
+            results.push(receiver);
+            threads.push(scope.spawn(move || {
+                let mut buffer = Vec::new();
+                for at in (reader..count).step_by(readers) {
+                    if sender.send(read(at, &mut buffer)).is_err() {
+                        return;
+                    }
+                }
+            }));
+        }
+        let mut outcome = Ok(true);
+        for result in (0..count).filter_map(|at| results.get(at % readers)) {
+            outcome = result.recv().map_err(|_| Error::failed("a reader of WAL died")).and_then(&mut take);
+            if !matches!(outcome, Ok(true)) {
+                break;
+            }
+        }
+        drop(results);
+        for thread in threads {
+            if thread.join().is_err() && outcome.is_ok() {
+                outcome = Err(Error::failed("a reader of WAL died"));
+            }
+        }
+        outcome.map(|_| ())
+    })
+}
+
+/// A whole segment, decompressed; one byte more when the file is longer, which is then found out.
+pub fn segment_bytes(opened: &Dir, file: &str, size: u64, bytes: &mut Vec<u8>) -> Result<()> {
+    let path = opened.join(file);
+    let (_, reader) = crate::store::codec::decoder(opened.open_file(file)?).at("read", &path)?;
+    bytes.clear();
+    bytes.reserve(usize::try_from(size.saturating_add(1)).unwrap_or(0));
+    match reader.take(size.saturating_add(1)).read_to_end(bytes) {
+        // Damage of what is packed is damage of the segment, which then is too short.
+        Err(e) if matches!(e.kind(), ErrorKind::InvalidData | ErrorKind::InvalidInput | ErrorKind::UnexpectedEof | ErrorKind::Other) => {
+            Ok(())
+        }
+        read => read.at("read", &path).map(drop),
+    }
+}
+
+/// The outer error: a file could not be read; the inner one: what it holds is not this segment.
+pub type Read1<T> = Result<std::result::Result<T, EndOfWal>>;
+
+/// Reads a segment and nothing else: what a proof rests on.
+pub fn summary(request: &ChainRequest, (name, directory, file): &Segment, bytes: &mut Vec<u8>) -> Read1<SegmentSummary> {
+    let size = request.identity.segment_size;
+    segment_bytes(&open_directory(directory)?, file, size.bytes(), bytes)?;
+    let checks = Checks { identity: Some(identity(request)), history: Some(request.history.clone()) };
+    Ok(summarise(bytes, *name, size, checks, None))
+}
+
+/// What takes the segments of a chain one by one, and may leave out what it does not need.
+pub trait Reader {
+    /// Whether transactions in the second part matter beyond its digest, for what this reader has in hand.
+    fn needs(&self, digest: &Digest) -> bool;
+    /// Takes what a segment adds; `left_out` tells what its second part is about, where that was not unpacked.
+    fn joined(&mut self, joined: Joined, left_out: Option<&Digest>);
+}
+
+/// A summary on its way to a reader.
+struct Ready {
+    front: Front,
+    inside: Rest,
+}
+
+enum Rest {
+    Unpacked(Inside),
+    Packed(Vec<u8>),
+}
+
+/// Where summaries come from that were made before.
+pub struct Summaries {
+    index: Option<Dir>,
+    /// For a second pass.
+    remembered: Option<Mutex<Remembered>>,
+}
+
+#[derive(Default)]
+struct Remembered {
+    bytes: usize,
+    packed: BTreeMap<SegmentName, Packed>,
+}
+
+impl Summaries {
+    /// Those of the index that stands at `index`; with `again`, those that the first of several passes made too.
+    pub fn new(index: Option<&Path>, again: bool) -> Summaries {
+        let opened = index.and_then(|path| open_directory(path).inspect_err(|e| log::info!("no index of WAL: {e}")).ok());
+        Summaries { index: opened, remembered: again.then(Mutex::default) }
+    }
+
+    /// Joins `segments` of `wanted`, which follow each other, until they end or are broken. Second parts are unpacked
+    /// where `wants` or the reader says so.
+    pub fn follow<R: Reader>(
+        &self,
+        wanted: &ChainRequest,
+        segments: &[Segment],
+        wants: &(dyn Fn(&Digest) -> bool + Sync),
+        reader: &mut R,
+    ) -> Result<Chain> {
+        let size = wanted.identity.segment_size;
+        let mut chain = Chain::new(size, wanted.history.clone(), Some(identity(wanted)));
+        let read = |at: usize, buffer: &mut Vec<u8>| match segments.get(at) {
+            Some(segment) => self.ready(wanted, segment, wants, buffer),
+            None => Err(Error::failed("no such segment")),
+        };
+        in_order(segments.len(), readers(size.bytes()), read, |ready| {
+            match ready? {
+                Ok(ready) => join(&mut chain, ready, reader)?,
+                Err(end) => {
+                    chain.unreadable(end);
+                }
+            }
+            Ok(chain.end().is_none())
+        })?;
+        if chain.end().is_none() {
+            chain.missing();
+        }
+        Ok(chain)
+    }
+
+    fn ready(
+        &self,
+        wanted: &ChainRequest,
+        segment: &Segment,
+        wants: &(dyn Fn(&Digest) -> bool + Sync),
+        buffer: &mut Vec<u8>,
+    ) -> Read1<Ready> {
+        let (name, directory, file) = segment;
+        let opened = open_directory(directory)?;
+        let key = self.key(&opened, directory, file)?;
+        let known = self.known(*name, directory, file, key.as_ref()).and_then(|packed| self.unpack(wanted, *name, packed, wants));
+        if let Some(ready) = known {
+            return Ok(Ok(ready));
+        }
+        let size = wanted.identity.segment_size;
+        segment_bytes(&opened, file, size.bytes(), buffer)?;
+        // By itself, as it can be kept: what chains check of it again.
+        let plain = summarise(buffer, *name, size, Checks::default(), None);
+        let whole = plain.ok().filter(|summary| !matches!(summary.tail, Tail::Ended(_)) && fits(wanted, *name, summary));
+        let Some(summary) = whole else {
+            let checks = Checks { identity: Some(identity(wanted)), history: Some(wanted.history.clone()) };
+            let summary = summarise(buffer, *name, size, checks, None);
+            return Ok(summary.map(|summary| Ready { front: summary.into(), inside: Rest::Unpacked(Inside::default()) }));
+        };
+        let (front, inside) = divide(summary);
+        let still = key.filter(|key| self.key(&opened, directory, file).is_ok_and(|now| now.as_ref() == Some(key)));
+        if self.remembered.is_some() || still.is_some() {
+            let packed = pack(&front, &inside).map_err(|e| Error::failed("pack a summary").cause(e))?;
+            if let Some(bytes) = still.and_then(|key| index::encode(&key, &packed)) {
+                keep(&Kept { directory: directory.clone(), file: file.clone(), bytes });
+            }
+            self.remember(*name, packed);
+        }
+        Ok(Ok(Ready { front, inside: Rest::Unpacked(inside) }))
+    }
+
+    /// The key under which a file's summary is kept, if it is one that can be.
+    fn key(&self, opened: &Dir, directory: &Path, file: &str) -> Result<Option<Key>> {
+        // A directory of root's, reached by a descriptor, has another path each time.
+        if self.index.is_none() || directory.starts_with("/proc") {
+            return Ok(None);
+        }
+        let metadata = opened.metadata(file)?;
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let last = metadata.modified.seconds.max(metadata.changed.seconds);
+        let settled = i64::try_from(now.saturating_sub(SETTLED).as_secs()).is_ok_and(|border| last < border);
+        Ok(settled.then(|| Key::new(directory.join(file), &metadata)))
+    }
+
+    fn known(&self, name: SegmentName, directory: &Path, file: &str, key: Option<&Key>) -> Option<Packed> {
+        let remembered = self.remembered.as_ref().and_then(|r| r.lock().ok()?.packed.get(&name).cloned());
+        remembered.or_else(|| index::look_up(self.index.as_ref()?, directory, file, key?))
+    }
+
+    fn unpack(&self, wanted: &ChainRequest, name: SegmentName, packed: Packed, wants: &(dyn Fn(&Digest) -> bool + Sync)) -> Option<Ready> {
+        let front = unpack(&packed.front).ok().filter(|front| fits(wanted, name, &front.summary))?;
+        let inside =
+            if wants(&front.digest) { Rest::Unpacked(Inside::unpack(&packed.rest).ok()?) } else { Rest::Packed(packed.rest.clone()) };
+        self.remember(name, packed);
+        Some(Ready { front, inside })
+    }
+
+    fn remember(&self, name: SegmentName, packed: Packed) {
+        let Some(Ok(mut remembered)) = self.remembered.as_ref().map(Mutex::lock) else { return };
+        let bytes = packed.front.len() + packed.rest.len();
+        if remembered.bytes + bytes <= REMEMBERED && !remembered.packed.contains_key(&name) {
+            remembered.bytes += bytes;
+            remembered.packed.insert(name, packed);
+        }
+    }
+}
+
+/// A summary that was made without knowing the chain is the one that would be made knowing it.
+fn fits(wanted: &ChainRequest, name: SegmentName, summary: &SegmentSummary) -> bool {
+    let identity = identity(wanted);
+    let of_history =
+        |run: &crate::wal::summary::PageRun| [run.first, run.last].map(|page| wanted.history.timeline_at(page)) == [run.timeline; 2];
+    summary.name == name
+        && summary.size == wanted.identity.segment_size
+        && summary.system_identifier == identity.system_identifier
+        && summary.major == identity.major
+        && !matches!(summary.tail, Tail::Ended(_))
+        && summary.timelines.iter().all(of_history)
+}
+
+fn join<R: Reader>(chain: &mut Chain, ready: Ready, reader: &mut R) -> Result<()> {
+    let Ready { mut front, inside } = ready;
+    let inside = match inside {
+        Rest::Unpacked(inside) => Some(inside),
+        Rest::Packed(bytes) if reader.needs(&front.digest) => {
+            Some(Inside::unpack(&bytes).map_err(|e| Error::failed("read a summary of WAL from the index").cause(e))?)
+        }
+        Rest::Packed(_) => None,
+    };
+    let left_out = inside.is_none().then_some(&front.digest);
+    if let Some(inside) = inside {
+        inside.add_to(&mut front.summary.effects);
+    }
+    if let Ok(joined) = chain.push(front.summary) {
+        reader.joined(joined, left_out);
+    }
+    Ok(())
+}

@@ -1,0 +1,137 @@
+use std::fs;
+use std::io::Read;
+use std::os::unix::fs::{PermissionsExt, chown, symlink};
+
+use super::*;
+
+const SEGMENT: &str = "000000010000000000000001";
+
+/// A root-owned tree as an administrator makes one; these tests need root like the others that hold real files.
+struct Ground {
+    held: tempfile::TempDir,
+}
+
+impl Ground {
+    fn new() -> Ground {
+        let held = tempfile::tempdir_in("/var/tmp").unwrap();
+        for name in ["wal", "backups", "backups/tars", "other"] {
+            fs::create_dir(held.path().join(name)).unwrap();
+            fs::set_permissions(held.path().join(name), fs::Permissions::from_mode(0o700)).unwrap();
+        }
+        let ground = Ground { held };
+        for name in [
+            format!("wal/{SEGMENT}"),
+            format!("wal/{SEGMENT}.gz"),
+            "wal/00000002.history.zst".into(),
+            "wal/secret".into(),
+            format!("other/{SEGMENT}"),
+            "backups/base.tar.gz".into(),
+            "backups/shadow".into(),
+            "backups/tars/base.tar".into(),
+            "backups/tars/backup_manifest".into(),
+        ] {
+            fs::write(ground.at(&name), name.as_bytes()).unwrap();
+        }
+        ground
+    }
+
+    fn at(&self, rel: &str) -> PathBuf {
+        self.held.path().join(rel)
+    }
+
+    fn vault(&self) -> Vault {
+        Vault::of(&Trusted { wal: vec![self.at("wal"), self.at("missing")], backups: vec![self.at("backups")] })
+    }
+
+    fn read(&self, rel: &str) -> std::result::Result<String, String> {
+        let mut text = String::new();
+        self.vault().file(&self.at(rel)).map_err(|e| e.to_string())?.read_to_string(&mut text).unwrap();
+        Ok(text)
+    }
+}
+
+#[test]
+fn wal_and_archives_of_backups_are_handed_out() {
+    let ground = Ground::new();
+    for name in [
+        &format!("wal/{SEGMENT}"),
+        "wal/00000002.history.zst",
+        "backups/base.tar.gz",
+        "backups/tars/base.tar",
+        "backups/tars/backup_manifest",
+    ] {
+        assert_eq!(ground.read(name).as_deref(), Ok(name));
+    }
+    let names = |rel: &str| ground.vault().list(&ground.at(rel)).unwrap().into_iter().map(|(name, _)| name).collect::<Vec<_>>();
+    assert_eq!(names("wal"), [SEGMENT.to_string(), format!("{SEGMENT}.gz"), "00000002.history.zst".into()]);
+    assert_eq!(names("backups"), ["base.tar.gz", "tars"], "other names are not even told");
+}
+
+#[test]
+fn nothing_else_is() {
+    let ground = Ground::new();
+    let segment = ground.at(&format!("wal/{SEGMENT}"));
+    symlink("/etc/shadow", ground.at("wal/000000010000000000000002")).unwrap();
+    symlink(&segment, ground.at("wal/000000010000000000000003")).unwrap();
+    fs::hard_link(ground.at("wal/secret"), ground.at("wal/000000010000000000000004")).unwrap();
+    rustix::fs::mkfifoat(CWD, ground.at("wal/000000010000000000000005"), Mode::RUSR).unwrap();
+    fs::create_dir(ground.at("wal/000000010000000000000006")).unwrap();
+    symlink(ground.at("other"), ground.at("backups/linked")).unwrap();
+    for name in [
+        "wal/secret",
+        "wal/000000010000000000000002",
+        "wal/000000010000000000000003",
+        "wal/000000010000000000000004",
+        "wal/000000010000000000000005",
+        "wal/000000010000000000000006",
+        "other/000000010000000000000001",
+        "wal/../other/000000010000000000000001",
+        "wal/./000000010000000000000001/../../other/000000010000000000000001",
+        "backups/shadow",
+        "backups/linked/base.tar",
+        "backups/tars/../../other/base.tar",
+        "backups/tars/deeper/base.tar",
+        "missing/000000010000000000000001",
+    ] {
+        assert!(ground.read(name).is_err(), "{name}");
+    }
+    assert!(ground.vault().file(Path::new("/etc/shadow")).is_err() && ground.vault().directory(Path::new("/etc")).is_err());
+    assert!(ground.vault().directory(&ground.at("other")).is_err() && ground.vault().list(&ground.at("other")).is_err());
+    assert!(ground.vault().directory(&ground.at("backups/linked")).is_err());
+    // A handle opens nothing by itself.
+    let handle = ground.vault().directory(&ground.at("wal")).unwrap();
+    assert!(rustix::fs::Dir::new(handle).unwrap().next().unwrap().is_err());
+}
+
+#[test]
+fn a_place_that_others_can_change_is_none() {
+    let ground = Ground::new();
+    let name = format!("wal/{SEGMENT}");
+    assert!(ground.read(&name).is_ok());
+    for mode in [0o770, 0o702, 0o1777] {
+        fs::set_permissions(ground.at("wal"), fs::Permissions::from_mode(mode)).unwrap();
+        assert!(ground.read(&name).unwrap_err().contains("others than root"), "{mode:o}");
+        assert!(ground.vault().list(&ground.at("wal")).is_err());
+    }
+    fs::set_permissions(ground.at("wal"), fs::Permissions::from_mode(0o700)).unwrap();
+    chown(ground.at("wal"), Some(65_534), None).unwrap();
+    assert!(ground.read(&name).is_err());
+    chown(ground.at("wal"), Some(0), None).unwrap();
+    // A directory above it counts as much.
+    chown(ground.held.path(), Some(65_534), None).unwrap();
+    assert!(ground.read(&name).is_err());
+    chown(ground.held.path(), Some(0), None).unwrap();
+    assert!(ground.read(&name).is_ok());
+}
+
+#[test]
+fn a_named_link_leads_to_the_real_place() {
+    let ground = Ground::new();
+    symlink(ground.at("wal"), ground.at("archive")).unwrap();
+    let vault = Vault::of(&Trusted { wal: vec![ground.at("archive")], backups: vec![] });
+    let Reply::Real { path, file } = vault.real(&ground.at("archive")).unwrap() else { panic!() };
+    assert_eq!((path.as_path(), file), (ground.at("wal").as_path(), false));
+    assert!(vault.file(&path.join(SEGMENT)).is_ok());
+    assert!(vault.file(&ground.at("archive").join(SEGMENT)).is_ok() && vault.list(&ground.at("archive")).is_ok());
+    assert!(vault.file(&ground.at("archive/../archive").join(SEGMENT)).is_err(), "only by the names that the configuration gives it");
+}

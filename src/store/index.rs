@@ -1,0 +1,161 @@
+//! Summaries of WAL segments that were read before: `<state>/index/<uid>/<directory>/<file>`.
+//!
+//! A summary is made by the owner's child from bytes that the owner controls, and is read by a child of the same owner;
+//! root only writes it down. Guarantees: an entry is used only for the file it was made of (path, inode, size, times to
+//! the nanosecond), whole (checksum) and by the version that made it; anything else is as if it were not there. Deleting
+//! entries loses nothing. A restore's own proof does not use them.
+
+use std::fs::{self, DirBuilder};
+use std::io::Write;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt, chown};
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use crate::error::{At, Result};
+use crate::host::{Owner, Stamp};
+use crate::sys::descendant::{inheritable, inherited_path};
+use crate::sys::dir::{Dir, Kind, Metadata};
+use crate::wal::packed::{Packed, VERSION};
+
+/// Nothing larger is kept or read.
+const LARGEST: usize = 64 << 20;
+const MAGIC: &[u8; 8] = b"pitr-sum";
+/// Magic, version, checksum, lengths of the key and of the first part.
+const HEADER: usize = 24;
+
+/// The file that a summary was made of.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Key {
+    /// Directory, by the name it is listed under, and file.
+    pub path: PathBuf,
+    /// Inode number.
+    pub inode: u64,
+    /// Bytes.
+    pub size: u64,
+    /// Last change of the content.
+    pub modified: Stamp,
+    /// Last change of the inode.
+    pub changed: Stamp,
+}
+
+impl Key {
+    /// The key of a file that was looked at.
+    pub fn new(path: PathBuf, metadata: &Metadata) -> Key {
+        let Metadata { inode, size, modified, changed, .. } = *metadata;
+        Key { path, inode, size, modified, changed }
+    }
+}
+
+/// An entry's bytes; `None` for what is too large to be kept.
+pub fn encode(key: &Key, packed: &Packed) -> Option<Vec<u8>> {
+    let key = serde_json::to_vec(key).ok()?;
+    let length = HEADER + key.len() + packed.front.len() + packed.rest.len();
+    if length > LARGEST {
+        return None;
+    }
+    let mut bytes = Vec::with_capacity(length);
+    bytes.extend_from_slice(MAGIC);
+    bytes.extend_from_slice(&VERSION.to_le_bytes());
+    bytes.extend_from_slice(&[0; 4]);
+    bytes.extend_from_slice(&u32::try_from(key.len()).ok()?.to_le_bytes());
+    bytes.extend_from_slice(&u32::try_from(packed.front.len()).ok()?.to_le_bytes());
+    for part in [&key, &packed.front, &packed.rest] {
+        bytes.extend_from_slice(part);
+    }
+    let sum = crc32c::crc32c(bytes.get(16..)?);
+    bytes.get_mut(12..16)?.copy_from_slice(&sum.to_le_bytes());
+    Some(bytes)
+}
+
+/// What an entry holds, if it is whole and `key`'s.
+pub fn decode(bytes: &[u8], key: &Key) -> Option<Packed> {
+    let number = |at: usize| bytes.get(at..at + 4)?.first_chunk::<4>().map(|b| u32::from_le_bytes(*b));
+    if bytes.get(..8)? != MAGIC || number(8)? != VERSION || number(12)? != crc32c::crc32c(bytes.get(16..)?) {
+        return None;
+    }
+    let (key_bytes, rest) = bytes.get(HEADER..)?.split_at_checked(number(16)? as usize)?;
+    let (front, rest) = rest.split_at_checked(number(20)? as usize)?;
+    let found: Key = serde_json::from_slice(key_bytes).ok()?;
+    (found == *key).then(|| Packed { front: front.to_vec(), rest: rest.to_vec() })
+}
+
+/// The entry of `file` in the WAL directory `directory`, read by the owner's child.
+pub fn look_up(index: &Dir, directory: &Path, file: &str, key: &Key) -> Option<Packed> {
+    let entry = Path::new(&room(directory)).join(file);
+    let bytes = index.read_file_if_exists(entry, LARGEST as u64).ok()??;
+    decode(&bytes, key)
+}
+
+/// The directory of entries for a directory of WAL.
+fn room(directory: &Path) -> String {
+    use std::os::unix::ffi::OsStrExt;
+    hex::encode(Sha256::digest(directory.as_os_str().as_bytes())).chars().take(32).collect()
+}
+
+/// One owner's summaries, for the coordinator.
+#[derive(Debug)]
+pub struct Index {
+    root: PathBuf,
+    descriptor: OwnedFd,
+    gid: u32,
+}
+
+impl Index {
+    /// Opens the index of `owner`, and makes it if it is missing. The owner may read it and nobody else.
+    pub fn open(state: &Path, owner: &Owner) -> Result<Index> {
+        let all = state.join("index");
+        DirBuilder::new().recursive(true).mode(0o711).create(&all).at("make", &all)?;
+        let root = all.join(owner.uid.to_string());
+        make_readable(&root, owner.gid)?;
+        let descriptor = inheritable(Dir::open(&root)?.as_fd())?;
+        Ok(Index { root, descriptor, gid: owner.gid })
+    }
+
+    /// The path under which a child that is started now opens it.
+    pub fn open_path(&self) -> PathBuf {
+        inherited_path(&self.descriptor)
+    }
+
+    /// Writes an entry down as it came. One that is torn by a crash is not whole, and made again.
+    pub fn keep(&self, directory: &Path, file: &str, bytes: &[u8]) -> Result<()> {
+        if bytes.len() > LARGEST || file.contains('/') || file.starts_with('.') {
+            return Ok(());
+        }
+        let room = self.root.join(room(directory));
+        make_readable(&room, self.gid)?;
+        let fresh = room.join(format!(".{file}.{}", std::process::id()));
+        let _ = fs::remove_file(&fresh);
+        let mut options = fs::OpenOptions::new();
+        let mut opened = options.write(true).create_new(true).mode(0o640).open(&fresh).at("make", &fresh)?;
+        chown(&fresh, None, Some(self.gid)).at("give away", &fresh)?;
+        opened.write_all(bytes).at("write", &fresh)?;
+        fs::rename(&fresh, room.join(file)).at("rename", &fresh)
+    }
+
+    /// Removes the entries of files that are no longer in `directory`.
+    pub fn prune(&self, directory: &Path, is_there: impl Fn(&str) -> bool) -> Result<()> {
+        let room = self.root.join(room(directory));
+        let Ok(dir) = Dir::open(&room) else { return Ok(()) };
+        for entry in dir.entries()?.iter().filter(|entry| entry.kind() == Kind::File) {
+            if !entry.name_str().is_some_and(&is_there) {
+                dir.unlink_if_exists(&entry.name)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn make_readable(path: &Path, gid: u32) -> Result<()> {
+    if fs::symlink_metadata(path).is_ok_and(|m| m.is_dir()) {
+        return Ok(());
+    }
+    match DirBuilder::new().mode(0o700).create(path) {
+        Err(e) if e.kind() != std::io::ErrorKind::AlreadyExists => return Err(e).at("make", path),
+        _ => {}
+    }
+    chown(path, None, Some(gid)).at("give away", path)?;
+    fs::set_permissions(path, fs::Permissions::from_mode(0o750)).at("set mode of", path)
+}
