@@ -10,6 +10,7 @@ mod bad_input;
 #[cfg(feature = "crash-points")]
 mod crash;
 mod harness;
+mod hosts;
 mod lint;
 mod majors;
 mod preloaded;

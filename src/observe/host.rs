@@ -8,11 +8,13 @@ use jiff::Timestamp;
 use crate::config::Config;
 use crate::error::{At, Error, Kind, Result};
 use crate::host::Owner;
-use crate::observe::discover::{Found, owner_of, programs};
+use crate::observe::discover::{Found, programs};
+use crate::observe::remains::{self, Ground};
 use crate::observe::survey::{Identify, Survey, SurveyRequest};
 use crate::observe::{runs, trust};
-use crate::pg::{ClusterState, ControlFile};
-use crate::plan::facts::{Capability, Cluster, Configuration, Control, Host, RunFact, Server, Space, WalKind};
+use crate::pg::ClusterState;
+use crate::plan::chain;
+use crate::plan::facts::{Capability, Cluster, Configuration, Control, Host, Remains, RunFact, Server, Space, WalKind};
 use crate::plan::recovery::OtherWal;
 use crate::run::executor::free_bytes;
 use crate::run::owner::{self, Task};
@@ -31,6 +33,8 @@ pub struct Where {
     pub wal: Vec<PathBuf>,
     /// Tarballs to look through.
     pub identify: Option<Identify>,
+    /// `--as`: what stands at PGDATA may be another cluster, and gives way.
+    pub fresh: bool,
 }
 
 /// Everything about one cluster.
@@ -51,10 +55,7 @@ pub struct Observed {
 /// Observes `found`.
 pub fn observe(config: &Config, found: &Found, places: &Where) -> Result<Observed> {
     let data_directory = found.data_directory.clone();
-    let (uid, inode) = owner_of(&data_directory)?;
-    let owner = Owner::lookup(uid).map_err(|e| e.with_kind(Kind::Refused))?;
-    let early: ControlFile =
-        owner::call(&owner, None, Task::ReadControl { data_directory: data_directory.clone(), hidden: None }).map_err(refused)?;
+    let Ground { owner, inode, remains, control: early } = remains::look(config, found, places)?;
     let major = early.major().ok_or_else(|| {
         Error::new(Kind::Refused, format!("{} is of an unknown PostgreSQL version", data_directory.display()))
             .cause(format!("catalog version {}", early.catalog_version))
@@ -78,6 +79,7 @@ pub fn observe(config: &Config, found: &Found, places: &Where) -> Result<Observe
         arguments: found.process.as_ref().map(|p| p.arguments.iter().skip(1).cloned().collect()).unwrap_or_default(),
         config_file,
         environment: library,
+        control: (remains != Remains::Whole).then(|| early.clone()),
         backups,
         wal: vec![],
         identify: places.identify.clone(),
@@ -92,6 +94,12 @@ pub fn observe(config: &Config, found: &Found, places: &Where) -> Result<Observe
     let mut wal = directories.list(&owner, None, identity)?;
     wal.append(&mut survey.wal);
     survey.wal = wal;
+    let mut timeline_known = true;
+    if remains != Remains::Whole {
+        let timeline = remains::timeline(&survey.wal, &earlier);
+        timeline_known = timeline.is_some();
+        survey.control_file.timeline = timeline.or_else(|| chain::numbers(&survey.wal).into_iter().max()).unwrap_or(early.timeline);
+    }
     request.wal.clear();
     let parent = data_directory.parent().unwrap_or(Path::new("/")).to_path_buf();
     let host = Host {
@@ -103,7 +111,7 @@ pub fn observe(config: &Config, found: &Found, places: &Where) -> Result<Observe
         damaged_runs: runs::damaged(&config.state_directory)?,
         backups: std::mem::take(&mut survey.backups),
         wal: std::mem::take(&mut survey.wal),
-        cluster: cluster(found, owner, inode, programs, (log, environment), &mut survey)?,
+        cluster: Cluster { timeline_known, ..cluster(found, owner, (inode, remains), programs, (log, environment), &mut survey)? },
     };
     Ok(Observed { host, archives, guessed, other_wal, backup_problems: survey.backup_problems })
 }
@@ -115,14 +123,14 @@ fn refused(error: Error) -> Error {
 fn cluster(
     found: &Found,
     owner: Owner,
-    inode: u64,
+    (inode, remains): (u64, Remains),
     programs: PathBuf,
     (log, environment): runs::Start,
     survey: &mut Survey,
 ) -> Result<Cluster> {
     let data_directory = found.data_directory.clone();
-    let config_file = PathBuf::from(survey.settings.get("config_file").cloned().unwrap_or_default());
-    let server = server(found, survey);
+    let config_file = survey.settings.get("config_file").map_or_else(|| data_directory.join("postgresql.conf"), PathBuf::from);
+    let server = server(found, survey, &remains);
     let control = match &found.debian {
         Some((version, name)) => Control::PgCtlCluster { version: version.clone(), name: name.clone() },
         None => Control::PgCtl {
@@ -148,15 +156,18 @@ fn cluster(
             settings: std::mem::take(&mut survey.settings),
         },
         managed_by,
-        standby: !survey.signal_files.is_empty()
-            || matches!(survey.control_file.state, ClusterState::InArchiveRecovery | ClusterState::ShutDownInRecovery),
+        standby: remains.could_run() && !survey.signal_files.is_empty()
+            || remains == Remains::Whole
+                && matches!(survey.control_file.state, ClusterState::InArchiveRecovery | ClusterState::ShutDownInRecovery),
         tablespaces: std::mem::take(&mut survey.tablespaces),
         wal_link: survey.wal_link.take(),
         mounts: mounts_at_or_below(&data_directory)?,
         bytes: survey.bytes,
         markers: std::mem::take(&mut survey.markers),
         slots: std::mem::take(&mut survey.slots),
-        group_access: survey.mode & 0o070 != 0,
+        group_access: survey.mode & 0o070 != 0 && remains.could_run(),
+        timeline_known: true,
+        remains,
         control_file: survey.control_file.clone(),
         data_directory,
     })
@@ -170,12 +181,13 @@ fn log_of(postmaster: &proc::Process) -> Option<PathBuf> {
     std::iter::once(postmaster.identity.pid).chain(family).find_map(|pid| proc::file_behind(pid, 2))
 }
 
-fn server(found: &Found, survey: &Survey) -> Server {
+fn server(found: &Found, survey: &Survey, remains: &Remains) -> Server {
     match &found.process {
         Some(process) => {
             Server::Serving { process: process.identity.clone(), unit: unit_of(process.identity.pid), arguments: process.arguments.clone() }
         }
-        None if survey.control_file.state == ClusterState::ShutDown => Server::Stopped,
+        None if !remains.could_run() => Server::Absent,
+        None if survey.control_file.state == ClusterState::ShutDown || *remains != Remains::Whole => Server::Stopped,
         None => Server::Crashed,
     }
 }

@@ -4,6 +4,7 @@ pub mod discover;
 pub mod host;
 pub mod names;
 pub mod postmaster;
+pub mod remains;
 pub mod runs;
 pub mod survey;
 pub mod trust;

@@ -31,6 +31,15 @@ pub(super) fn cluster_reasons(host: &Host, request: &Request, reasons: &mut Vec<
             format!("Supported: {}.", list.join(", ")),
         ));
     }
+    if let Control::PgCtlCluster { version, .. } = &cluster.control
+        && *version != cluster.major.to_string()
+    {
+        reasons.push(Reason::fact(
+            "other-major",
+            format!("{} is a place for PostgreSQL {version}; what is to be recovered is of PostgreSQL {}", cluster.name, cluster.major),
+            format!("Install that major and name a place of it: --as {}/main.", cluster.major),
+        ));
+    }
     if cluster.standby {
         reasons.push(Reason::fact(
             "standby",

@@ -54,6 +54,7 @@ pub fn recovery() -> Recovery {
             timeline: crate::pg::Timeline(1),
             segment_size: SegmentSize::new(16 << 20).unwrap(),
             serving: true,
+            remains: crate::plan::facts::Remains::Whole,
             group_access: false,
             configuration: Configuration {
                 config_file: "/etc/postgresql/15/main/postgresql.conf".into(),
@@ -92,6 +93,7 @@ pub fn recovery() -> Recovery {
             quiesce: Vec::new(),
             hooks: crate::config::Hooks::default(),
         },
+        preloaded: crate::plan::preloaded::Preloaded::default(),
         accepted: vec!["no-manifest".into()],
         reserve: 1 << 30,
         steps: vec![Step::Stop, Step::Extract, Step::Switch],

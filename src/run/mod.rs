@@ -7,6 +7,7 @@
 //! * `control` stops and starts the public server. `reading` and `wal_log` answer questions
 //!   about WAL.
 
+pub mod absent;
 pub mod broker;
 pub mod configure;
 pub mod control;

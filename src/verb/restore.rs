@@ -133,15 +133,21 @@ fn too_much(most: MaxLoss, loss: Option<&Loss>) -> Option<Reason> {
 fn command(planned: &Planned, source: &SourceFlags) -> String {
     let backup = source.backup.as_ref().map(|b| format!(" --backup {}", crate::plan::target::shell_word(b))).unwrap_or_default();
     let accept: String = source.accept.iter().map(|id| format!(" --accept {id}")).collect();
-    format!("pitr restore {}{backup}{accept}", planned.target.argument)
+    let place = source.as_cluster.as_ref().map(|name| format!(" --as {}", crate::plan::target::shell_word(name))).unwrap_or_default();
+    format!("pitr restore {}{place}{backup}{accept}", planned.target.argument)
 }
 
 /// Observes, reads the chain's records, and plans with what they show.
 fn make_plan(context: &Context, target: &TargetFlags, source: &SourceFlags) -> Result<Planned> {
     let request_target = target.request(Timestamp::now(), &TimeZone::system())?;
-    let found = discover::choose(&context.config, context.global.cluster.as_deref())?;
+    let found = discover::choose(&context.config, source.as_cluster.as_deref().or(context.global.cluster.as_deref()))?;
     let checks = read_checks(&found.config, source)?;
-    let places = Where { backups: source.backups.clone(), wal: source.wal.clone(), identify: Some(identify(&request_target, source)) };
+    let places = Where {
+        backups: source.backups.clone(),
+        wal: source.wal.clone(),
+        identify: Some(identify(&request_target, source)),
+        fresh: source.as_cluster.is_some(),
+    };
     let observed = observe(&context.config, &found, &places)?;
     let mut request = request(&found, source, request_target, checks, &observed);
     read_wal(&observed, &mut request)?;

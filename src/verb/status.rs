@@ -69,6 +69,7 @@ fn observed_cluster(found: &Found, observed: &Observed) -> ClusterStatus {
         Server::Serving { .. } => "serving",
         Server::Stopped => "stopped",
         Server::Crashed => "crashed",
+        Server::Absent => host.cluster.remains.word().unwrap_or("absent"),
     };
     let open = host.runs.iter().rev().find(|r| r.open).map(|r| open_run(&r.id, &r.state));
     let (windows, gaps) = window::windows(host);
