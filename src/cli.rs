@@ -12,7 +12,7 @@ use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 use crate::config::cluster_name;
 
 pub use act::{ConfigFrom, MaxLoss, PlanArgs, PurgeArgs, RestoreArgs, ReturnArgs, SourceFlags, TargetFlags};
-pub use look::{LogArgs, StatusArgs, VerifyVerb, VerifyWalArgs};
+pub use look::{CheckArgs, LogArgs, ReportArgs, StatusArgs, VerifyArgs, VerifyBackupsArgs, VerifyVerb, VerifyWalArgs};
 use words::absolute;
 
 mod act;
@@ -48,7 +48,7 @@ Exit status:
 /// The recovered cluster is built beside the old one, proved in private, and exchanged with it in one step.
 /// The old data stays until `pitr purge`; `pitr undo` puts it back.
 #[derive(Debug, Parser)]
-#[command(name = "pitr", version, after_help = AFTER_HELP, max_term_width = 100)]
+#[command(name = "pitr", version, after_help = AFTER_HELP, max_term_width = 100, subcommand_value_name = "VERB", subcommand_help_heading = "Verbs")]
 pub struct Cli {
     /// Flags that every verb takes.
     #[command(flatten)]
@@ -90,6 +90,10 @@ pub enum Output {
     Text,
     /// One document with a schema number
     Json,
+    /// One page that needs nothing else (only of `report`)
+    Html,
+    /// Markdown (only of `report`)
+    Md,
 }
 
 /// The verbs.
@@ -101,9 +105,14 @@ pub enum Verb {
     Backups,
     /// List transactions of the WAL, oldest first, and what each changed
     Log(LogArgs),
-    /// Prove that what recoveries need is whole
-    #[command(subcommand)]
-    Verify(VerifyVerb),
+    /// Prove that what recoveries need is whole: backups and WAL, or one of them
+    Verify(VerifyArgs),
+    /// Ask whether this host is ready for a recovery (exit 6 where it is not), or run checks against a server
+    Check(CheckArgs),
+    /// List every run, newest first: what it did and what it keeps
+    Runs,
+    /// Tell what a run did, from its journal alone
+    Report(ReportArgs),
     /// Show what a recovery would do, and prove that it can be done; change nothing
     #[command(override_usage = "pitr plan [OPTIONS] <TARGET>")]
     Plan(PlanArgs),

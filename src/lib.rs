@@ -5,7 +5,7 @@
 //!                     host → plain data  pure    journaled steps    text, JSON
 //! ```
 //!
-//! * [`pg`] and [`wal`] know PostgreSQL's formats; [`plan`] decides. All three are pure.
+//! * [`pg`] and [`wal`] know PostgreSQL's formats, [`migrations`] the tools that change schemas; [`plan`] decides. All four are pure.
 //! * [`sys`] holds every effect; [`observe`] and [`run`] use it, and [`store`], where backups and WAL come from.
 //! * [`verb`] has one file for each thing a person can ask for.
 //! * [`report`] is the only part that prints.
@@ -15,6 +15,7 @@ pub mod cli;
 pub mod config;
 pub mod error;
 pub mod host;
+pub mod migrations;
 pub mod observe;
 pub mod pg;
 pub mod plan;

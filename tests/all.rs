@@ -6,21 +6,32 @@
 // The lints on panics guard the program; a test speaks by panicking.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
+mod after_purge;
 mod bad_input;
+mod chroot;
 #[cfg(feature = "crash-points")]
 mod crash;
+mod damage;
+mod docs;
+mod goes_on;
 mod harness;
 mod hosts;
 mod lint;
 mod majors;
+mod planned;
+mod postmaster;
 mod preloaded;
 mod privileges;
 mod resolve;
 mod restore;
+mod settings;
+mod signals;
 mod store;
 mod store_forms;
 mod store_plain;
 mod store_real;
 mod support;
 mod timelines;
+mod verbs;
+mod verify;
 mod wal;

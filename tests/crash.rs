@@ -38,7 +38,27 @@ fn counted(stand: &Stand, args: &[&str]) -> Vec<Place> {
     places
 }
 
-/// The points that are played: all, or those that `pick` wants, or the one of `PITR_MATRIX_POINT`.
+/// Counts the points of `pitr ARGS` on the ground that `prepare` makes of a new one, and plays those that `pick` wants
+/// (or all, or the one of `PITR_MATRIX_POINT`), each on such a ground.
+fn play(stand: &Stand, args: &[&str], prepare: impl Fn(), pick: impl Fn(&[Place], &Place) -> bool, each: impl Fn(&[Place], &Place)) {
+    stand.reset();
+    prepare();
+    let all = counted(stand, args);
+    let points = chosen(&all, |point| pick(&all, point));
+    assert!(!points.is_empty(), "nothing to play: {all:?}");
+    matrix(stand, &points, |point| {
+        prepare();
+        each(&all, point);
+    });
+}
+
+/// The number of the only point of this name, of a recovery from the beginning.
+fn number_of(stand: &Stand, name: &str) -> usize {
+    stand.reset();
+    counted(stand, &stand.restore()).iter().find(|p| p.name == name).unwrap_or_else(|| panic!("no point {name}")).number
+}
+
+/// The points that are played.
 fn chosen(places: &[Place], pick: impl Fn(&Place) -> bool) -> Vec<Place> {
     let only = std::env::var("PITR_MATRIX_POINT").ok().map(|n| n.parse::<usize>().expect("a number"));
     places.iter().filter(|p| only.map_or_else(|| full_matrix() || pick(p), |n| n == p.number)).cloned().collect()
@@ -54,11 +74,11 @@ fn stand(scratch: &Scratch, root_owned_parent: bool) -> Stand {
 fn a_restore_killed_anywhere_goes_on_or_back() {
     let scratch = Scratch::new("crash");
     let stand = stand(&scratch, false);
-    stand.reset();
-    let all = counted(&stand, &stand.restore());
-    assert!(all.iter().filter(|p| inside_the_switch(p)).count() >= 6, "{all:?}");
-    let points = chosen(&all, |p| inside_the_switch(p) || p.name.starts_with("applied "));
-    matrix(&stand, &points, |point| killed(&stand, point, commit(&all)));
+    let pick = |all: &[Place], point: &Place| {
+        assert!(all.iter().filter(|p| inside_the_switch(p)).count() >= 6, "{all:?}");
+        inside_the_switch(point) || point.name.starts_with("applied ")
+    };
+    play(&stand, &stand.restore(), || (), pick, |all, point| killed(&stand, point, commit(all)));
 }
 
 /// The same inside the switch where PGDATA's parent is root's: the coordinator itself exchanges.
@@ -66,10 +86,8 @@ fn a_restore_killed_anywhere_goes_on_or_back() {
 fn a_restore_killed_in_the_switch_below_a_root_owned_parent() {
     let scratch = Scratch::new("crash-root");
     let stand = stand(&scratch, true);
-    stand.reset();
-    let all = counted(&stand, &stand.restore());
-    let points = chosen(&all, |p| p.name.contains("exchange"));
-    matrix(&stand, &points, |point| killed(&stand, point, commit(&all)));
+    let pick = |_: &[Place], point: &Place| point.name.contains("exchange");
+    play(&stand, &stand.restore(), || (), pick, |all, point| killed(&stand, point, commit(all)));
 }
 
 fn killed(stand: &Stand, point: &Place, commit: usize) {
@@ -145,15 +163,10 @@ fn undo(stand: &Stand) {
 fn a_resume_killed_anywhere_goes_on_or_back() {
     let scratch = Scratch::new("crash-resume");
     let stand = stand(&scratch, false);
-    stand.reset();
-    let first = counted(&stand, &stand.restore());
-    let begin = first.iter().find(|p| p.name == "applied extract").expect("an extraction").number;
-    stand.reset();
-    stand.pitr.crash_at(begin, &stand.restore());
-    let all = counted(&stand, &["resume", "--yes"]);
-    let points = chosen(&all, |p| p.name.contains("exchange") || p.name == "applied promote" || p.name == "applied start");
-    matrix(&stand, &points, |point| {
-        stand.pitr.crash_at(begin, &stand.restore());
+    let begin = number_of(&stand, "applied extract");
+    let prepare = || drop(stand.pitr.crash_at(begin, &stand.restore()));
+    let pick = |_: &[Place], p: &Place| p.name.contains("exchange") || p.name == "applied promote" || p.name == "applied start";
+    play(&stand, &["resume", "--yes"], prepare, pick, |_, point| {
         stand.pitr.crash_at(point.number, &["resume", "--yes"]);
         stand.pitr.assert_nothing_left();
         stand.assert_open();
@@ -172,13 +185,12 @@ fn a_resume_killed_anywhere_goes_on_or_back() {
 fn an_undo_killed_anywhere_is_ended_by_resume() {
     let scratch = Scratch::new("crash-undo");
     let stand = stand(&scratch, false);
-    stand.reset();
-    stand.pitr.json(&stand.restore()[..4]);
-    let all = counted(&stand, &["undo", "--yes"]);
-    assert!(all.iter().any(|p| p.name == "applied move-old"), "{all:?}");
-    let points = chosen(&all, |p| inside_the_switch(p) || p.name.starts_with("applied "));
-    matrix(&stand, &points, |point| {
-        stand.pitr.json(&stand.restore()[..4]);
+    let prepare = || drop(stand.pitr.json(&stand.restore()[..4]));
+    let pick = |all: &[Place], point: &Place| {
+        assert!(all.iter().any(|p| p.name == "applied move-old"), "{all:?}");
+        inside_the_switch(point) || point.name.starts_with("applied ")
+    };
+    play(&stand, &["undo", "--yes"], prepare, pick, |_, point| {
         stand.pitr.crash_at(point.number, &["undo", "--yes"]);
         stand.pitr.assert_nothing_left();
         stand.assert_open();
@@ -199,15 +211,10 @@ fn an_undo_killed_anywhere_is_ended_by_resume() {
 fn an_undo_before_the_switch_killed_anywhere_is_ended_by_resume() {
     let scratch = Scratch::new("crash-early-undo");
     let stand = stand(&scratch, false);
-    stand.reset();
-    let first = counted(&stand, &stand.restore());
-    let begin = first.iter().find(|p| p.name == "applied replay").expect("a replay").number;
-    stand.reset();
-    stand.pitr.crash_at(begin, &stand.restore());
-    let all = counted(&stand, &["undo", "--yes"]);
-    let points = chosen(&all, |p| p.name.starts_with("applied "));
-    matrix(&stand, &points, |point| {
-        stand.pitr.crash_at(begin, &stand.restore());
+    let begin = number_of(&stand, "applied replay");
+    let prepare = || drop(stand.pitr.crash_at(begin, &stand.restore()));
+    let pick = |_: &[Place], point: &Place| point.name.starts_with("applied ");
+    play(&stand, &["undo", "--yes"], prepare, pick, |_, point| {
         stand.pitr.crash_at(point.number, &["undo", "--yes"]);
         stand.assert_open();
         let undone = stand.pitr.json(&["resume", "--yes"]);
@@ -222,33 +229,34 @@ fn an_undo_before_the_switch_killed_anywhere_is_ended_by_resume() {
 fn a_restore_that_fails_anywhere_leaves_one_whole_cluster() {
     let scratch = Scratch::new("fail");
     let stand = stand(&scratch, false);
-    stand.reset();
-    let all = counted(&stand, &stand.restore());
-    let commit = commit(&all);
-    let points = chosen(&all, |p| {
-        inside_the_switch(p)
-            || ["begun stop", "applied stop", "applied extract", "applied promote", "applied start"].contains(&p.name.as_str())
-    });
-    matrix(&stand, &points, |point| {
-        let said = stand.pitr.fail_at(point.number, &stand.restore());
-        if point.number < commit {
-            let document = failed(said, 1);
-            assert_eq!(document["outcome"], "failed", "{document}");
-            stand.assert_serves(Serves::Old);
-            stand.assert_open();
-            if point.number.is_multiple_of(2) {
-                go_on(&stand, false);
-                stand.assert_serves(Serves::New);
+    let some = ["begun stop", "applied stop", "applied extract", "applied promote", "applied start"];
+    let pick = |_: &[Place], point: &Place| inside_the_switch(point) || some.contains(&point.name.as_str());
+    play(
+        &stand,
+        &stand.restore(),
+        || (),
+        pick,
+        |all, point| {
+            let said = stand.pitr.fail_at(point.number, &stand.restore());
+            if point.number < commit(all) {
+                let document = failed(said, 1);
+                assert_eq!(document["outcome"], "failed", "{document}");
+                stand.assert_serves(Serves::Old);
+                stand.assert_open();
+                if point.number.is_multiple_of(2) {
+                    go_on(&stand, false);
+                    stand.assert_serves(Serves::New);
+                }
+            } else {
+                let said = failed(said, 4);
+                assert!(said["error"]["hint"].as_str().is_some_and(|hint| hint.contains("pitr undo")), "{said}");
+                stand.assert_open();
             }
-        } else {
-            let said = failed(said, 4);
-            assert!(said["error"]["hint"].as_str().is_some_and(|hint| hint.contains("pitr undo")), "{said}");
-            stand.assert_open();
-        }
-        undo(&stand);
-        stand.assert_serves(Serves::Old);
-        stand.assert_closed();
-    });
+            undo(&stand);
+            stand.assert_serves(Serves::Old);
+            stand.assert_closed();
+        },
+    );
 }
 
 #[track_caller]

@@ -7,7 +7,7 @@ use std::path::Path;
 use crate::support::cluster::Builder;
 use crate::support::story::{self, CHECK_USER, CHECKS, DATABASE, Point};
 use crate::support::tree::{Tree, diff, snapshot_tree};
-use crate::support::{Pitr, Scratch, Story, TestCluster};
+use crate::support::{Pitr, Scratch, Story, TestCluster, program};
 
 /// What became of the old cluster.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -262,4 +262,68 @@ fn killed_while_nothing_is_at_pgdata() {
     let resumed = ground.pitr.json(&["resume", "--yes"]);
     assert_eq!(resumed["outcome"], "switched", "{resumed}");
     assert_eq!(story::facts(&ground.cluster, DATABASE), ground.target.facts);
+}
+
+/// A fresh host: the packages made an empty cluster where the recovered one is to stand. It gives way, and comes back.
+#[test]
+fn an_empty_cluster_of_a_fresh_host() {
+    let scratch = Scratch::new("fresh");
+    let mut ground = Ground::new(&scratch, TestCluster::builder(&scratch, "main"), nightly);
+    let lost = ground.cluster.sql("postgres", IDENTIFIER);
+    ground.cluster.crash();
+    let configuration = fs::read(&ground.cluster.conf_file).unwrap();
+    fs::remove_dir_all(&ground.cluster.data).unwrap();
+    let mut initdb = ground.cluster.tool("initdb");
+    program::ok(initdb.arg("-D").arg(&ground.cluster.data).args(["--auth=trust", "--username=postgres", "--no-sync"]));
+    fs::write(&ground.cluster.conf_file, configuration).unwrap();
+    ground.cluster.start();
+    ground.cluster.sql("postgres", "CREATE TABLE fresh AS SELECT 1");
+    let fresh = ground.cluster.sql("postgres", IDENTIFIER);
+    assert_ne!(lost, fresh);
+    ground.pitr.unset("backups");
+    ground.pitr.unset("wal_archive");
+    let (backups, archive) = (ground.cluster.backups.clone(), ground.cluster.archive.clone().unwrap());
+    let target = ["--before-time", &ground.target.time, "--backups", backups.to_str().unwrap(), "--wal", archive.to_str().unwrap()];
+    // Not by accident: a backup of another cluster is none of this one.
+    let refused = ground.pitr.json_code(3, &[&["plan"], target.as_slice()].concat());
+    assert!(refused["refusals"].to_string().contains("it is of another cluster"), "{refused}");
+    let named = [target.as_slice(), &["--as", "main"]].concat();
+    let plan = ground.pitr.json(&[&["plan"], named.as_slice()].concat());
+    assert!(plan.to_string().contains(&format!("system identifier {fresh}, is kept aside")), "{plan}");
+    ground.restored(&[&["restore", "--yes"], named.as_slice()].concat(), &ground.target);
+    assert_eq!(ground.cluster.sql("postgres", IDENTIFIER), lost);
+    let undone = ground.pitr.json(&["undo", "--yes"]);
+    assert_eq!(undone["outcome"], "undone", "{undone}");
+    assert_eq!(ground.cluster.sql("postgres", "SELECT count(*) FROM fresh"), "1");
+    assert_eq!(ground.cluster.sql("postgres", IDENTIFIER), fresh);
+}
+
+const IDENTIFIER: &str = "SELECT system_identifier FROM pg_control_system()";
+
+/// What a person must act upon afterwards is told, and commits that would hang are refused.
+#[test]
+fn consequences_are_told_and_hanging_commits_refused() {
+    let scratch = Scratch::new("consequences");
+    let cluster = TestCluster::builder(&scratch, "main").conf("max_prepared_transactions = 5").start();
+    let story = Story::begin(&cluster);
+    cluster.sql(DATABASE, "CREATE UNLOGGED TABLE cache AS SELECT generate_series(1, 10) AS n");
+    cluster.basebackup_tar("nightly", false);
+    cluster.sql("postgres", "SELECT pg_create_physical_replication_slot('standby_1')");
+    cluster
+        .script(DATABASE, "BEGIN; INSERT INTO audit_events (organization_id, note) VALUES (1, 'held'); PREPARE TRANSACTION 'held over';");
+    let target = story.work(3);
+    story.work(2);
+    let pitr = Pitr::for_cluster(&scratch, &cluster);
+    cluster.sql("postgres", "ALTER SYSTEM SET synchronous_standby_names = 'nobody'");
+    let refused = pitr.json_code(3, &["plan", "--before-lsn", &target.lsn]);
+    assert_eq!(refused["refusals"][0]["id"], "synchronous-standbys", "{refused}");
+    cluster.sql("postgres", "ALTER SYSTEM RESET synchronous_standby_names");
+    let plan = pitr.json(&["plan", "--before-lsn", &target.lsn]);
+    assert!(plan["consequences"].to_string().contains("standby_1"), "{plan}");
+    let restored = pitr.json(&["restore", "--yes", "--before-lsn", &target.lsn]);
+    let remarks = restored["remarks"].to_string();
+    assert!(remarks.contains("held over in mazevault"), "{restored}");
+    assert!(remarks.contains("unlogged tables are empty: mazevault.cache"), "{restored}");
+    assert_eq!(cluster.sql(DATABASE, "SELECT count(*) FROM cache"), "0");
+    assert_eq!(cluster.sql("postgres", "SELECT gid FROM pg_prepared_xacts"), "held over");
 }

@@ -80,7 +80,7 @@ pub struct TargetFlags {
 }
 
 /// What to recover from, and by which rules.
-#[derive(Debug, Clone, Args)]
+#[derive(Debug, Clone, Default, Args)]
 #[command(next_help_heading = "Recovery")]
 pub struct SourceFlags {
     /// Follow this timeline: a number, latest (the highest in the archive), or current (the cluster's own)

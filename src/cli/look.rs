@@ -4,7 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
-use super::words::{absolute, limit};
+use super::words::{absolute, limit, run_id};
+use crate::config::duration::parse_duration;
 use crate::plan::target::{TimelineRequest, parse_xid};
 
 /// Arguments of `status`.
@@ -13,6 +14,28 @@ pub struct StatusArgs {
     /// Show it again every few seconds until interrupted
     #[arg(long)]
     pub watch: bool,
+}
+
+/// Arguments of `check`.
+#[derive(Debug, Clone, Args)]
+pub struct CheckArgs {
+    /// Fail where the newest usable backup is older than this (2d, 36h)
+    #[arg(long, value_name = "DURATION", value_parser = parse_duration, conflicts_with = "sql")]
+    pub max_backup_age: Option<u64>,
+    /// Run the checks of this SQL file against a server instead; may be repeated
+    #[arg(long, value_name = "FILE", value_parser = absolute)]
+    pub sql: Vec<PathBuf>,
+    /// Reach the server by this URL instead of the cluster's socket, DIRECT_DATABASE_URL or DATABASE_URL
+    #[arg(long, value_name = "URL", requires = "sql")]
+    pub url: Option<String>,
+}
+
+/// Arguments of `report`.
+#[derive(Debug, Clone, Args)]
+pub struct ReportArgs {
+    /// The run; by default the newest
+    #[arg(value_name = "RUN", value_parser = run_id)]
+    pub run: Option<String>,
 }
 
 /// Arguments of `log`.
@@ -54,11 +77,33 @@ pub struct LogArgs {
     pub wal: Vec<PathBuf>,
 }
 
+/// Arguments of `verify`.
+#[derive(Debug, Clone, Args)]
+#[command(args_conflicts_with_subcommands = true)]
+pub struct VerifyArgs {
+    /// What is proved; both without it.
+    #[command(subcommand)]
+    pub verb: Option<VerifyVerb>,
+}
+
 /// What is proved.
 #[derive(Debug, Clone, Subcommand)]
 pub enum VerifyVerb {
+    /// Read backups whole; say of each what was proved and what could not be (exit 6 when one is damaged)
+    Backups(VerifyBackupsArgs),
     /// Read every record of the WAL; say what can be reached on each timeline, and every hole (exit 6)
     Wal(VerifyWalArgs),
+}
+
+/// Arguments of `verify backups`.
+#[derive(Debug, Clone, Args)]
+pub struct VerifyBackupsArgs {
+    /// Only the backup of this name
+    #[arg(value_name = "NAME")]
+    pub name: Option<String>,
+    /// Look for backups here instead of where the configuration says; needs no cluster; may be repeated
+    #[arg(long, value_name = "DIR", value_parser = absolute)]
+    pub backups: Vec<PathBuf>,
 }
 
 /// Arguments of `verify wal`.

@@ -44,17 +44,19 @@ pub fn clusters(config: &Config) -> Result<Vec<Found>> {
             });
         }
     }
+    // Told by what the directory is, not by its name: a server in a chroot has another name for it.
+    for cluster in &mut found {
+        cluster.process = postmaster::find(&cluster.data_directory)?;
+    }
     for process in postmaster::all()? {
-        match found.iter_mut().find(|f| f.data_directory == process.cwd) {
-            Some(cluster) => cluster.process = Some(process),
-            // A private server of ours runs in a run's directory: it is no cluster of the host.
-            None if is_private(&process.cwd) => {}
-            None => {
-                let name = process.cwd.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_else(|| "cluster".into());
-                let data_directory = process.cwd.clone();
-                found.push(Found { name, data_directory, config: ClusterConfig::default(), debian: None, process: Some(process) });
-            }
+        let known = found.iter().any(|f| f.process.as_ref().is_some_and(|p| p.identity == process.identity));
+        // A private server of ours runs in a run's directory: it is no cluster of the host.
+        if known || is_private(&process.cwd) {
+            continue;
         }
+        let name = process.cwd.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_else(|| "cluster".into());
+        let data_directory = process.cwd.clone();
+        found.push(Found { name, data_directory, config: ClusterConfig::default(), debian: None, process: Some(process) });
     }
     Ok(found)
 }
@@ -102,11 +104,7 @@ fn configured(name: &str, cluster: &ClusterConfig, debian: &[(String, String, Pa
     let of_debian = debian.iter().find(|(_, _, path)| *path == data_directory).map(|(v, n, _)| (v.clone(), n.clone()));
     let debian = match cluster.control {
         Some(ConfiguredControl::PgCtl) => None,
-        Some(ConfiguredControl::Systemd) => {
-            return Err(Error::usage(format!("cluster {name}: control by systemd is not supported yet"))
-                .hint("Leave `control` out: pg_ctl or pg_ctlcluster is used."));
-        }
-        Some(ConfiguredControl::PgCtlcluster) | None => of_debian,
+        Some(ConfiguredControl::PgCtlcluster | ConfiguredControl::Systemd) | None => of_debian,
     };
     if cluster.control == Some(ConfiguredControl::PgCtlcluster) && debian.is_none() {
         return Err(Error::usage(format!("cluster {name} is not one of Debian's"))

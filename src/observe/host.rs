@@ -10,11 +10,12 @@ use crate::error::{At, Error, Kind, Result};
 use crate::host::Owner;
 use crate::observe::discover::{Found, programs};
 use crate::observe::remains::{self, Ground};
+use crate::observe::service::{self, Start};
 use crate::observe::survey::{Identify, Survey, SurveyRequest};
 use crate::observe::{runs, trust};
 use crate::pg::ClusterState;
 use crate::plan::chain;
-use crate::plan::facts::{Capability, Cluster, Configuration, Control, Host, Remains, RunFact, Server, Space, WalKind};
+use crate::plan::facts::{Capability, Cluster, Configuration, Host, Remains, RunFact, Server, Space, WalKind};
 use crate::plan::recovery::OtherWal;
 use crate::run::executor::free_bytes;
 use crate::run::owner::{self, Task};
@@ -131,14 +132,8 @@ fn cluster(
     let data_directory = found.data_directory.clone();
     let config_file = survey.settings.get("config_file").map_or_else(|| data_directory.join("postgresql.conf"), PathBuf::from);
     let server = server(found, survey, &remains);
-    let control = match &found.debian {
-        Some((version, name)) => Control::PgCtlCluster { version: version.clone(), name: name.clone() },
-        None => Control::PgCtl {
-            options: found.process.as_ref().map_or_else(|| survey.options.clone(), |p| p.arguments.iter().skip(1).cloned().collect()),
-            log,
-            environment,
-        },
-    };
+    let options = found.process.as_ref().map_or_else(|| survey.options.clone(), |p| p.arguments.iter().skip(1).cloned().collect());
+    let (control, service) = service::control(found, Start { options, log, environment })?;
     let mut managed_by = survey.manager_files.clone();
     managed_by.extend(manager_processes()?);
     Ok(Cluster {
@@ -149,6 +144,7 @@ fn cluster(
         version: std::mem::take(&mut survey.version),
         programs,
         control,
+        service,
         server,
         configuration: Configuration {
             in_data_directory: config_file.starts_with(&data_directory),
@@ -192,12 +188,10 @@ fn server(found: &Found, survey: &Survey, remains: &Remains) -> Server {
     }
 }
 
-/// The systemd service in whose control group a process runs, if its name says that it is PostgreSQL's: a
-/// postmaster started by cron runs in cron's, and stopping that would stop cron (pitfalls C2).
+/// The systemd service in whose control group a process runs, if its name says that it is PostgreSQL's: one started by
+/// cron runs in cron's.
 fn unit_of(pid: i32) -> Option<String> {
-    let groups = std::fs::read_to_string(format!("/proc/{pid}/cgroup")).ok()?;
-    let unit = groups.lines().filter_map(|line| line.rsplit('/').next()).find(|name| name.ends_with(".service"))?;
-    unit.starts_with("postgresql").then(|| unit.to_string())
+    service::service_of(pid).filter(|unit| unit.starts_with("postgresql"))
 }
 
 /// Failover managers at work on this host: a recovery under one would be undone or split the cluster.

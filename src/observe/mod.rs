@@ -6,5 +6,6 @@ pub mod names;
 pub mod postmaster;
 pub mod remains;
 pub mod runs;
+pub mod service;
 pub mod survey;
 pub mod trust;

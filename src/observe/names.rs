@@ -62,7 +62,8 @@ impl<'a> Door<'a> {
         found.flat_map(|(oid, replies)| replies.into_iter().flat_map(|r| r.rows).filter_map(move |row| named(oid, &row))).collect()
     }
 
-    fn ask(&self, database: &str, statements: Vec<String>) -> Option<Vec<Reply>> {
+    /// Replies to `statements` in `database`; none where nobody answers, or another cluster does.
+    pub fn ask(&self, database: &str, statements: Vec<String>) -> Option<Vec<Reply>> {
         let (socket, port) = (self.status.socket.clone()?, self.status.port?);
         let identity = "SELECT system_identifier FROM pg_control_system()".to_string();
         let statements = std::iter::once(identity).chain(statements).map(|sql| Statement { sql, guarded: Some(LIMITS) });

@@ -3,17 +3,19 @@
 use std::path::{Path, PathBuf};
 
 use crate::error::{At, Result};
+use crate::observe::survey::tree_bytes;
 use crate::plan::facts::{Control, RunFact};
-use crate::plan::ledger::{Fact, Ledger};
+use crate::plan::ledger::{Entry, Fact, Ledger};
 use crate::run::journal::Journal;
 use crate::run::paths::{RunPaths, is_run_id};
+use crate::sys::dir::Dir;
 
-/// A run's journal, folded, or why it cannot be read.
+/// A run's journal, folded, or why it tells nothing.
 #[derive(Debug)]
 pub struct Known {
     /// Its id.
     pub id: String,
-    /// What its journal tells.
+    /// What its journal tells: at least the recovery that it began with.
     pub ledger: std::result::Result<Ledger, String>,
 }
 
@@ -27,17 +29,44 @@ pub fn all(state: &Path) -> Result<Vec<Known>> {
     };
     let mut ids: Vec<String> = entries.flatten().filter_map(|e| e.file_name().into_string().ok()).filter(|n| is_run_id(n)).collect();
     ids.sort();
-    let read = |id: String| {
-        let ledger = Journal::read(&RunPaths::new(state, &id).journal()).map(|entries| Ledger::fold(&entries)).map_err(|e| e.to_string());
-        Known { id, ledger }
-    };
+    let read = |id: String| Known { ledger: ledger(&RunPaths::new(state, &id).journal()), id };
     Ok(ids.into_iter().map(read).collect())
 }
 
-/// Runs whose journal is there and cannot be read; one that was never written began nothing.
+/// A journal without its first entry tells as little as one that is damaged: the run may have done nothing, or all.
+fn ledger(journal: &Path) -> std::result::Result<Ledger, String> {
+    if std::fs::symlink_metadata(journal).is_err_and(|e| e.kind() == std::io::ErrorKind::NotFound) {
+        return Err("there is none".into());
+    }
+    let ledger = Ledger::fold(&Journal::read(journal).map_err(|e| e.to_string())?);
+    if ledger.recovery.is_some() { Ok(ledger) } else { Err("it is empty".into()) }
+}
+
+/// Every entry of the journal of run `id`.
+pub fn entries(state: &Path, id: &str) -> Result<Vec<Entry>> {
+    Journal::read(&RunPaths::new(state, id).journal())
+}
+
+/// What a run still holds on the host: its directory beside PGDATA and WAL that a purge kept, each with its bytes.
+/// Names and sizes are looked at, by descriptor and without following a link; nothing is opened.
+pub fn held(state: &Path, id: &str, ledger: &Ledger) -> Vec<(PathBuf, u64)> {
+    let beside = ledger.recovery.as_ref().map(|r| r.beside(id));
+    let places = beside.into_iter().chain([RunPaths::new(state, id).kept_wal()]);
+    places.filter_map(|path| Dir::open(&path).and_then(|dir| tree_bytes(&dir, 1)).ok().map(|bytes| (path, bytes))).collect()
+}
+
+/// Runs whose journal tells nothing: id and why.
 pub fn damaged(state: &Path) -> Result<Vec<String>> {
-    let unread = |k: Known| k.ledger.err().filter(|_| RunPaths::new(state, &k.id).journal().exists()).map(|why| format!("{}: {why}", k.id));
-    Ok(all(state)?.into_iter().filter_map(unread).collect())
+    Ok(all(state)?.into_iter().filter_map(|k| k.ledger.err().map(|why| format!("{}: {why}", k.id))).collect())
+}
+
+/// What is left of run `id` outside its own directory, in and beside `data_directories`, and the WAL that it kept: as
+/// long as there is anything, a run whose journal tells nothing may have a cluster aside.
+pub fn traces(state: &Path, id: &str, data_directories: &[PathBuf]) -> Vec<PathBuf> {
+    let paths = RunPaths::new(state, id);
+    let beside = data_directories.iter().filter_map(|data| Some(data.parent()?.join(format!(".pitr-{id}"))));
+    let markers = data_directories.iter().map(|data| data.join(paths.marker()));
+    beside.chain(markers).chain([paths.kept_wal()]).filter(|path| std::fs::symlink_metadata(path).is_ok()).collect()
 }
 
 /// The runs of one cluster, by system identifier and data directory, oldest first.
@@ -54,7 +83,8 @@ pub fn last_seen_running(state: &Path, system_identifier: u64, data_directory: &
     let controls = of_cluster(state, system_identifier, data_directory)?;
     Ok(controls.into_iter().rev().find_map(|(_, ledger)| match ledger.recovery?.cluster.control {
         Control::PgCtl { log, environment, .. } if !environment.is_empty() => Some((log, environment)),
-        Control::PgCtl { .. } | Control::PgCtlCluster { .. } => None,
+        Control::Systemd { environment, .. } if !environment.is_empty() => Some((None, environment)),
+        Control::PgCtl { .. } | Control::PgCtlCluster { .. } | Control::Systemd { .. } => None,
     }))
 }
 
@@ -77,6 +107,7 @@ fn fact(id: &str, ledger: &Ledger) -> RunFact {
         id: id.to_string(),
         open: ledger.is_open(),
         state: ledger.state(),
+        removing: ledger.removing(),
         number: ledger.number().filter(|_| public),
         moved_to: ledger.last(|f| match f {
             Fact::MoveTo { timeline } | Fact::Moved { timeline } => Some(*timeline),

@@ -332,8 +332,8 @@ fn wal_link(data: &Dir) -> Result<Option<PathBuf>> {
     }
 }
 
-/// Bytes of regular files, pg_wal apart; files that vanish meanwhile do not count.
-fn tree_bytes(directory: &Dir, depth: usize) -> Result<u64> {
+/// Bytes of regular files; at depth 0 without those in pg_wal. Files that vanish meanwhile do not count.
+pub fn tree_bytes(directory: &Dir, depth: usize) -> Result<u64> {
     if depth > 16 {
         return Ok(0);
     }
@@ -349,7 +349,8 @@ fn tree_bytes(directory: &Dir, depth: usize) -> Result<u64> {
     Ok(bytes)
 }
 
-fn backups(directories: &[PathBuf]) -> (Vec<CatalogueEntry>, Vec<String>) {
+/// The backups in `directories`, and those of them that cannot be read.
+pub fn backups(directories: &[PathBuf]) -> (Vec<CatalogueEntry>, Vec<String>) {
     let (mut found, mut problems) = (Vec::new(), Vec::new());
     for directory in directories {
         match catalogue(std::slice::from_ref(directory)) {

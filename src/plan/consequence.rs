@@ -1,6 +1,6 @@
 //! What will be different afterwards and nobody would be told otherwise.
 
-use super::facts::{Host, Remains, Server};
+use super::facts::{Control, Host, Remains, Server};
 use super::preloaded::Preloaded;
 use super::recovery::Consequence;
 use super::restore::Request;
@@ -41,6 +41,9 @@ pub fn list(host: &Host, request: &Request) -> Vec<Consequence> {
                 configuration.get("synchronous_standby_names")
             ),
         );
+    }
+    if !matches!(host.cluster.control, Control::Systemd { .. }) {
+        add("start-by-hand", "a start by hand while the cluster must be down is noticed, it cannot be prevented".into());
     }
     if !matches!(configuration.get("archive_mode"), "on" | "always") {
         add("archive-off", "archive_mode is off: nothing after the recovery can be recovered until a new base backup is taken".into());

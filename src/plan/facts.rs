@@ -56,6 +56,8 @@ pub struct Cluster {
     pub programs: PathBuf,
     /// How it is stopped and started.
     pub control: Control,
+    /// What the service manager adds to that.
+    pub service: Service,
     /// pg_control; where there is none that could be read, what backups and archive say of the cluster.
     pub control_file: ControlFile,
     /// What stands at PGDATA.
@@ -106,6 +108,26 @@ pub enum Control {
         /// Cluster's name.
         name: String,
     },
+    /// The service manager: a unit whose main process the postmaster is.
+    Systemd {
+        /// The unit's own name.
+        unit: String,
+        /// Arguments of the postmaster that its configuration does not say, for the private server.
+        options: Vec<String>,
+        /// The postmaster's environment, `KEY=VALUE` bytes, for the private server.
+        environment: Vec<Vec<u8>>,
+    },
+}
+
+/// What the service manager adds.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Service {
+    /// Running units that are stopped when the cluster's unit is, those first that need the others.
+    pub stopped_along: Vec<String>,
+    /// Why the unit that was asked for is not believed.
+    pub problem: Option<String>,
+    /// Debian's `start.conf` forbids to start the cluster.
+    pub start_disabled: bool,
 }
 
 /// What stands at PGDATA, of the cluster that is to be recovered.
@@ -158,7 +180,7 @@ pub enum Server {
     Serving {
         /// The postmaster.
         process: ProcessIdentity,
-        /// A systemd unit whose main process it is, named but not driven yet.
+        /// The systemd service in whose control group it runs, if its name says that it is PostgreSQL's.
         unit: Option<String>,
         /// Started with these arguments.
         arguments: Vec<String>,
@@ -251,6 +273,8 @@ pub struct RunFact {
     pub open: bool,
     /// In words, for `status`.
     pub state: String,
+    /// Its cluster aside is being deleted: it cannot come back.
+    pub removing: bool,
     /// The timeline number it promoted to, when a cluster with it was ever at PGDATA.
     pub number: Option<Timeline>,
     /// The number its undo moved the old cluster to.
@@ -263,6 +287,16 @@ pub struct RunFact {
     pub stands: bool,
     /// How fast it unpacked and replayed, bytes a second.
     pub rates: Option<(u64, u64)>,
+}
+
+impl RunFact {
+    /// What ends an open run, as a sentence.
+    pub fn ways_on(&self) -> String {
+        match self.removing {
+            true => format!("What it kept is being deleted. End that first: pitr purge {}.", self.id),
+            false => format!("End it first: pitr resume {0}, or pitr undo {0}.", self.id),
+        }
+    }
 }
 
 /// Room on a filesystem, in bytes.

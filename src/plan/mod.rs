@@ -1,5 +1,6 @@
 //! Decisions: pure functions from facts to plans. Nothing here touches the host.
 
+pub mod account;
 pub mod aim;
 pub mod backup;
 pub mod chain;
@@ -8,6 +9,7 @@ pub mod consequence;
 pub mod course;
 pub mod entry;
 pub mod facts;
+pub mod host_check;
 pub mod ledger;
 pub mod loss;
 pub mod planned;

@@ -13,15 +13,11 @@ pub(super) fn cluster_reasons(host: &Host, request: &Request, reasons: &mut Vec<
         reasons.push(Reason::fact(
             "journal-damaged",
             format!("the journal of run {damaged}"),
-            "What that run did is not known: look at its directory and at PGDATA before anything else.",
+            "What that run did is not known: look at its directory and at PGDATA before anything else. Where it left nothing, pitr purge removes it.",
         ));
     }
     if let Some(open) = host.runs.iter().rev().find(|r| r.open) {
-        reasons.push(Reason::fact(
-            "open-run",
-            format!("run {} is {}", open.id, open.state),
-            format!("End it first: pitr resume {0}, or pitr undo {0}.", open.id),
-        ));
+        reasons.push(Reason::fact("open-run", format!("run {} is {}", open.id, open.state), open.ways_on()));
     }
     if !version::is_supported(cluster.major) {
         let list: Vec<String> = version::SUPPORTED.iter().map(u32::to_string).collect();
@@ -38,6 +34,14 @@ pub(super) fn cluster_reasons(host: &Host, request: &Request, reasons: &mut Vec<
             "other-major",
             format!("{} is a place for PostgreSQL {version}; what is to be recovered is of PostgreSQL {}", cluster.name, cluster.major),
             format!("Install that major and name a place of it: --as {}/main.", cluster.major),
+        ));
+    }
+    let synchronous = cluster.configuration.get("synchronous_standby_names");
+    if !synchronous.is_empty() {
+        reasons.push(Reason::judgement(
+            "synchronous-standbys",
+            format!("every commit would wait for synchronous_standby_names = '{synchronous}', whose standbys must be rebuilt first"),
+            "Empty it before the recovery: ALTER SYSTEM SET synchronous_standby_names = ''. To recover all the same: --accept synchronous-standbys.",
         ));
     }
     if cluster.standby {
@@ -78,7 +82,21 @@ pub(super) fn cluster_reasons(host: &Host, request: &Request, reasons: &mut Vec<
     if let Server::Serving { unit: Some(unit), .. } = &cluster.server
         && matches!(cluster.control, Control::PgCtl { .. })
     {
-        reasons.push(Reason::judgement("systemd-unit", format!("{unit} runs this cluster and is not driven by pitr yet"), format!("If it does not restart the server by itself: --accept systemd-unit. The cluster is then stopped and started without {unit}.")));
+        reasons.push(Reason::judgement("systemd-unit", format!("{unit} runs this cluster and would not be driven by pitr"), format!("Name it by `service`. If it does not restart the server by itself: --accept systemd-unit. The cluster is then stopped and started without {unit}.")));
+    }
+    if let Some(problem) = &cluster.service.problem {
+        reasons.push(Reason::fact(
+            "service",
+            format!("systemd is to control this cluster and cannot: {problem}"),
+            "Correct `service` and `control` in the cluster's configuration, or leave both out.",
+        ));
+    }
+    if cluster.service.start_disabled {
+        reasons.push(Reason::fact(
+            "start-disabled",
+            format!("start.conf of {} says disabled: the recovered cluster could not be started", cluster.name),
+            "Set it to auto or manual for the recovery.",
+        ));
     }
     for (id, tried) in
         [("exchange", &host.capability.exchange), ("namespaces", &host.capability.namespaces), ("program", &host.capability.program)]
@@ -91,7 +109,7 @@ pub(super) fn cluster_reasons(host: &Host, request: &Request, reasons: &mut Vec<
         reasons.push(Reason::fact(
             "parent-directory",
             format!("the directory above {pgdata} is not safe: {why}"),
-            "It must belong to the cluster's owner, or to root with nobody else able to write it.",
+            "It must belong to the cluster's owner, or to root with nobody else able to write it and the owner able to list it (chmod 755).",
         ));
     }
     if !request.site.quiesce.is_empty() && !request.service_manager {

@@ -128,6 +128,7 @@ impl ClusterFacts {
         match &self.control {
             Control::PgCtl { .. } => "pg_ctl".into(),
             Control::PgCtlCluster { version, name } => format!("pg_ctlcluster {version} {name}"),
+            Control::Systemd { unit, .. } => unit.clone(),
         }
     }
 }

@@ -4,7 +4,10 @@
 //! * [`confirm`] asks before a run; [`narrator`] tells its steps while they happen.
 //! * [`layout`], [`terminal`], [`progress`], [`logging`] are what all of them are printed with.
 
+pub mod account;
 pub mod backups;
+pub mod chapters;
+pub mod check;
 pub mod confirm;
 pub mod layout;
 pub mod log;
@@ -13,8 +16,10 @@ pub mod narrator;
 pub mod plan;
 pub mod progress;
 pub mod run;
+pub mod runs;
 pub mod status;
 pub mod terminal;
+pub mod verify_backups;
 pub mod verify_wal;
 
 #[cfg(test)]

@@ -197,7 +197,7 @@ impl RunResult {
 }
 
 /// Seconds summed by phase, in the order of a recovery.
-fn phases(seconds: &[(Step, f64)]) -> Vec<(String, f64)> {
+pub(super) fn phases(seconds: &[(Step, f64)]) -> Vec<(String, f64)> {
     let of = |phase: &str| seconds.iter().filter(|(step, _)| step.phase() == phase).map(|(_, s)| *s).reduce(|a, b| a + b);
     PHASES.into_iter().filter_map(|phase| Some((phase.to_string(), of(phase)?))).collect()
 }
@@ -224,7 +224,7 @@ fn checks(fact: &Fact) -> Option<Vec<CheckResult>> {
 }
 
 /// What a fact means to a person who reads the report.
-fn remark(fact: &Fact) -> Option<String> {
+pub(super) fn remark(fact: &Fact) -> Option<String> {
     match fact {
         Fact::Remark { text } => Some(text.clone()),
         Fact::OldStopped { crashed: true, .. } => Some("the old cluster had crashed: its WAL up to there is kept".into()),
@@ -276,7 +276,7 @@ pub fn text(result: &RunResult, width: usize) -> String {
 }
 
 /// A check passed or not, why not, and the rows it returned.
-fn put_check(sheet: &mut Sheet, label: &str, check: &CheckResult) {
+pub(super) fn put_check(sheet: &mut Sheet, label: &str, check: &CheckResult) {
     let verdict = if check.passed { "passed" } else { "FAILED" };
     let why = check.words.as_ref().map(|words| format!(": {words}")).unwrap_or_default();
     sheet.line(label, &format!("{verdict}  {}{why}", check.name));
@@ -285,7 +285,7 @@ fn put_check(sheet: &mut Sheet, label: &str, check: &CheckResult) {
     }
 }
 
-fn seconds_words(seconds: f64) -> String {
+pub(super) fn seconds_words(seconds: f64) -> String {
     Duration::try_from_secs_f64(seconds).map_or_else(|_| "?".into(), human_duration)
 }
 
@@ -306,16 +306,16 @@ pub fn json(result: &RunResult) -> Value {
     })
 }
 
-fn check_json(check: &CheckResult) -> Value {
+pub(super) fn check_json(check: &CheckResult) -> Value {
     json!({"name": check.name, "passed": check.passed, "rows": check.rows, "words": check.words})
 }
 
-fn error_json(error: &Error) -> Value {
+pub(super) fn error_json(error: &Error) -> Value {
     json!({"kind": error.kind, "what": error.what, "cause": error.cause, "hint": error.hint})
 }
 
 /// Seconds to the millisecond; finer is noise.
-fn milliseconds(seconds: f64) -> f64 {
+pub(super) fn milliseconds(seconds: f64) -> f64 {
     (seconds * 1000.0).round() / 1000.0
 }
 

@@ -18,6 +18,13 @@ pub struct Proof {
     pub problems: Vec<String>,
 }
 
+impl Proof {
+    /// Nothing is missing or damaged.
+    pub fn is_whole(&self) -> bool {
+        self.holes.is_empty() && self.problems.is_empty()
+    }
+}
+
 /// From the end of a backup, or where none is known of a stretch's first record, to the last good record.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WalWindow {
@@ -59,7 +66,7 @@ pub fn text(proof: &Proof, width: usize) -> String {
     let holes: Vec<String> = proof.holes.iter().map(hole_words).collect();
     sheet.list("Holes", holes.iter().map(String::as_str));
     sheet.list("Problems", proof.problems.iter().map(String::as_str));
-    if proof.holes.is_empty() && proof.problems.is_empty() {
+    if proof.is_whole() {
         sheet.line("Result", "every record is there, with its checksum");
     }
     sheet.finish()

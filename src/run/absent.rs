@@ -101,7 +101,7 @@ pub fn read_settings(run: &mut Run) -> Result<()> {
     }
     let cluster = &recovery.cluster;
     let (arguments, environment) = match &cluster.control {
-        Control::PgCtl { options, environment, .. } => {
+        Control::PgCtl { options, environment, .. } | Control::Systemd { options, environment, .. } => {
             let kept = environment.iter().filter(|e| e.starts_with(b"LD_LIBRARY_PATH=") || e.starts_with(b"TZ=")).cloned();
             (without_directory(options), kept.collect())
         }

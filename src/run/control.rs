@@ -15,6 +15,7 @@ use crate::run::switch::ServerStatus;
 use crate::sys::descendant::{Launch, ending, launch, run_program};
 use crate::sys::identity::Leash;
 use crate::sys::proc::ProcessHandle;
+use crate::sys::{crash, service};
 
 /// Debian's cluster control.
 const PG_CTLCLUSTER: &str = "/usr/bin/pg_ctlcluster";
@@ -25,6 +26,7 @@ const START_LIMIT: Duration = Duration::from_secs(24 * 3600);
 /// read after that. Returns pg_control and whether the cluster had crashed.
 pub fn stop(run: &mut Run) -> Result<(ControlFile, bool)> {
     let data_directory = run.recovery().cluster.data_directory.clone();
+    keep_down(run)?;
     if let Some(found) = postmaster::find(&data_directory)? {
         // Most of a shutdown checkpoint's work, done while the server still serves. Its failure changes nothing.
         if let Err(error) = query(run, "postgres", "CHECKPOINT") {
@@ -46,6 +48,16 @@ pub fn stop(run: &mut Run) -> Result<(ControlFile, bool)> {
                     log::warn!("pg_ctlcluster stop: {} {words}", ending(status));
                 }
             }
+            Control::Systemd { unit, .. } => {
+                let by_hand = service::unit(&unit)?.main_pid != Some(found.identity.pid);
+                if let Err(error) = service::stop(&unit, Duration::from_secs(3600)) {
+                    log::warn!("{error}");
+                }
+                if let Some(handle) = handle.as_ref().filter(|_| by_hand) {
+                    // Started by somebody past its unit: the unit's stop is not about this server.
+                    handle.signal(rustix::process::Signal::INT)?;
+                }
+            }
         }
         wait_gone(handle.as_ref(), &data_directory)?;
     }
@@ -57,6 +69,24 @@ pub fn stop(run: &mut Run) -> Result<(ControlFile, bool)> {
         ClusterState::InProduction | ClusterState::InCrashRecovery | ClusterState::ShuttingDown => Ok((control, true)),
         other => Err(Error::failed(format!("{} is {} after the stop", data_directory.display(), other.name()))),
     }
+}
+
+/// Any start of the cluster's unit fails loudly from here on, until [`let_start`] (pitfalls A8). What is there already is
+/// left. It does not survive a reboot: then the old cluster serves again, and the comparison with the journal says so.
+/// Without systemd a start can only be noticed.
+pub fn keep_down(run: &Run) -> Result<()> {
+    let Control::Systemd { unit, .. } = &run.recovery().cluster.control else { return Ok(()) };
+    crash::point("before keeping the unit down")?;
+    service::keep_down(unit, &run.paths.id)?;
+    crash::point("after keeping the unit down")
+}
+
+/// The cluster's unit may be started again.
+pub fn let_start(run: &Run) -> Result<()> {
+    let Control::Systemd { unit, .. } = &run.recovery().cluster.control else { return Ok(()) };
+    crash::point("before letting the unit start")?;
+    service::let_start(unit)?;
+    crash::point("after letting the unit start")
 }
 
 fn wait_gone(handle: Option<&ProcessHandle>, data_directory: &Path) -> Result<()> {
@@ -84,6 +114,7 @@ fn wait_gone(handle: Option<&ProcessHandle>, data_directory: &Path) -> Result<()
 pub fn start(run: &mut Run) -> Result<()> {
     let cluster = run.recovery().cluster.clone();
     let mut said = String::new();
+    let_start(run)?;
     if postmaster::find(&cluster.data_directory)?.is_none() {
         match &cluster.control {
             Control::PgCtl { options, log, environment } => {
@@ -101,7 +132,7 @@ pub fn start(run: &mut Run) -> Result<()> {
                     log: log.clone(),
                 };
                 let child = launch(&request, &output, None)?;
-                return wait_ready(run, Some(child), log.as_deref().unwrap_or(&fallback));
+                return wait_ready(run, Some(child), &log.as_deref().unwrap_or(&fallback).display().to_string());
             }
             Control::PgCtlCluster { version, name } => {
                 let (status, words) = run_program(Path::new(PG_CTLCLUSTER), &[version, name, "start"], START_LIMIT, b"")?;
@@ -111,22 +142,39 @@ pub fn start(run: &mut Run) -> Result<()> {
                     said = format!("pg_ctlcluster: {} {words}", ending(status));
                 }
             }
+            Control::Systemd { unit, .. } => {
+                if let Err(error) = service::start(unit, START_LIMIT) {
+                    log::warn!("{error}");
+                    said = error.to_string();
+                }
+            }
         }
     }
     let log = match &cluster.control {
-        Control::PgCtlCluster { version, name } => std::path::PathBuf::from(format!("/var/log/postgresql/postgresql-{version}-{name}.log")),
-        Control::PgCtl { log, .. } => log.clone().unwrap_or_else(|| run.paths.root.join("server-public.log")),
+        Control::PgCtlCluster { version, name } => format!("/var/log/postgresql/postgresql-{version}-{name}.log"),
+        Control::PgCtl { log, .. } => log.clone().unwrap_or_else(|| run.paths.root.join("server-public.log")).display().to_string(),
+        Control::Systemd { unit, .. } => format!("journalctl -u {unit}"),
     };
-    wait_ready(run, None, &log).map_err(|error| if said.is_empty() { error } else { error.cause(said) })
+    wait_ready(run, None, &log).map_err(|error| if said.is_empty() { error } else { error.cause(said) })?;
+    in_its_unit(run)
 }
 
-fn wait_ready(run: &mut Run, mut child: Option<std::process::Child>, log: &Path) -> Result<()> {
+/// A server that somebody started past its unit serves well, but systemd does not know it.
+fn in_its_unit(run: &mut Run) -> Result<()> {
+    let cluster = run.recovery().cluster.clone();
+    let Control::Systemd { unit, .. } = &cluster.control else { return Ok(()) };
+    let serving = postmaster::find(&cluster.data_directory)?.map(|process| process.identity.pid);
+    if serving.is_some() && service::unit(unit)?.main_pid != serving {
+        run.remark(format!("the server runs, but not as {unit}: somebody started it by hand; restart it when it suits"))?;
+    }
+    Ok(())
+}
+
+fn wait_ready(run: &mut Run, mut child: Option<std::process::Child>, log: &str) -> Result<()> {
     let data_directory = run.recovery().cluster.data_directory.clone();
     let begun = Instant::now();
     let failed = |cause: String| {
-        Err(Error::failed(format!("start the server on {}", data_directory.display()))
-            .cause(cause)
-            .hint(format!("Its log: {}", log.display())))
+        Err(Error::failed(format!("start the server on {}", data_directory.display())).cause(cause).hint(format!("Its log: {log}")))
     };
     loop {
         let status: ServerStatus = run.owner_unwatched(Task::ServerStatus { data_directory: data_directory.clone() })?;

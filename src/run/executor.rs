@@ -21,6 +21,7 @@ use crate::run::private::Private;
 use crate::run::steps;
 use crate::sys::crash;
 use crate::sys::lock::Lock;
+use crate::sys::service;
 use crate::sys::signals::Signals;
 
 /// Version of the journal's format.
@@ -64,10 +65,16 @@ pub struct Run<'a> {
 impl<'a> Run<'a> {
     /// Begins a new run: its directory, its lock, the first line of its journal.
     pub fn begin(state: &Path, id: &str, recovery: Recovery, by: By, signals: Signals, narrator: &'a mut dyn Narrator) -> Result<Run<'a>> {
+        outlive_the_session(id);
         let paths = RunPaths::new(state, id);
-        paths.create(state, &recovery.cluster.owner)?;
-        let lock = Lock::take(&paths.lock())?;
-        let journal = Journal::create(&paths.journal())?;
+        let made = paths
+            .create(state, &recovery.cluster.owner)
+            .and_then(|()| Ok((Lock::take(&paths.lock())?, Journal::create(&paths.journal())?)))
+            .inspect_err(|_| {
+                // Such as a full disk: nothing was begun, and a directory without a journal would stand in the way.
+                let _ = paths.remove();
+            });
+        let (lock, journal) = made?;
         let mut run = Run {
             state: state.to_path_buf(),
             paths,
@@ -89,6 +96,7 @@ impl<'a> Run<'a> {
 
     /// Opens an existing run, after everything of an earlier process of it is gone.
     pub fn open(state: &Path, id: &str, signals: Signals, narrator: &'a mut dyn Narrator) -> Result<Run<'a>> {
+        outlive_the_session(id);
         let paths = RunPaths::new(state, id);
         end_leftovers(&paths)?;
         let lock = Lock::take(&paths.lock())?;
@@ -274,6 +282,16 @@ pub fn free_bytes(path: &Path) -> Result<u64> {
     use crate::error::At;
     let stat = rustix::fs::statvfs(path).at("measure", path)?;
     Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
+}
+
+/// On a systemd host the run lives in a scope of its own (pitfalls B14). That it does not is no reason to stop: nothing
+/// is lost by an end of the session that `resume` could not go on from.
+fn outlive_the_session(id: &str) {
+    if service::runs()
+        && let Err(error) = service::own_scope(id)
+    {
+        log::warn!("this run ends with the session it was typed in: {error}");
+    }
 }
 
 /// Ends processes of an earlier coordinator that still hold the run's lock: children that a kill -9 left at

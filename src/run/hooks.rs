@@ -8,8 +8,8 @@ use crate::error::{Error, Result};
 use crate::plan::ledger::Fact;
 use crate::run::executor::Run;
 use crate::sys::descendant::{ending, run_program};
+use crate::sys::service;
 
-const SYSTEMCTL: &str = "/usr/bin/systemctl";
 /// A hook that takes longer is ended.
 const HOOK_LIMIT: Duration = Duration::from_secs(600);
 const UNIT_LIMIT: Duration = Duration::from_secs(3600);
@@ -46,18 +46,14 @@ pub fn stop_units(run: &mut Run) -> Result<()> {
     if !known {
         let mut running = Vec::new();
         for unit in run.recovery().site.quiesce.clone() {
-            let (status, _) = run_program(Path::new(SYSTEMCTL), &["is-active", "--quiet", "--", &unit], UNIT_LIMIT, b"")?;
-            if status.success() {
+            if service::unit(&unit)?.active {
                 running.push(unit);
             }
         }
         run.fact(Fact::UnitsStopped { units: running })?;
     }
     for unit in run.recovery().site.quiesce.clone() {
-        let (status, words) = run_program(Path::new(SYSTEMCTL), &["stop", "--", &unit], UNIT_LIMIT, b"")?;
-        if !status.success() {
-            return Err(Error::failed(format!("stop {unit}")).cause(format!("{} {words}", ending(status)).trim()));
-        }
+        service::stop(&unit, UNIT_LIMIT)?;
     }
     Ok(())
 }
@@ -66,9 +62,8 @@ pub fn stop_units(run: &mut Run) -> Result<()> {
 pub fn start_units(run: &mut Run) -> Result<()> {
     let units = run.ledger().last(|f| if let Fact::UnitsStopped { units } = f { Some(units.clone()) } else { None }).unwrap_or_default();
     for unit in units {
-        let (status, words) = run_program(Path::new(SYSTEMCTL), &["start", "--", &unit], UNIT_LIMIT, b"")?;
-        if !status.success() {
-            run.remark(format!("{unit} did not start: {} {words}", ending(status)))?;
+        if let Err(error) = service::start(&unit, UNIT_LIMIT) {
+            run.remark(format!("{unit} did not start: {error}"))?;
         }
     }
     Ok(())

@@ -8,6 +8,7 @@
 //!   about WAL.
 
 pub mod absent;
+pub mod aftermath;
 pub mod broker;
 pub mod configure;
 pub mod control;
@@ -34,3 +35,4 @@ pub mod tidy;
 pub mod validate;
 pub mod wal_get;
 pub mod wal_log;
+pub mod wal_rows;

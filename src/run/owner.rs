@@ -14,7 +14,8 @@ use serde_json::Value;
 
 use crate::error::{Error, Result};
 use crate::observe::survey::{self, SurveyRequest};
-use crate::run::{configure, reading, sql, staging, switch, tail, tidy, wal_log};
+use crate::run::{configure, reading, sql, staging, switch, tail, tidy, wal_log, wal_rows};
+use crate::store::{self, Source};
 use crate::sys::descendant::{Descendant, Heard, ending};
 use crate::sys::dir::Dir;
 use crate::sys::identity::{Leash, Owner, become_owner};
@@ -57,6 +58,13 @@ pub enum Task {
         /// Its path.
         path: PathBuf,
     },
+    /// Find the backups in these directories.
+    Catalogue {
+        /// The directories.
+        directories: Vec<PathBuf>,
+    },
+    /// Read a backup whole and say what is proved of it.
+    VerifyBackup(Box<Source>),
     /// Unpack a backup.
     Extract(Box<staging::ExtractRequest>),
     /// Take over configuration, write the signal.
@@ -69,6 +77,8 @@ pub enum Task {
     ReadWal(Box<reading::ReadRequest>),
     /// Read every record there is and list transactions.
     LogWal(Box<wal_log::LogRequest>),
+    /// Read every record there is and tell what happened to the rows of some tables.
+    WalRows(Box<wal_rows::RowsRequest>),
     /// Read every record there is and say which stretches are whole.
     VerifyWal(Box<reading::ChainRequest>),
     /// The first page of some segment in a directory: whose WAL it is.
@@ -119,6 +129,13 @@ pub enum Task {
     },
     /// SQL on a server's socket.
     Sql(sql::SqlRequest),
+    /// SQL on a server that a URL leads to.
+    SqlAt {
+        /// The URL; it may hold a password and is never shown.
+        url: String,
+        /// Statements.
+        statements: Vec<sql::Statement>,
+    },
 }
 
 /// Whom to become, and for what.
@@ -227,12 +244,18 @@ fn perform(task: Task) -> Result<Value> {
         Task::TryProgram { program } => answer(staging::try_program(&program)?),
         Task::ProbeExchange { parent } => answer(switch::probe_exchange(&Dir::open(parent)?)?),
         Task::MakeRunDirectory { path } => answer(staging::make_run_directory(&path)?),
+        Task::Catalogue { directories } => answer(survey::backups(&directories)),
+        Task::VerifyBackup(source) => {
+            let say = &mut |p: store::ExtractProgress| say_progress(Progress { done: p.read, total: Some(p.total) });
+            answer(store::verify(&source, say)?)
+        }
         Task::Extract(request) => answer(staging::extract(&request, &mut say_progress)?),
         Task::Configure(request) => answer(configure::configure(&request)?),
         Task::CopyWal(request) => answer(tail::copy(&request, &mut say_progress)?),
         Task::ListWal(request) => answer(tail::list(&request)?),
         Task::ReadWal(request) => answer(reading::read(&request)?),
         Task::LogWal(request) => answer(wal_log::log(&request)?),
+        Task::WalRows(request) => answer(wal_rows::rows(&request)?),
         Task::VerifyWal(request) => answer(wal_log::verify(&request)?),
         Task::ProbeWal { directory } => answer(wal_log::probe(&directory)?),
         Task::Tidy(request) => answer(tidy::tidy(&request)?),
@@ -258,6 +281,7 @@ fn perform(task: Task) -> Result<Value> {
         }
         Task::TouchFile { parent, name } => answer(open_directory(&parent)?.write_durable(name, b"", 0o600)?),
         Task::Sql(request) => answer(sql::run(&request)?),
+        Task::SqlAt { url, statements } => answer(sql::run_at(&url, &statements)?),
     }
 }
 

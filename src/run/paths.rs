@@ -120,6 +120,11 @@ impl RunPaths {
         }
     }
 
+    /// Deletes the run's own directory. Nothing of the run may stand anywhere else.
+    pub fn remove(&self) -> Result<()> {
+        std::fs::remove_dir_all(&self.root).at("delete", &self.root)
+    }
+
     /// The program runs from here even while a package upgrade replaces the installed one.
     fn copy_program(&self) -> Result<()> {
         let path = self.program();

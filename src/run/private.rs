@@ -7,13 +7,14 @@
 
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::process::Child;
 use std::time::{Duration, Instant};
 
 use crate::error::{At, Error, Result};
 use crate::pg::version::private_settings;
+use crate::plan::facts::Control;
 use crate::run::executor::Run;
 use crate::run::libraries::Libraries;
 use crate::sys::descendant::{Launch, ending, launch};
@@ -41,6 +42,8 @@ pub struct RecoverySettings {
 pub struct Private {
     child: Child,
     data_directory: PathBuf,
+    /// Where it was started.
+    begins: PathBuf,
     proved: bool,
     libraries: Libraries,
     log: Log,
@@ -84,7 +87,7 @@ impl Private {
             .at("open", &log_path)?;
         let position = log.metadata().at("look at", &log_path)?.len();
         let mut environment: Vec<Vec<u8>> = cluster.owner.environment().into_iter().map(|(k, v)| format!("{k}={v}").into_bytes()).collect();
-        if let crate::plan::facts::Control::PgCtl { environment: own, .. } = &cluster.control {
+        if let Control::PgCtl { environment: own, .. } | Control::Systemd { environment: own, .. } = &cluster.control {
             environment.extend(own.iter().filter(|e| e.starts_with(b"LD_LIBRARY_PATH=") || e.starts_with(b"TZ=")).cloned());
         }
         let request = Launch {
@@ -104,6 +107,7 @@ impl Private {
         Ok(Private {
             child,
             data_directory: data_directory.to_path_buf(),
+            begins: request.directory,
             proved: false,
             libraries,
             log: Log { reader, rest: Vec::new(), tail: Vec::new() },
@@ -138,25 +142,33 @@ impl Private {
         self.libraries
     }
 
-    /// PostgreSQL changes into its data directory before anything else: that is where it runs. Only while it looks for
-    /// its own program it stands in that one's directory for a moment (`resolve_symlinks`, src/common/exec.c).
+    /// PostgreSQL changes into its data directory before anything else: that is where it runs. Directories are compared
+    /// by device and inode: their names are others where a chroot or a container begins.
+    ///
+    /// Where it stands before is not where it runs: it begins where we started it, and while it looks for its own
+    /// program it goes along the links to it and back (`resolve_symlinks`, src/common/exec.c). So standing elsewhere is
+    /// believed only of a server that has already said something: that is later (`PostmasterMain`), and the only words that
+    /// come before the change are complaints about its configuration.
     fn prove_place(&mut self) -> Result<()> {
         if self.proved {
             return Ok(());
         }
         let pid = i32::try_from(self.child.id()).unwrap_or(0);
         let Some(process) = proc::process(pid, "") else { return Ok(()) };
-        let starting = process.cwd == Path::new("/") || Some(process.cwd.as_path()) == process.exe.parent();
-        if process.exe.file_name() != Some("postgres".as_ref()) || starting {
+        if process.exe.file_name() != Some("postgres".as_ref()) {
             return Ok(());
         }
-        if process.cwd != self.data_directory {
-            let elsewhere = process.cwd.display().to_string();
-            let _ = self.child.kill();
-            return Err(Error::failed(format!("the private server runs on {elsewhere}, not on {}", self.data_directory.display())));
+        let here = identity(&self.data_directory).at("look at", &self.data_directory)?;
+        if process.cwd_identity == here {
+            self.proved = true;
+            return Ok(());
         }
-        self.proved = true;
-        Ok(())
+        let starting = identity(&self.begins).is_ok_and(|begins| begins == process.cwd_identity);
+        if starting || !self.log.has_spoken() {
+            return Ok(());
+        }
+        let _ = self.child.kill();
+        Err(Error::failed(format!("the private server runs on {}, not on {}", process.cwd.display(), self.data_directory.display())))
     }
 
     /// Fast shutdown, waited for. A shutdown checkpoint may take as long as it takes.
@@ -193,6 +205,11 @@ impl Private {
     }
 }
 
+/// Device and inode of a directory.
+fn identity(path: &Path) -> std::io::Result<(u64, u64)> {
+    std::fs::metadata(path).map(|m| (m.dev(), m.ino()))
+}
+
 fn arguments(run: &Run, data_directory: &Path, settings: Option<&RecoverySettings>, libraries: Libraries) -> Result<Vec<String>> {
     let recovery = run.recovery();
     let cluster = &recovery.cluster;
@@ -220,8 +237,8 @@ fn arguments(run: &Run, data_directory: &Path, settings: Option<&RecoverySetting
     list.extend(recovery_settings(run, settings)?);
     // Settings that the server was started with beat every file; ours come after them and win.
     let own = match &cluster.control {
-        crate::plan::facts::Control::PgCtl { options, .. } => without_directory(options),
-        crate::plan::facts::Control::PgCtlCluster { .. } => Vec::new(),
+        Control::PgCtl { options, .. } | Control::Systemd { options, .. } => without_directory(options),
+        Control::PgCtlCluster { .. } => Vec::new(),
     };
     let ours = list.into_iter().flat_map(|(name, value)| ["-c".to_string(), format!("{name}={value}")]);
     Ok(own.into_iter().chain(ours).collect())
@@ -290,6 +307,10 @@ impl Log {
         let excess = self.tail.len().saturating_sub(40);
         self.tail.drain(..excess);
         Ok(said)
+    }
+
+    fn has_spoken(&self) -> bool {
+        !self.tail.is_empty()
     }
 
     fn last_words(&self) -> String {

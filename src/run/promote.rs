@@ -7,6 +7,7 @@ use crate::pg::{Lsn, Timeline};
 use crate::plan::chain;
 use crate::plan::facts::WalKind;
 use crate::plan::ledger::Fact;
+use crate::run::aftermath;
 use crate::run::executor::Run;
 use crate::run::libraries::Libraries;
 use crate::run::owner::Task;
@@ -94,7 +95,7 @@ fn finish(run: &mut Run) -> Result<()> {
         return Err(Error::failed("checkpoint of the private server").cause(error));
     }
     let stands = query(run, "postgres", "SELECT timeline_id, pg_is_in_recovery(), next_xid FROM pg_control_checkpoint()")?;
-    let row: Vec<String> = stands.rows.first().map(|r| r.iter().map(|v| v.clone().unwrap_or_default()).collect()).unwrap_or_default();
+    let row = stands.first_row();
     let [timeline, in_recovery, next_xid] = row.as_slice() else {
         return Err(Error::failed("ask the private server for its timeline").cause(stands.error.unwrap_or_default()));
     };
@@ -102,6 +103,7 @@ fn finish(run: &mut Run) -> Result<()> {
         return Err(Error::failed(format!("the private server is on timeline {timeline}, not on {number}")));
     }
     let subscriptions = disable_subscriptions(run)?;
+    aftermath::tell(run)?;
     let next_xid = full_xid(next_xid);
     if let Some(server) = run.server.take() {
         server.stop()?;
@@ -155,7 +157,7 @@ fn reserve(run: &Run, number: Timeline) {
 fn disable_subscriptions(run: &mut Run) -> Result<Vec<String>> {
     let databases = query(run, "postgres", "SELECT datname FROM pg_database WHERE datallowconn AND NOT datistemplate ORDER BY 1")?;
     let mut disabled = Vec::new();
-    for database in databases.rows.iter().filter_map(|r| r.first().cloned().flatten()) {
+    for database in databases.first_column() {
         let found = query(
             run,
             &database,
@@ -164,7 +166,7 @@ fn disable_subscriptions(run: &mut Run) -> Result<Vec<String>> {
         if let Some(error) = found.error {
             return Err(Error::failed(format!("look for subscriptions in {database}")).cause(error));
         }
-        for name in found.rows.iter().filter_map(|r| r.first().cloned().flatten()) {
+        for name in found.first_column() {
             let done = query(run, &database, &format!("ALTER SUBSCRIPTION {} DISABLE", quote_identifier(&name)))?;
             if let Some(error) = done.error {
                 return Err(Error::failed(format!("disable subscription {name} in {database}")).cause(error));

@@ -106,7 +106,7 @@ fn summary(request: &ChainRequest, (name, directory, file): &Segment) -> Read1 {
     Ok(summarise(&bytes, *name, request.identity.segment_size, checks, None))
 }
 
-fn identity(request: &ChainRequest) -> Identity {
+pub(super) fn identity(request: &ChainRequest) -> Identity {
     Identity { system_identifier: request.identity.system_identifier, major: Major(request.identity.major) }
 }
 
@@ -134,9 +134,12 @@ fn locate(request: &ChainRequest, wanted: Lsn, inclusive: bool) -> Result<Option
     Ok(None)
 }
 
-struct Files {
-    size: u64,
-    files: BTreeMap<SegmentName, (PathBuf, String)>,
+/// Segments by name, read when they are asked for.
+pub(super) struct Files {
+    /// Bytes of a segment.
+    pub(super) size: u64,
+    /// Directory and file of each.
+    pub(super) files: BTreeMap<SegmentName, (PathBuf, String)>,
 }
 
 impl SegmentSource for Files {

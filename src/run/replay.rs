@@ -178,7 +178,7 @@ fn prove_pause(run: &mut Run, words: String) -> Result<(Lsn, String)> {
     );
     for _ in 0..200 {
         let reply = promote::query(run, "postgres", &sql)?;
-        let row: Vec<String> = reply.rows.first().map(|r| r.iter().map(|v| v.clone().unwrap_or_default()).collect()).unwrap_or_default();
+        let row = reply.first_row();
         let [in_recovery, paused, lsn, identifier, place] = row.as_slice() else {
             return Err(Error::failed("ask the private server where it stands").cause(reply.error.unwrap_or_else(|| "no row".into())));
         };

@@ -68,6 +68,16 @@ pub struct Reply {
 }
 
 impl Reply {
+    /// The values of the first row as text, NULL as the empty string; nothing without a row.
+    pub fn first_row(&self) -> Vec<String> {
+        self.rows.first().map(|row| row.iter().map(|value| value.clone().unwrap_or_default()).collect()).unwrap_or_default()
+    }
+
+    /// The first column, rows with NULL left out.
+    pub fn first_column(&self) -> Vec<String> {
+        self.rows.iter().filter_map(|row| row.first().cloned().flatten()).collect()
+    }
+
     /// The single value of a reply of one row and one column.
     pub fn single(&self) -> Option<&str> {
         match self.rows.as_slice() {
@@ -75,6 +85,19 @@ impl Reply {
             _ => None,
         }
     }
+}
+
+/// Connects by a URL and runs the statements, as [`run`] does. No message holds the URL: it may hold a password.
+pub fn run_at(url: &str, statements: &[Statement]) -> Result<Vec<Reply>> {
+    let failed = |what: &str, e: &postgres::Error| Error::failed(what).cause(words(e));
+    let mut config: Config =
+        url.parse().map_err(|_| Error::usage("the server's URL cannot be read").hint("postgres://USER@HOST/DATABASE"))?;
+    config.application_name("pitr").connect_timeout(Duration::from_secs(10));
+    let mut client = config.connect(NoTls).map_err(|e| {
+        failed("connect by the given URL", &e)
+            .hint("TLS is not spoken here: give a URL of this host, or leave it out for the local socket.")
+    })?;
+    Ok(statements.iter().map(|statement| one(&mut client, statement).unwrap_or_else(|e| complaint(&e))).collect())
 }
 
 /// Connects and runs the statements; a failing statement does not stop those after it.

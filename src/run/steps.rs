@@ -73,7 +73,8 @@ pub fn apply(run: &mut Run, step: &Step) -> Result<()> {
     }
 }
 
-/// Before every step of a recovery: while the old cluster must be down, it is as the journal left it.
+/// Before every step of a recovery: while the old cluster must be down, it is as the journal left it, and its unit cannot be
+/// started. After a reboot that is made so again.
 pub fn compare_old_cluster(run: &mut Run) -> Result<()> {
     let Some(expected) = run.ledger().old_control() else { return absent::nothing_came(run) };
     if !matches!(stage(run)?, Stage::Nothing | Stage::Staged | Stage::Hidden) {
@@ -83,7 +84,7 @@ pub fn compare_old_cluster(run: &mut Run) -> Result<()> {
     let running = postmaster::find(&data_directory)?.is_some();
     let found: ControlFile = run.owner(Task::ReadControl { data_directory: data_directory.clone(), hidden: None })?;
     if found == expected && !running {
-        return Ok(());
+        return control::keep_down(run);
     }
     let added = found.next_xid.saturating_sub(expected.next_xid);
     let cause = if running {
@@ -397,7 +398,23 @@ fn start_old(run: &mut Run) -> Result<()> {
         return absent::remove_placeholder(run);
     }
     run.fact(Fact::OldStarted)?;
-    if run.recovery().cluster.serving { control::start(run) } else { absent::remove_placeholder(run) }
+    if run.recovery().cluster.serving {
+        control::start(run)
+    } else {
+        control::let_start(run)?;
+        absent::remove_placeholder(run)
+    }
+}
+
+/// The recovered cluster may have been started past this run, by the boot of the host or by a person, between its coming
+/// into place and its public start: its pg_control tells. Its timeline counts as public then.
+pub fn settle_public_start(run: &mut Run, seen: Stage) -> Result<()> {
+    let tidied = run.ledger().last(|f| if let Fact::Tidied { control, .. } = f { Some((**control).clone()) } else { None });
+    let (Some(tidied), Stage::Switched, false) = (tidied, seen, run.ledger().public_start()) else { return Ok(()) };
+    let data_directory = run.recovery().cluster.data_directory.clone();
+    let running = postmaster::find(&data_directory)?.is_some();
+    let found: ControlFile = run.owner(Task::ReadControl { data_directory, hidden: None })?;
+    if running || found != tidied { run.fact(Fact::PublicStart) } else { Ok(()) }
 }
 
 fn stop_recovered(run: &mut Run) -> Result<()> {

@@ -25,7 +25,7 @@ use crate::run::sql::{LOCK_NOT_AVAILABLE, Limits, Reply, SqlRequest, Statement};
 /// not finished holds one there, and it will not be finished.
 const PAUSED: Limits = Limits { statement: 300_000, lock: 500 };
 /// On a server that is not paused.
-const OPEN: Limits = Limits { statement: 300_000, lock: 0 };
+pub const OPEN: Limits = Limits { statement: 300_000, lock: 0 };
 /// Rows of a result that are kept for the report.
 const SHOWN: usize = 10;
 
@@ -78,7 +78,7 @@ pub fn check_public(run: &mut Run) -> Result<()> {
         Ok(reply) => reply,
         Err(error) => return prove_by_control_file(run, &error),
     };
-    let row: Vec<String> = reply.rows.first().map(|r| r.iter().map(|v| v.clone().unwrap_or_default()).collect()).unwrap_or_default();
+    let row = reply.first_row();
     let number = run.ledger().number().map(|n| n.to_string()).unwrap_or_default();
     if row != ["f".to_string(), number.clone()] {
         return Err(Error::failed("the server that was started is not the recovered cluster")
@@ -109,7 +109,8 @@ fn prove_by_control_file(run: &mut Run, refused: &Error) -> Result<()> {
     run.remark(format!("the recovered cluster serves, by its pg_control; the checks passed privately and were not repeated, for nobody let us log in ({refused})"))
 }
 
-fn statements(checks: &[Check], limits: Limits) -> Vec<Statement> {
+/// Each check as two statements: its query, and its expectation over the result.
+pub fn statements(checks: &[Check], limits: Limits) -> Vec<Statement> {
     let guarded = |sql: String| Statement { sql, guarded: Some(limits) };
     checks.iter().flat_map(|c| [guarded(c.query.clone()), guarded(wrapped_sql(c))]).collect()
 }
@@ -127,7 +128,8 @@ fn settle(run: &mut Run, checks: &[Check], replies: &[Reply], public: bool) -> R
     Err(Error::new(Kind::Check, format!("check '{}' failed{more}", first.name)).cause(cause))
 }
 
-fn judge(check: &Check, pair: &[Reply]) -> CheckResult {
+/// What the two replies to a check mean.
+pub fn judge(check: &Check, pair: &[Reply]) -> CheckResult {
     let (rows, verdict) = (pair.first(), pair.get(1));
     let shown = rows
         .map(|r| &r.rows)
@@ -167,7 +169,8 @@ fn public_role(run: &mut Run) -> Result<String> {
     choose_role(run, &reply)
 }
 
-fn owner_query(database: &str) -> String {
+/// The owner of a database, and whether it is unfit to run checks.
+pub fn owner_query(database: &str) -> String {
     format!(
         "SELECT rolname, rolsuper OR NOT rolcanlogin FROM pg_database JOIN pg_roles ON pg_roles.oid = datdba WHERE datname = '{}'",
         database.replace('\'', "''")
@@ -175,7 +178,7 @@ fn owner_query(database: &str) -> String {
 }
 
 fn choose_role(run: &mut Run, reply: &Reply) -> Result<String> {
-    let row: Vec<String> = reply.rows.first().map(|r| r.iter().map(|v| v.clone().unwrap_or_default()).collect()).unwrap_or_default();
+    let row = reply.first_row();
     match row.as_slice() {
         [role, unfit] if unfit == "f" => Ok(role.clone()),
         [_, _] => {

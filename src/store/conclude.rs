@@ -9,10 +9,10 @@ use super::layout::{Treatment, treatment};
 use super::pass::{CHUNK, Pass, incremental};
 use super::source::Form;
 use super::staging::tablespace_of;
-use super::verify::{as_path, proves_content};
+use super::verify::{Ledger, as_path, proves_content};
 use crate::error::{At, Error, Kind, Result};
 use crate::pg::label::{BackupLabel, parse_tablespace_map};
-use crate::pg::{ClusterState, ControlFile, Hasher, Manifest};
+use crate::pg::{Algorithm, ClusterState, ControlFile, Hasher, Manifest};
 
 impl Pass<'_> {
     /// Judges what the pass saw.
@@ -84,6 +84,15 @@ impl Pass<'_> {
         })?;
         problems.into_result(&self.source.name)?;
         Ok(proves_content(&manifest))
+    }
+
+    /// A ledger for another pass, where the manifest that came with the archive lists checksums that this one did not take.
+    pub(super) fn ledger_of_inner_manifest(&self) -> Option<Ledger> {
+        let manifest = self.captured.get("backup_manifest").filter(|_| self.manifest.is_none())?;
+        // One that cannot be read is an error of the conclusion.
+        let manifest = Manifest::parse(manifest).ok()?;
+        let other = manifest.files.iter().filter_map(|f| f.checksum.as_ref()).any(|c| c.algorithm != Algorithm::Crc32c);
+        other.then(|| Ledger::new(Some(&manifest)))
     }
 
     fn parse_captured<T>(&self, name: &str, parse: impl Fn(&[u8]) -> std::result::Result<T, crate::pg::Malformed>) -> Result<Option<T>> {

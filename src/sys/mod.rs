@@ -12,4 +12,5 @@ pub mod lock;
 pub mod namespace;
 pub mod proc;
 pub mod reflink;
+pub mod service;
 pub mod signals;

@@ -144,14 +144,7 @@ fn of_cluster(context: &Context) -> Result<Ground> {
 fn of_directories(named: &[PathBuf]) -> Result<Ground> {
     let refused = |error: Error| error.with_kind(Kind::Refused);
     let first = named.first().map(PathBuf::as_path).unwrap_or(Path::new("/"));
-    let uid = match owner_of(first)?.0 {
-        0 => nix::unistd::User::from_name("postgres").ok().flatten().map_or(0, |user| user.uid.as_raw()),
-        uid => uid,
-    };
-    let owner = Owner::lookup(uid).map_err(|_| {
-        Error::new(Kind::Refused, format!("{} belongs to root, and there is no user postgres to read it as", first.display()))
-            .hint("WAL is never read as root: give the directory to another user.")
-    })?;
+    let owner = reader_of(first)?;
     let identity: WalIdentity = owner::call(&owner, None, Task::ProbeWal { directory: first.to_path_buf() }).map_err(refused)?;
     let directories = named.iter().fold(Directories::default(), |all, path| all.with(path, WalKind::Archive));
     let wal = directories.list(&owner, None, identity)?;
@@ -159,6 +152,18 @@ fn of_directories(named: &[PathBuf]) -> Result<Ground> {
         return Err(Error::new(Kind::Refused, "read WAL").cause(problem).hint("Name a directory that holds WAL segments."));
     }
     Ok(Ground { owner, identity, wal, directories, current: None, next_xid: 0, serving: None, observed: None })
+}
+
+/// The user who reads `directory`, which no cluster is known for.
+pub fn reader_of(directory: &Path) -> Result<Owner> {
+    let uid = match owner_of(directory)?.0 {
+        0 => nix::unistd::User::from_name("postgres").ok().flatten().map_or(0, |user| user.uid.as_raw()),
+        uid => uid,
+    };
+    Owner::lookup(uid).map_err(|_| {
+        Error::new(Kind::Refused, format!("{} belongs to root, and there is no user postgres to read it as", directory.display()))
+            .hint("Backups and WAL are never read as root: give the directory to another user.")
+    })
 }
 
 fn history(ground: &Ground, wanted: Option<TimelineRequest>) -> Result<History> {

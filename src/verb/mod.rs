@@ -2,17 +2,23 @@
 
 pub mod act;
 pub mod backups;
+pub mod check;
+pub mod check_sql;
 pub mod log;
 pub mod purge;
+pub mod report;
 pub mod restore;
 pub mod resume;
+pub mod runs;
 pub mod status;
 pub mod undo;
+pub mod verify;
+pub mod verify_backups;
 pub mod verify_wal;
 
 use std::process::ExitCode;
 
-use crate::cli::{Cli, Output, Verb, VerifyVerb};
+use crate::cli::{Cli, Output, Verb};
 use crate::config::{self, Config};
 use crate::error::{Error, Kind, Result};
 use crate::plan::planned::Reason;
@@ -93,6 +99,10 @@ fn dispatch(cli: Cli) -> Result<u8> {
     if !nix::unistd::geteuid().is_root() {
         return Err(Error::usage("pitr must be run as root").hint("Use sudo."));
     }
+    let of_report = matches!(cli.global.output, Output::Html | Output::Md);
+    if of_report && !matches!(cli.verb, Verb::Report(_)) {
+        return Err(Error::usage("only report is written as HTML or Markdown").hint("Give -o text or -o json."));
+    }
     let config = config::load(cli.global.config.as_deref())?;
     let command = std::env::args_os().map(|a| a.to_string_lossy().into_owned()).collect();
     let context = Context { global: cli.global, config, command };
@@ -100,7 +110,11 @@ fn dispatch(cli: Cli) -> Result<u8> {
         Verb::Status(args) => status::run(&context, &args),
         Verb::Backups => backups::run(&context),
         Verb::Log(args) => log::run(&context, &args),
-        Verb::Verify(VerifyVerb::Wal(args)) => verify_wal::run(&context, &args),
+        Verb::Verify(args) => verify::run(&context, &args),
+        Verb::Check(args) if !args.sql.is_empty() => check_sql::run(&context, &args),
+        Verb::Check(args) => check::run(&context, &args),
+        Verb::Runs => runs::run(&context),
+        Verb::Report(args) => report::run(&context, &args),
         Verb::Plan(args) => restore::plan_only(&context, &args.target, &args.source),
         Verb::Restore(args) if args.dry_run => restore::plan_only(&context, &args.target, &args.source),
         Verb::Restore(args) => restore::run(&context, &args, Signals::catch()?),

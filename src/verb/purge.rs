@@ -1,15 +1,17 @@
 //! `purge`: the only verb that deletes a cluster aside.
 
 use crate::cli::PurgeArgs;
-use crate::error::{Error, Result};
-use crate::observe::runs;
+use crate::error::{Error, Kind, Result};
+use crate::observe::{discover, runs};
 use crate::plan::course;
 use crate::plan::ledger::{Ledger, Outcome};
 use crate::plan::recovery::Recovery;
 use crate::report::confirm::Question;
 use crate::report::narrator::StepNarrator;
-use crate::report::run::{Mark, RunResult, section_text};
+use crate::report::run::{Mark, ResultOutcome, RunResult, section_text};
 use crate::run::executor::Run;
+use crate::run::paths::RunPaths;
+use crate::sys::lock::Lock;
 use crate::sys::signals::Signals;
 use crate::verb::resume::choose;
 use crate::verb::{Context, act};
@@ -18,6 +20,11 @@ use crate::verb::{Context, act};
 pub fn run(context: &Context, args: &PurgeArgs, signals: Signals) -> Result<u8> {
     if args.all {
         return all(context, args, signals);
+    }
+    if let Some(name) = args.run.as_deref()
+        && let Some(why) = runs::all(&context.config.state_directory)?.into_iter().find(|k| k.id == name).and_then(|k| k.ledger.err())
+    {
+        return unreadable(context, args, name, &why, &signals);
     }
     let Some((id, ledger, recovery)) = choose(context, args.run.as_deref(), |_| true)? else {
         return Err(Error::usage("no run is named"));
@@ -36,9 +43,18 @@ fn all(context: &Context, args: &PurgeArgs, signals: Signals) -> Result<u8> {
     let mut left = Vec::new();
     let mut worst = 0;
     for known in runs::all(&context.config.state_directory)? {
-        let Ok(ledger) = known.ledger else {
-            left.push(format!("{}: its journal cannot be read", known.id));
-            continue;
+        let ledger = match known.ledger {
+            Ok(ledger) => ledger,
+            Err(why) => match unreadable(context, args, &known.id, &why, &signals) {
+                Ok(code) => {
+                    worst = worst.max(code);
+                    continue;
+                }
+                Err(error) => {
+                    left.push(format!("{}: {error}", known.id));
+                    continue;
+                }
+            },
         };
         let Some(recovery) = ledger.recovery.clone() else { continue };
         if ledger.outcome == Some(Outcome::Removed) {
@@ -53,6 +69,33 @@ fn all(context: &Context, args: &PurgeArgs, signals: Signals) -> Result<u8> {
         log::warn!("not purged: {line}");
     }
     Ok(worst)
+}
+
+/// A run whose journal tells nothing goes where nothing of it is found anywhere else.
+fn unreadable(context: &Context, args: &PurgeArgs, id: &str, why: &str, signals: &Signals) -> Result<u8> {
+    let state = &context.config.state_directory;
+    let paths = RunPaths::new(state, id);
+    let data_directories: Vec<_> = discover::clusters(&context.config)?.into_iter().map(|found| found.data_directory).collect();
+    if let Some(trace) = runs::traces(state, id, &data_directories).first() {
+        return Err(Error::new(Kind::Hands, format!("the journal of run {id} cannot be read, and {} is left of it", trace.display()))
+            .cause(why)
+            .id("journal-damaged")
+            .hint("Nothing was deleted. Look at PGDATA and at what stands beside it; what is not needed goes by hand."));
+    }
+    if !context.json() || args.dry_run {
+        act::print_text(&format!("Run {id} has no readable journal ({why}) and left nothing: {} is deleted", paths.root.display()))?;
+    }
+    if args.dry_run {
+        return Ok(0);
+    }
+    let host = crate::observe::host::host_name();
+    Question { host: &host, cluster: id, verb: "purge" }.ask(args.yes, &mut || signals.check())?;
+    // A run that is only just beginning holds it.
+    let _lock = Lock::take(&paths.lock())?;
+    paths.remove()?;
+    let removed = RunResult { changed: true, ..RunResult::of(id, &Ledger::default(), Mark::default(), ResultOutcome::Removed) };
+    act::print_result(context, &removed)?;
+    Ok(0)
 }
 
 fn one(context: &Context, args: &PurgeArgs, id: &str, ledger: &Ledger, recovery: &Recovery, signals: Signals) -> Result<u8> {

@@ -1,7 +1,7 @@
 //! `plan` and `restore`: one value, printed by the one, carried out by the other.
 
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
@@ -33,6 +33,7 @@ use crate::run::paths::new_run_id;
 use crate::run::reading::{ChainRequest, ReadRequest};
 use crate::run::sources::Directories;
 use crate::run::tail::WalIdentity;
+use crate::sys::service;
 use crate::sys::signals::Signals;
 use crate::verb::{Context, act};
 
@@ -82,8 +83,7 @@ fn nothing_open(context: &Context, recovery: &Recovery) -> Result<()> {
     let cluster = &recovery.cluster;
     let runs = crate::observe::runs::list(&context.config.state_directory, cluster.system_identifier, &cluster.data_directory)?;
     match runs.iter().find(|r| r.open) {
-        Some(open) => Err(Error::new(Kind::Refused, format!("run {} is {}", open.id, open.state))
-            .hint(format!("End it first: pitr resume {0}, or pitr undo {0}.", open.id))),
+        Some(open) => Err(Error::new(Kind::Refused, format!("run {} is {}", open.id, open.state)).hint(open.ways_on())),
         None => Ok(()),
     }
 }
@@ -141,7 +141,7 @@ fn command(planned: &Planned, source: &SourceFlags) -> String {
 fn make_plan(context: &Context, target: &TargetFlags, source: &SourceFlags) -> Result<Planned> {
     let request_target = target.request(Timestamp::now(), &TimeZone::system())?;
     let found = discover::choose(&context.config, source.as_cluster.as_deref().or(context.global.cluster.as_deref()))?;
-    let checks = read_checks(&found.config, source)?;
+    let checks = read_checks(found.config.checks.iter().chain(&source.checks))?;
     let places = Where {
         backups: source.backups.clone(),
         wal: source.wal.clone(),
@@ -170,6 +170,12 @@ fn identify(target: &TargetRequest, source: &SourceFlags) -> Identify {
     Identify { name: source.backup.clone(), before }
 }
 
+/// A recovery to the latest point, as it could be asked for now: what `check` looks at.
+pub fn to_latest(found: &Found, observed: &Observed) -> Request {
+    let source = SourceFlags { reason: Some("check".into()), ..SourceFlags::default() };
+    request(found, &source, TargetRequest::ToLatest, Vec::new(), observed)
+}
+
 fn request(found: &Found, source: &SourceFlags, target: TargetRequest, checks: Vec<Check>, observed: &Observed) -> Request {
     let config = &found.config;
     Request {
@@ -180,8 +186,8 @@ fn request(found: &Found, source: &SourceFlags, target: TargetRequest, checks: V
         config_from_backup: source.config_from == ConfigFrom::Backup,
         reason: source.reason.clone(),
         reason_required: config.require.contains(&Requirement::Reason),
-        site: site(config, checks, observed.archives.clone()),
-        service_manager: Path::new("/run/systemd/system").is_dir(),
+        site: site(config, checks, observed),
+        service_manager: service::runs(),
         other_wal: observed.other_wal.clone(),
         backups_known: !(config.backups.is_empty() && source.backups.is_empty()),
         ruled_out: vec![],
@@ -190,22 +196,25 @@ fn request(found: &Found, source: &SourceFlags, target: TargetRequest, checks: V
     }
 }
 
-fn site(config: &ClusterConfig, checks: Vec<Check>, archives: Vec<PathBuf>) -> Site {
+/// Units that are stopped along with the cluster's are treated like those of `quiesce`, after which they come: stopped in
+/// order before it, and started again when it serves, which systemd would not do.
+fn site(config: &ClusterConfig, checks: Vec<Check>, observed: &Observed) -> Site {
+    let along = observed.host.cluster.service.stopped_along.iter().filter(|unit| !config.quiesce.contains(unit));
     Site {
-        archives,
+        archives: observed.archives.clone(),
         checks,
         database: config.database.clone().unwrap_or_else(|| "postgres".into()),
         user: config.user.clone().unwrap_or_else(|| "postgres".into()),
         check_user: config.check_user.clone(),
-        quiesce: config.quiesce.clone(),
+        quiesce: config.quiesce.iter().chain(along).cloned().collect(),
         hooks: config.hooks.clone(),
     }
 }
 
 /// Check files are SQL that will run: read like the configuration, only where nobody but root can write.
-fn read_checks(config: &ClusterConfig, source: &SourceFlags) -> Result<Vec<Check>> {
+pub fn read_checks<'a>(files: impl Iterator<Item = &'a PathBuf>) -> Result<Vec<Check>> {
     let mut checks = Vec::new();
-    for file in config.checks.iter().chain(&source.checks) {
+    for file in files {
         let text = files::read(file)?
             .ok_or_else(|| Error::usage(format!("check file {} does not exist", file.display())).hint("Correct `checks` or --checks."))?;
         checks.extend(parse_checks(&text, file)?);

@@ -10,7 +10,6 @@ use crate::report::confirm::Question;
 use crate::report::narrator::StepNarrator;
 use crate::report::run::{Mark, RunResult, section_text};
 use crate::run::executor::Run;
-use crate::run::paths::RunPaths;
 use crate::run::steps;
 use crate::run::switch::Stage;
 use crate::sys::signals::Signals;
@@ -65,6 +64,13 @@ fn settle(run: &mut Run) -> Result<bool> {
     Ok(at_pgdata)
 }
 
+/// Nothing can be done about a run whose journal tells nothing, and nothing is guessed.
+pub fn unreadable(id: &str, why: &str) -> Error {
+    Error::new(Kind::Hands, format!("the journal of run {id} cannot be read")).cause(why).id("journal-damaged").hint(format!(
+        "What it did is not known: look at PGDATA and what stands beside it. Where it left nothing: pitr purge {id}. Another run can be named."
+    ))
+}
+
 /// The run that is meant: the named one, or the newest that `wanted` accepts, of the chosen cluster.
 pub fn choose(context: &Context, name: Option<&str>, wanted: impl Fn(&Ledger) -> bool) -> Result<Option<(String, Ledger, Recovery)>> {
     let mut newest = None;
@@ -72,12 +78,7 @@ pub fn choose(context: &Context, name: Option<&str>, wanted: impl Fn(&Ledger) ->
         let named = name == Some(known.id.as_str());
         let ledger = match known.ledger {
             Ok(ledger) => ledger,
-            Err(why) if named => return Err(Error::new(Kind::Hands, format!("the journal of run {} cannot be read", known.id)).cause(why)),
-            Err(why) if RunPaths::new(&context.config.state_directory, &known.id).journal().exists() => {
-                return Err(Error::new(Kind::Hands, format!("the journal of run {} cannot be read", known.id))
-                    .cause(why)
-                    .hint("What it did is not known: look at PGDATA and what stands beside it. Another run can be named."));
-            }
+            Err(why) if named || name.is_none() => return Err(unreadable(&known.id, &why)),
             Err(_) => continue,
         };
         let Some(recovery) = ledger.recovery.clone() else { continue };

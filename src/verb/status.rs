@@ -42,8 +42,12 @@ fn cluster(context: &Context, found: &Found) -> ClusterStatus {
             let earlier = runs::all(&context.config.state_directory).unwrap_or_default();
             let of_place = earlier.iter().filter_map(|k| k.ledger.as_ref().ok().map(|l| (k.id.clone(), l)));
             let mut here = of_place.filter(|(_, l)| l.recovery.as_ref().is_some_and(|r| r.cluster.data_directory == found.data_directory));
-            let open = here.rfind(|(_, l)| l.is_open()).map(|(id, l)| open_run(&id, &l.state()));
-            blank(found, format!("cannot be looked at: {error}"), open)
+            let open = here.rfind(|(_, l)| l.is_open()).map(|(id, l)| open_run(&id, &l.state(), l.removing()));
+            let damaged = earlier.iter().filter_map(|k| k.ledger.as_ref().err().map(|why| format!("{}: {why}", k.id)));
+            ClusterStatus {
+                problems: damaged.map(journal_problem).collect(),
+                ..blank(found, format!("cannot be looked at: {error}"), open)
+            }
         }
     }
 }
@@ -71,7 +75,7 @@ fn observed_cluster(found: &Found, observed: &Observed) -> ClusterStatus {
         Server::Crashed => "crashed",
         Server::Absent => host.cluster.remains.word().unwrap_or("absent"),
     };
-    let open = host.runs.iter().rev().find(|r| r.open).map(|r| open_run(&r.id, &r.state));
+    let open = host.runs.iter().rev().find(|r| r.open).map(|r| open_run(&r.id, &r.state, r.removing));
     let (windows, gaps) = window::windows(host);
     let mut problems = observed.backup_problems.clone();
     if host.backups.is_empty() && problems.is_empty() {
@@ -91,7 +95,7 @@ fn observed_cluster(found: &Found, observed: &Observed) -> ClusterStatus {
             observed.archives.iter().map(|a| a.display().to_string()).collect::<Vec<_>>().join(", ")
         ));
     }
-    problems.extend(host.damaged_runs.iter().map(|damaged| format!("the journal of run {damaged}")));
+    problems.extend(host.damaged_runs.iter().cloned().map(journal_problem));
     problems.extend(waiting(observed));
     ClusterStatus {
         server: host.cluster.version.clone(),
@@ -121,10 +125,16 @@ fn waiting(observed: &Observed) -> Option<String> {
     (ready > 2).then(|| format!("{ready} files wait to be archived{}", if archived { "" } else { ", and the archive is empty" }))
 }
 
-fn open_run(id: &str, state: &str) -> OpenRun {
+fn journal_problem(damaged: String) -> String {
+    format!("the journal of run {damaged}")
+}
+
+fn open_run(id: &str, state: &str, removing: bool) -> OpenRun {
     // What is being deleted cannot come back.
-    let next = if state.contains("purge") {
+    let next = if removing {
         vec![format!("pitr purge {id}")]
+    } else if state.contains("purge") {
+        vec![format!("pitr purge {id}"), format!("pitr undo {id}")]
     } else {
         vec![format!("pitr resume {id}"), format!("pitr undo {id}")]
     };

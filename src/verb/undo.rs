@@ -25,6 +25,9 @@ pub fn run(context: &Context, args: &ReturnArgs, signals: Signals) -> Result<u8>
         act::print_result(context, &RunResult::nothing("there is nothing to undo"))?;
         return Ok(0);
     };
+    if ledger.outcome == Some(Outcome::Removed) && ledger.exchanged() {
+        return Err(purged(format!("run {id} was purged: the cluster that it replaced is deleted")));
+    }
     if !can(&ledger) {
         act::print_result(context, &RunResult::nothing(format!("run {id} is {}", ledger.state())))?;
         return Ok(0);
@@ -48,6 +51,8 @@ pub fn run(context: &Context, args: &ReturnArgs, signals: Signals) -> Result<u8>
     let mark = Mark::end_of(run.ledger());
     run.accepted.extend(args.accept.iter().cloned());
     let seen = steps::stage(&mut run)?;
+    still_there(&run, seen)?;
+    steps::settle_public_start(&mut run, seen)?;
     let course = course::undo(run.ledger(), &recovery, matches!(seen, Stage::Exchanged | Stage::Switched));
     let written = written_since(&mut run);
     let lines = vec![format!("run {id} is {}", run.ledger().state()), written.clone()];
@@ -68,10 +73,31 @@ fn newest_first(context: &Context, id: &str, recovery: &Recovery) -> Result<()> 
     let cluster = &recovery.cluster;
     let later = runs::list(&context.config.state_directory, cluster.system_identifier, &cluster.data_directory)?;
     match later.iter().rev().find(|r| r.id.as_str() > id && (r.open || r.stands)) {
+        Some(run) if run.removing => {
+            Err(purged(format!("run {} came after {id}, and the cluster that it replaced was deleted by a purge", run.id)))
+        }
         Some(run) => Err(Error::new(Kind::Refused, format!("run {} came after {id}", run.id))
             .hint(format!("Undo the newest first: pitr undo {}.", run.id))),
         None => Ok(()),
     }
+}
+
+/// What a purge deleted does not come back.
+fn purged(what: String) -> Error {
+    Error::new(Kind::Refused, what)
+        .id("purged")
+        .hint("There is no way back but another recovery, which the WAL kept by the purge serves: pitr plan.")
+}
+
+/// Before anything is touched: where the journal says that the recovered cluster stands at PGDATA it must be there.
+fn still_there(run: &Run, seen: Stage) -> Result<()> {
+    if !run.ledger().exchanged() || matches!(seen, Stage::Exchanged | Stage::Switched | Stage::Hidden | Stage::Staged) {
+        return Ok(());
+    }
+    let data_directory = run.recovery().cluster.data_directory.display();
+    Err(Error::new(Kind::Hands, format!("{data_directory} is not the cluster that run {} recovered", run.paths.id))
+        .cause(format!("no {} in it", run.paths.marker()))
+        .hint(format!("Somebody replaced it, or a later run did. Nothing was touched: look at it and at {}.", run.beside().display())))
 }
 
 /// What the recovered cluster's clients wrote and an undo takes away.

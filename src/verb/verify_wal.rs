@@ -1,24 +1,25 @@
 //! `verify wal`: reads every record there is, timeline by timeline, and says what can be reached and what is missing.
 
-use crate::cli::VerifyWalArgs;
-use crate::error::{Kind, Result};
+use std::path::PathBuf;
+
+use crate::error::Result;
 use crate::pg::history::History;
 use crate::pg::{SegmentSize, Timeline};
 use crate::plan::facts::WalKind;
 use crate::plan::wal_facts::timestamp;
 use crate::plan::{aim, chain, window};
-use crate::report::verify_wal::{self as page, Hole, Proof, WalWindow};
+use crate::report::verify_wal::{Hole, Proof, WalWindow};
 use crate::run::owner::{self, Task};
 use crate::run::reading::ChainRequest;
 use crate::run::wal_log::Verified;
 use crate::store::catalogue::Label;
+use crate::verb::Context;
 use crate::verb::log::Ground;
-use crate::verb::{Context, act};
 use crate::wal::Reason;
 
-/// `pitr verify wal`: exit 6 when anything is missing or damaged.
-pub fn run(context: &Context, args: &VerifyWalArgs) -> Result<u8> {
-    let ground = Ground::find(context, &args.wal)?;
+/// Reads the cluster's WAL, or that of `directories`.
+pub fn prove(context: &Context, directories: &[PathBuf]) -> Result<Proof> {
+    let ground = Ground::find(context, directories)?;
     let mut proof = Proof::default();
     for timeline in chain::numbers(&ground.wal) {
         match aim::history(&ground.wal, timeline) {
@@ -32,12 +33,7 @@ pub fn run(context: &Context, args: &VerifyWalArgs) -> Result<u8> {
         let bad = source.segments.iter().filter_map(|s| s.problem.as_ref().map(|why| (s, why)));
         proof.problems.extend(bad.map(|(segment, why)| format!("{path}/{}: {why}", segment.file)));
     }
-    if context.json() {
-        act::print_json(&page::json(&proof))?;
-    } else {
-        act::print_text(&page::text(&proof, context.width()))?;
-    }
-    Ok(if proof.holes.is_empty() && proof.problems.is_empty() { 0 } else { Kind::Check.exit_code() })
+    Ok(proof)
 }
 
 fn one(ground: &Ground, history: History, proof: &mut Proof) -> Result<()> {

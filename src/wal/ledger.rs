@@ -151,7 +151,7 @@ impl Transaction {
     }
 
     /// A passing table was entered into pg_class, as VACUUM FULL and CLUSTER do (`make_new_heap`, cluster.c).
-    fn rewrites(&self) -> bool {
+    pub(crate) fn rewrites(&self) -> bool {
         const PG_CLASS: u32 = 1259;
         self.rows.iter().any(|(file, rows)| file.number == PG_CLASS && rows.inserted > 0)
     }

@@ -11,7 +11,7 @@
 //! * [`page`], [`record`], [`block`]: what surrounds every record. [`scan`]: the records of one segment.
 //! * [`transaction`], [`heap`], [`xlog`], [`standby`], [`storage`]: what records say. [`effects`]: their sum.
 //! * [`ledger`]: transactions put together. [`resolve`]: what a recovery target means. [`inquiry`], [`log`]: one pass for
-//!   a plan, and for a person.
+//!   a plan, and for a person. [`tuple`], [`image`], [`rows`], [`acts`]: rows of a few tables, and who wrote them.
 //!
 //! # Bytes that no check covers
 //!
@@ -21,6 +21,7 @@
 //! everything after the end of WAL. Of the first record of a read, `xl_prev` is only known to point backwards, and
 //! without a [`Identity`] the first segment's system identifier and major are believed.
 
+pub mod acts;
 pub mod assembly;
 pub mod block;
 pub(crate) mod bytes;
@@ -28,18 +29,21 @@ pub mod chain;
 pub mod effects;
 pub mod end;
 pub mod heap;
+pub mod image;
 pub mod inquiry;
 pub mod ledger;
 pub mod log;
 pub mod page;
 pub mod record;
 pub mod resolve;
+pub mod rows;
 pub mod scan;
 pub mod standby;
 pub mod start;
 pub mod storage;
 pub mod summary;
 pub mod transaction;
+pub mod tuple;
 pub mod walk;
 pub mod xlog;
 

@@ -73,7 +73,7 @@ pub struct TestCluster {
     /// While this file exists, archiving fails (only with [`Builder::archiver_switch`]).
     pub(super) flag: Option<PathBuf>,
     /// The cluster's part of the scratch directory.
-    pub(super) home: PathBuf,
+    pub home: PathBuf,
 }
 
 impl<'a> Builder<'a> {

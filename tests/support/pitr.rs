@@ -32,6 +32,7 @@ pub struct Pitr {
     pub said: PathBuf,
     settings: toml::Table,
     env: Vec<(String, String)>,
+    within: Vec<String>,
 }
 
 /// A `pitr` that still runs.
@@ -54,6 +55,7 @@ impl Pitr {
             said: scratch.dir(home.join("said"), "root", "root", 0o700),
             settings: toml::Table::new(),
             env: Vec::new(),
+            within: Vec::new(),
         };
         scratch.dir(home.join("etc"), "root", "root", 0o755);
         pitr.set("data_directory", path(&cluster.data));
@@ -97,6 +99,11 @@ impl Pitr {
     pub fn env(&mut self, name: &str, value: &str) {
         self.env.retain(|(known, _)| known != name);
         self.env.push((name.to_string(), value.to_string()));
+    }
+
+    /// Words of a command that runs every later `pitr` somewhere else, such as in a chroot.
+    pub fn within(&mut self, prefix: Vec<String>) {
+        self.within = prefix;
     }
 
     /// Starts `pitr ARGS` under `strace`, which writes to `output`.
@@ -190,8 +197,9 @@ impl Pitr {
     }
 
     fn command(&self, args: &[&str]) -> Command {
-        let mut command = program(env!("CARGO_BIN_EXE_pitr"));
-        command.args(args).arg("--config").arg(&self.config).arg("--no-progress");
+        let mut words = self.within.iter().map(String::as_str).chain([env!("CARGO_BIN_EXE_pitr")]);
+        let mut command = program(words.next().unwrap_or_default());
+        command.args(words).args(args).arg("--config").arg(&self.config).arg("--no-progress");
         command.envs(self.env.iter().map(|(name, value)| (name, value)));
         command
     }
