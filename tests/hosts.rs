@@ -274,7 +274,7 @@ fn an_empty_cluster_of_a_fresh_host() {
     let configuration = fs::read(&ground.cluster.conf_file).unwrap();
     fs::remove_dir_all(&ground.cluster.data).unwrap();
     let mut initdb = ground.cluster.tool("initdb");
-    program::ok(initdb.arg("-D").arg(&ground.cluster.data).args(["--auth=trust", "--username=postgres", "--no-sync"]));
+    program::ok(initdb.arg("-D").arg(&ground.cluster.data).args(["--auth=trust", "--username=postgres", "--no-sync", "--wal-segsize=1"]));
     fs::write(&ground.cluster.conf_file, configuration).unwrap();
     ground.cluster.start();
     ground.cluster.sql("postgres", "CREATE TABLE fresh AS SELECT 1");
