@@ -147,7 +147,7 @@ impl Step {
             Step::Configure if cluster.configuration.in_data_directory => "take over today's configuration".into(),
             Step::Configure => format!("keep the configuration in {}", cluster.configuration.config_file.display()),
             Step::Replay => "start privately, replay WAL to the target, pause".into(),
-            Step::Check => match recovery.site.checks.len() {
+            Step::Check => match recovery.site.checks.len() + usize::from(recovery.migration.is_some()) {
                 0 => "no checks are configured: only the target is proved".into(),
                 n => format!("run {n} checks while paused"),
             },
