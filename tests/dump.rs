@@ -57,7 +57,7 @@ fn what_is_dumped_can_be_restored() {
     let restored = ground.pitr.run(&ground.restore(&roots)).expect_code(0).json();
     assert_eq!(restored["outcome"], "switched", "{restored:#}");
     let dumps = files(&roots);
-    let names: Vec<&str> = dumps.iter().map(|p| p.file_name().unwrap().to_str().unwrap().split('-').last().unwrap()).collect();
+    let names: Vec<&str> = dumps.iter().map(|p| p.file_name().unwrap().to_str().unwrap().rsplit('-').next().unwrap()).collect();
     assert_eq!((dumps.len(), names.contains(&"globals.sql")), (4, true), "{dumps:?}");
     for dump in &dumps {
         let metadata = fs::metadata(dump).unwrap();

@@ -107,7 +107,7 @@ fn what_is_kept_of_the_wal_never_changes_an_answer() {
     ];
     let ask = || -> Vec<String> { questions.iter().map(|question| pitr.run(question).expect_code(0).stdout).collect() };
     let first = ask();
-    assert!(first[3].lines().count() >= 18, "{}", first[3]);
+    assert!(first[3].lines().count() >= 12, "{}", first[3]);
     let kept = entries(&pitr.state);
     assert!(kept.len() >= 6, "{kept:?}");
     for path in &kept {
@@ -141,7 +141,7 @@ fn what_is_kept_of_the_wal_never_changes_an_answer() {
     // A segment that changes is read again.
     let victim = PathBuf::from(&archive).join(kept[2].file_name().unwrap());
     let mut bytes = fs::read(&victim).unwrap();
-    bytes[100_000] ^= 1;
+    bytes[20_000] ^= 1;
     fs::write(&victim, bytes).unwrap();
     let broken = pitr.run(&["verify", "wal", "--wal", &archive, "-o", "json"]).expect_code(6);
     assert!(broken.stdout.contains("is damaged at"), "{}", broken.stdout);

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::pg::Lsn;
-use crate::plan::target::{TargetRequest, TimelineRequest};
+use crate::plan::target::{MigrationTarget, TargetRequest, TimelineRequest};
 use clap::CommandFactory;
 use jiff::{Timestamp, tz::TimeZone};
 
@@ -52,6 +52,10 @@ fn targets_become_requests() {
         ("restore --before-xid 7", TargetRequest::BeforeXid(7)),
         ("restore --to-lsn 0/28", TargetRequest::ToLsn(Lsn(0x28))),
         ("restore --before-lsn 0/28", TargetRequest::BeforeLsn(Lsn(0x28))),
+        (
+            "restore --before-migration 000123 --tool golang-migrate --history-table public.schema_migrations --dir /srv/migrations",
+            TargetRequest::BeforeMigration(MigrationTarget { version: "000123".into(), ..MigrationTarget::default() }),
+        ),
         ("restore --to-name deploy", TargetRequest::ToName("deploy".into())),
         ("restore --to-name=--yes", TargetRequest::ToName("--yes".into())),
         ("restore --to-latest", TargetRequest::ToLatest),

@@ -84,11 +84,16 @@ struct Described {
     schema: String,
     table: String,
     toast: Option<u32>,
-    /// Name, type, `attlen`, `attalign`, dropped, type's OID.
-    columns: Vec<(String, String, i16, String, bool, u32)>,
-    /// Tables of the same schema: name, file, file of its TOAST table.
-    beside: Option<Vec<(String, Option<u32>, Option<u32>)>>,
+    columns: Vec<Attribute>,
+    /// Tables of the same schema.
+    beside: Option<Vec<Beside>>,
 }
+
+/// A table beside it: name, file, file of its TOAST table.
+type Beside = (String, Option<u32>, Option<u32>);
+
+/// A column: name, type, `attlen`, `attalign`, dropped, type's OID.
+type Attribute = (String, String, i16, String, bool, u32);
 
 /// One JSON value for each table that has the columns of some tool.
 fn candidates() -> String {
@@ -159,7 +164,7 @@ fn understand(described: Described, database: &str, wanted: &Wanted) -> Option<H
     })
 }
 
-fn column((name, type_name, length, align, dropped, type_oid): &(String, String, i16, String, bool, u32)) -> Column {
+fn column((name, type_name, length, align, dropped, type_oid): &Attribute) -> Column {
     let text = ["text", "character varying", "character(", "json"].iter().any(|start| type_name.starts_with(start)) && type_name != "jsonb";
     let kind = match type_name.as_str() {
         _ if *dropped || *type_oid >= FIRST_NORMAL || type_name.ends_with("[]") => ValueKind::Other,

@@ -6,16 +6,20 @@ use std::path::{Path, PathBuf};
 use jiff::Timestamp;
 
 use crate::config::Config;
-use crate::error::{At, Error, Kind, Result};
+use crate::error::{Error, Kind, Result};
 use crate::host::Owner;
-use crate::observe::discover::{Found, owner_of, programs};
+use crate::observe::discover::{Found, programs};
+use crate::observe::places::{self, Needed};
+use crate::observe::remains::{self, Ground};
 use crate::observe::service::{self, Start};
 use crate::observe::survey::{Identify, Survey, SurveyRequest};
 use crate::observe::{runs, trust};
-use crate::pg::{ClusterState, ControlFile};
-use crate::plan::facts::{Capability, Cluster, Configuration, Host, RunFact, Server, Space, WalKind};
+use crate::pg::ClusterState;
+use crate::plan::chain;
+use crate::plan::facts::{Capability, Cluster, Configuration, Host, Remains, RunFact, Server, WalKind};
+use crate::plan::place::version_directory;
 use crate::plan::recovery::{OtherWal, Trusted};
-use crate::run::executor::free_bytes;
+use crate::plan::spaces;
 use crate::run::owner::{self, Task};
 use crate::run::paths::{RunPaths, SOCKET_LIMIT};
 use crate::run::sources::Directories;
@@ -32,6 +36,8 @@ pub struct Where {
     pub wal: Vec<PathBuf>,
     /// Tarballs to look through.
     pub identify: Option<Identify>,
+    /// `--as`: what stands at PGDATA may be another cluster, and gives way.
+    pub fresh: bool,
 }
 
 /// Everything about one cluster.
@@ -47,17 +53,33 @@ pub struct Observed {
     pub other_wal: Vec<OtherWal>,
     /// What root opens for the owner.
     pub trusted: Trusted,
+    /// What no place may hide.
+    pub needed: Needed,
     /// Backup directories that cannot be read.
     pub backup_problems: Vec<String>,
 }
 
+impl Observed {
+    /// Looks at every place that the cluster, its backups or `created`, tablespaces of the WAL, name.
+    pub fn look_at_places(&mut self, created: &[(u32, String)]) -> Result<()> {
+        let cluster = &self.host.cluster;
+        let name = version_directory(cluster.major, cluster.control_file.catalog_version);
+        self.host.locations =
+            places::locations(&cluster.owner, &spaces::texts(&self.host, created), &name, &self.needed).map_err(refused)?;
+        Ok(())
+    }
+}
+
+fn needed(config: &Config, found: &Found, programs: &Path, backups: &[PathBuf], archives: &[PathBuf]) -> Needed {
+    let named = backups.iter().chain(archives).map(|p| std::fs::canonicalize(p).unwrap_or_else(|_| p.clone()));
+    let own = [programs.to_path_buf(), config.state_directory.clone()];
+    Needed { data_directory: found.data_directory.clone(), others: named.chain(own).collect() }
+}
+
 /// Observes `found`.
-pub fn observe(config: &Config, found: &Found, places: &Where) -> Result<Observed> {
+pub fn observe(config: &Config, found: &Found, asked: &Where) -> Result<Observed> {
     let data_directory = found.data_directory.clone();
-    let (uid, inode) = owner_of(&data_directory)?;
-    let owner = Owner::lookup(uid).map_err(|e| e.with_kind(Kind::Refused))?;
-    let early: ControlFile =
-        owner::call(&owner, None, Task::ReadControl { data_directory: data_directory.clone(), hidden: None }).map_err(refused)?;
+    let Ground { owner, inode, remains, control: early } = remains::look(config, found, asked)?;
     let major = early.major().ok_or_else(|| {
         Error::new(Kind::Refused, format!("{} is of an unknown PostgreSQL version", data_directory.display()))
             .cause(format!("catalog version {}", early.catalog_version))
@@ -70,21 +92,22 @@ pub fn observe(config: &Config, found: &Found, places: &Where) -> Result<Observe
     };
     let earlier = runs::list(&config.state_directory, early.system_identifier, &data_directory)?;
     let other_wal = other_wal(&config.state_directory, &earlier);
-    let mut archives = if places.wal.is_empty() { found.config.wal_archive.clone() } else { places.wal.clone() };
+    let mut archives = if asked.wal.is_empty() { found.config.wal_archive.clone() } else { asked.wal.clone() };
     let config_file =
         found.debian.as_ref().map(|(version, name)| PathBuf::from(format!("/etc/postgresql/{version}/{name}/postgresql.conf")));
     let library: Vec<Vec<u8>> =
         environment.iter().filter(|e| e.starts_with(b"LD_LIBRARY_PATH=") || e.starts_with(b"TZ=")).cloned().collect();
-    let backups = if places.backups.is_empty() { found.config.backups.clone() } else { places.backups.clone() };
+    let backups = if asked.backups.is_empty() { found.config.backups.clone() } else { asked.backups.clone() };
     let mut request = SurveyRequest {
         data_directory: data_directory.clone(),
         programs: programs.clone(),
         arguments: found.process.as_ref().map(|p| p.arguments.iter().skip(1).cloned().collect()).unwrap_or_default(),
         config_file,
         environment: library,
+        control: (remains != Remains::Whole).then(|| early.clone()),
         backups,
         wal: vec![],
-        identify: places.identify.clone(),
+        identify: asked.identify.clone(),
     };
     let mut survey: Survey = owner::call_trusting(&owner, None, &trusted, Task::Survey(Box::new(request.clone()))).map_err(refused)?;
     let guessed = archives.is_empty();
@@ -96,20 +119,39 @@ pub fn observe(config: &Config, found: &Found, places: &Where) -> Result<Observe
     let mut wal = directories.list(&owner, None, &trusted, identity)?;
     wal.append(&mut survey.wal);
     survey.wal = wal;
+    let mut timeline_known = true;
+    if remains != Remains::Whole {
+        let timeline = remains::timeline(&survey.wal, &earlier);
+        timeline_known = timeline.is_some();
+        survey.control_file.timeline = timeline.or_else(|| chain::numbers(&survey.wal).into_iter().max()).unwrap_or(early.timeline);
+    }
     request.wal.clear();
-    let parent = data_directory.parent().unwrap_or(Path::new("/")).to_path_buf();
+    let mounts = places::mounts()?;
+    let mounted = mounts.contains(&data_directory);
+    let above = data_directory.parent().unwrap_or(Path::new("/"));
+    let parent = if mounted { data_directory.clone() } else { above.to_path_buf() };
+    let needed = needed(config, found, &programs, &request.backups, &archives);
+    let look = |link: &Path| places::wal(&owner, link, &needed, |above| changes_in(&owner, above));
+    let wal_location = survey.wal_link.as_deref().map(look).transpose()?;
     let host = Host {
         name: host_name(),
         now: Timestamp::now(),
-        space: space(&parent)?,
+        space: places::space(&parent)?,
+        locations: vec![],
+        wal_location,
         capability: capability(config, &owner, &parent),
         runs: earlier,
         damaged_runs: runs::damaged(&config.state_directory)?,
         backups: std::mem::take(&mut survey.backups),
         wal: std::mem::take(&mut survey.wal),
-        cluster: cluster(found, owner, inode, programs, (log, environment), &mut survey)?,
+        cluster: Cluster {
+            mounts: mounts.into_iter().filter(|m| *m != data_directory && m.starts_with(&data_directory)).collect(),
+            mounted,
+            timeline_known,
+            ..cluster(found, owner, (inode, remains), programs, (log, environment), &mut survey)?
+        },
     };
-    Ok(Observed { host, archives, guessed, other_wal, trusted, backup_problems: survey.backup_problems })
+    Ok(Observed { host, archives, guessed, other_wal, trusted, needed, backup_problems: survey.backup_problems })
 }
 
 fn refused(error: Error) -> Error {
@@ -119,14 +161,14 @@ fn refused(error: Error) -> Error {
 fn cluster(
     found: &Found,
     owner: Owner,
-    inode: u64,
+    (inode, remains): (u64, Remains),
     programs: PathBuf,
     (log, environment): runs::Start,
     survey: &mut Survey,
 ) -> Result<Cluster> {
     let data_directory = found.data_directory.clone();
-    let config_file = PathBuf::from(survey.settings.get("config_file").cloned().unwrap_or_default());
-    let server = server(found, survey);
+    let config_file = survey.settings.get("config_file").map_or_else(|| data_directory.join("postgresql.conf"), PathBuf::from);
+    let server = server(found, survey, &remains);
     let options = found.process.as_ref().map_or_else(|| survey.options.clone(), |p| p.arguments.iter().skip(1).cloned().collect());
     let (control, service) = service::control(found, Start { options, log, environment })?;
     let mut managed_by = survey.manager_files.clone();
@@ -147,15 +189,19 @@ fn cluster(
             settings: std::mem::take(&mut survey.settings),
         },
         managed_by,
-        standby: !survey.signal_files.is_empty()
-            || matches!(survey.control_file.state, ClusterState::InArchiveRecovery | ClusterState::ShutDownInRecovery),
+        standby: remains.could_run() && !survey.signal_files.is_empty()
+            || remains == Remains::Whole
+                && matches!(survey.control_file.state, ClusterState::InArchiveRecovery | ClusterState::ShutDownInRecovery),
         tablespaces: std::mem::take(&mut survey.tablespaces),
         wal_link: survey.wal_link.take(),
-        mounts: mounts_at_or_below(&data_directory)?,
+        mounted: false,
+        mounts: vec![],
         bytes: survey.bytes,
         markers: std::mem::take(&mut survey.markers),
         slots: std::mem::take(&mut survey.slots),
-        group_access: survey.mode & 0o070 != 0,
+        group_access: survey.mode & 0o070 != 0 && remains.could_run(),
+        timeline_known: true,
+        remains,
         control_file: survey.control_file.clone(),
         data_directory,
     })
@@ -169,12 +215,13 @@ fn log_of(postmaster: &proc::Process) -> Option<PathBuf> {
     std::iter::once(postmaster.identity.pid).chain(family).find_map(|pid| proc::file_behind(pid, 2))
 }
 
-fn server(found: &Found, survey: &Survey) -> Server {
+fn server(found: &Found, survey: &Survey, remains: &Remains) -> Server {
     match &found.process {
         Some(process) => {
             Server::Serving { process: process.identity.clone(), unit: unit_of(process.identity.pid), arguments: process.arguments.clone() }
         }
-        None if survey.control_file.state == ClusterState::ShutDown => Server::Stopped,
+        None if !remains.could_run() => Server::Absent,
+        None if survey.control_file.state == ClusterState::ShutDown || *remains != Remains::Whole => Server::Stopped,
         None => Server::Crashed,
     }
 }
@@ -195,38 +242,6 @@ fn manager_processes() -> Result<Vec<String>> {
     Ok(proc::processes()?.iter().filter_map(named).collect())
 }
 
-/// Mount points at or below a path, from mountinfo (proc(5)); octal escapes are undone.
-fn mounts_at_or_below(path: &Path) -> Result<Vec<PathBuf>> {
-    let file = "/proc/self/mountinfo";
-    let text = std::fs::read_to_string(file).at("read", file)?;
-    let points = text.lines().filter_map(|line| line.split(' ').nth(4)).map(unescape);
-    Ok(points.filter(|point| point.starts_with(path)).collect())
-}
-
-fn unescape(text: &str) -> PathBuf {
-    use std::os::unix::ffi::OsStringExt;
-    let mut bytes = Vec::new();
-    let mut rest = text.as_bytes();
-    while let Some((first, after)) = rest.split_first() {
-        let octal = (*first == b'\\')
-            .then(|| after.get(..3))
-            .flatten()
-            .and_then(|d| std::str::from_utf8(d).ok())
-            .and_then(|d| u8::from_str_radix(d, 8).ok());
-        match octal {
-            Some(byte) => {
-                bytes.push(byte);
-                rest = after.get(3..).unwrap_or_default();
-            }
-            None => {
-                bytes.push(*first);
-                rest = after;
-            }
-        }
-    }
-    PathBuf::from(std::ffi::OsString::from_vec(bytes))
-}
-
 /// Where an archive command such as `test ! -f /wal/%f && cp %p /wal/%f` puts files.
 fn guess_archive(command: &str) -> Option<PathBuf> {
     let word = command.split([' ', '"', '\'', '=']).rev().find_map(|word| word.strip_suffix("/%f"))?;
@@ -236,8 +251,8 @@ fn guess_archive(command: &str) -> Option<PathBuf> {
 fn other_wal(state: &Path, runs: &[RunFact]) -> Vec<OtherWal> {
     let mut found = Vec::new();
     for run in runs.iter().rev() {
-        if let Some(directory) = run.directory.as_ref().filter(|_| !run.open) {
-            found.push(OtherWal { run: run.id.clone(), directory: directory.join("data/pg_wal"), sealed: true });
+        if let Some(wal) = run.wal.as_ref().filter(|_| !run.open) {
+            found.push(OtherWal { run: run.id.clone(), directory: wal.clone(), sealed: true });
         }
         let kept = RunPaths::new(state, &run.id).kept_wal();
         if kept.is_dir() {
@@ -247,13 +262,14 @@ fn other_wal(state: &Path, runs: &[RunFact]) -> Vec<OtherWal> {
     found
 }
 
-fn space(parent: &Path) -> Result<Space> {
-    let stat = rustix::fs::statvfs(parent).at("measure", parent)?;
-    Ok(Space { at: parent.to_path_buf(), free: free_bytes(parent)?, total: stat.f_blocks.saturating_mul(stat.f_frsize) })
+fn capability(config: &Config, owner: &Owner, parent: &Path) -> Capability {
+    let (parent, exchange) = changes_in(owner, parent);
+    Capability { exchange, namespaces: namespace::probe(), program: reachable(&config.state_directory, owner), parent }
 }
 
-fn capability(config: &Config, owner: &Owner, parent: &Path) -> Capability {
-    let parent_uid = std::fs::symlink_metadata(parent).map_err(|e| e.to_string()).and_then(|m| {
+/// Whether directories can change places in `parent`: whose it is, and whether in one step, tried by whoever would do it.
+fn changes_in(owner: &Owner, parent: &Path) -> places::Changes {
+    let uid = std::fs::symlink_metadata(parent).map_err(|e| e.to_string()).and_then(|m| {
         if m.uid() == owner.uid && m.mode() & 0o002 == 0 {
             return Ok(m.uid());
         }
@@ -263,12 +279,12 @@ fn capability(config: &Config, owner: &Owner, parent: &Path) -> Capability {
         }
         trust::roots_alone(parent).map(|()| 0).map_err(|e| e.to_string())
     });
-    let exchange = match &parent_uid {
+    let exchange = match &uid {
         Ok(0) => Dir::open(parent).and_then(|dir| switch::probe_exchange(&dir)).map_err(|e| e.to_string()),
-        Ok(_) => owner::call::<()>(owner, None, Task::ProbeExchange { parent: parent.to_path_buf() }).map_err(|e| e.to_string()),
+        Ok(_) => owner::call(owner, None, Task::ProbeExchange { parent: parent.to_path_buf() }).map_err(|e| e.to_string()),
         Err(why) => Err(why.clone()),
     };
-    Capability { exchange, namespaces: namespace::probe(), program: reachable(&config.state_directory, owner), parent: parent_uid }
+    (uid, exchange)
 }
 
 /// Whether the owner will be able to walk to a run's directory and execute there.
@@ -319,11 +335,5 @@ mod tests {
         ] {
             assert_eq!(guess_archive(command), expected.map(PathBuf::from), "{command}");
         }
-    }
-
-    #[test]
-    fn mountinfos_escapes_are_undone() {
-        assert_eq!(unescape("/mnt/a\\040b"), PathBuf::from("/mnt/a b"));
-        assert_eq!(unescape("/mnt/\\9"), PathBuf::from("/mnt/\\9"));
     }
 }

@@ -113,6 +113,7 @@ fn fact(id: &str, ledger: &Ledger) -> RunFact {
             Fact::MoveTo { timeline } | Fact::Moved { timeline } => Some(*timeline),
             _ => None,
         }),
+        wal: ledger.recovery.as_ref().map(|r| r.staged_wal(id)).filter(|_| directory.is_some()),
         directory,
         switched: ledger.outcome == Some(crate::plan::ledger::Outcome::Switched),
         stands: ledger.exchanged(),

@@ -144,9 +144,7 @@ fn judge(host: &Host, target: &Target, entry: &CatalogueEntry) -> Result<Choice,
     if let Some(major) = entry.major.filter(|m| *m != cluster.major) {
         return Err(format!("it is of PostgreSQL {major}"));
     }
-    if let Some((oid, path)) = entry.tablespaces.first() {
-        return Err(format!("it has tablespace {oid} at {path}, which is not supported yet"));
-    }
+    super::spaces::of_backup(host, entry)?;
     let choice = place(host, entry)?;
     if !target.history.holds(choice.timeline, choice.end.unwrap_or(choice.start)) {
         return Err(format!("it is of timeline {}, which does not lead to timeline {} at the target", choice.timeline, target.timeline));

@@ -4,6 +4,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::loss::Loss;
+use super::place::Exchange;
 use super::recovery::Recovery;
 use super::step::Step;
 use crate::error::Error;
@@ -146,10 +147,26 @@ pub enum Fact {
         /// It had crashed rather than been stopped.
         crashed: bool,
     },
+    /// There is no old cluster that could run, and nothing runs at PGDATA.
+    OldAbsent,
+    /// An empty directory is about to be made at PGDATA.
+    Placeholder,
+    /// Settings of the recovered cluster, read from staging once it was configured.
+    Settings {
+        /// By name.
+        settings: std::collections::BTreeMap<String, String>,
+    },
     /// The old cluster was let go: whatever it does from here on is expected.
     OldStarted,
     /// The directory beside PGDATA was made for the run.
     Staged {
+        /// Its inode.
+        inode: u64,
+    },
+    /// The same at another place that holds data: in a tablespace's location, beside an external pg_wal.
+    StagedAt {
+        /// The directory.
+        path: std::path::PathBuf,
         /// Its inode.
         inode: u64,
     },
@@ -163,6 +180,9 @@ pub enum Fact {
         bytes: u64,
         /// Checked against a manifest.
         verified: bool,
+        /// Its pg_control, which a look at the backup does not always show.
+        #[serde(default)]
+        control: Option<Box<ControlFile>>,
     },
     /// The target as an LSN, known only after the stop.
     Target {
@@ -230,6 +250,11 @@ pub enum Fact {
         control: Box<ControlFile>,
         /// Segments and histories put up for the archive.
         offered: Vec<String>,
+    },
+    /// What changes places at the switch, in its order, with the inodes that tell old from new.
+    Exchanges {
+        /// PGDATA first.
+        list: Vec<Exchange>,
     },
     /// The switch is about to begin.
     Switching,

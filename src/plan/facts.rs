@@ -35,6 +35,12 @@ pub struct Host {
     pub space: Space,
     /// What the host can do.
     pub capability: Capability,
+    /// Every tablespace location that the cluster, its backups and its WAL name.
+    #[serde(default)]
+    pub locations: Vec<Location>,
+    /// The external pg_wal.
+    #[serde(default)]
+    pub wal_location: Option<Location>,
 }
 
 /// One cluster: a data directory, its service, its owner.
@@ -58,8 +64,12 @@ pub struct Cluster {
     pub control: Control,
     /// What the service manager adds to that.
     pub service: Service,
-    /// pg_control.
+    /// pg_control; where there is none that could be read, what backups and archive say of the cluster.
     pub control_file: ControlFile,
+    /// What stands at PGDATA.
+    pub remains: Remains,
+    /// The timeline in `control_file` is the one that it was on; otherwise it is the highest of several.
+    pub timeline_known: bool,
     /// What runs on it.
     pub server: Server,
     /// Where its configuration is.
@@ -68,11 +78,14 @@ pub struct Cluster {
     pub managed_by: Vec<String>,
     /// `standby.signal` or `recovery.signal` stands in it.
     pub standby: bool,
-    /// Tablespaces: OID and the path of the link.
+    /// Tablespaces: OID and the link's text; `pg_tblspc/OID` for one that lies there itself.
     pub tablespaces: Vec<(u32, PathBuf)>,
     /// `pg_wal` is a link to here.
     pub wal_link: Option<PathBuf>,
-    /// PGDATA itself or anything below it is a mount point.
+    /// PGDATA itself is a mount point.
+    #[serde(default)]
+    pub mounted: bool,
+    /// Mount points below PGDATA.
     pub mounts: Vec<PathBuf>,
     /// Bytes below PGDATA, links not followed, without pg_wal.
     pub bytes: u64,
@@ -126,6 +139,48 @@ pub struct Service {
     pub start_disabled: bool,
 }
 
+/// What stands at PGDATA, of the cluster that is to be recovered.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "stands", rename_all = "snake_case")]
+pub enum Remains {
+    /// A data directory with its pg_control.
+    #[default]
+    Whole,
+    /// A data directory whose pg_control is missing or damaged: nothing can run on it.
+    Damaged {
+        /// What is wrong with it.
+        why: String,
+    },
+    /// An empty directory.
+    Empty,
+    /// Nothing.
+    Missing,
+    /// A whole cluster, but another one: packages make an empty one when they are installed.
+    Other {
+        /// Its system identifier.
+        #[serde(with = "crate::pg::decimal")]
+        system_identifier: u64,
+    },
+}
+
+impl Remains {
+    /// There is a cluster that could run: it is stopped, compared and put back as such.
+    pub fn could_run(&self) -> bool {
+        matches!(self, Remains::Whole | Remains::Other { .. })
+    }
+
+    /// In a word, where it is not whole.
+    pub fn word(&self) -> Option<&'static str> {
+        match self {
+            Remains::Whole => None,
+            Remains::Damaged { .. } => Some("damaged"),
+            Remains::Empty => Some("empty"),
+            Remains::Missing => Some("missing"),
+            Remains::Other { .. } => Some("another cluster"),
+        }
+    }
+}
+
 /// What runs on a data directory.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "state", rename_all = "snake_case")]
@@ -143,6 +198,8 @@ pub enum Server {
     Stopped,
     /// Nothing runs and pg_control says it was in production.
     Crashed,
+    /// Nothing runs and nothing could: see [`Remains`].
+    Absent,
 }
 
 /// Where the configuration lives.
@@ -233,12 +290,42 @@ pub struct RunFact {
     pub moved_to: Option<Timeline>,
     /// Its directory beside PGDATA still stands: the aside or the work of a kept run.
     pub directory: Option<PathBuf>,
+    /// pg_wal of what stands in it.
+    pub wal: Option<PathBuf>,
     /// It was switched and not undone, and can be.
     pub switched: bool,
     /// Its recovered cluster was put at PGDATA and not taken back, whether or not its aside was purged.
     pub stands: bool,
     /// How fast it unpacked and replayed, bytes a second.
     pub rates: Option<(u64, u64)>,
+}
+
+/// A place outside PGDATA that a link names.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Location {
+    /// The link's text.
+    pub text: PathBuf,
+    /// Its real path.
+    pub real: PathBuf,
+    /// Why it cannot be used.
+    pub problem: Option<String>,
+    /// Whose the directory is in which something changes places.
+    pub parent_uid: u32,
+    /// Two names in that directory can change places in one step.
+    pub one_step: bool,
+    /// Room on its filesystem.
+    pub space: Space,
+    /// A directory of the cluster's version stands in it.
+    pub live: bool,
+    /// Bytes in that.
+    pub bytes: u64,
+}
+
+impl Location {
+    /// Adds a reason why it cannot be used; the first one stays.
+    pub fn trouble(&mut self, why: impl Into<String>) {
+        self.problem.get_or_insert(why.into());
+    }
 }
 
 impl RunFact {
@@ -252,7 +339,7 @@ impl RunFact {
 }
 
 /// Room on a filesystem, in bytes.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Space {
     /// A directory on it.
     pub at: PathBuf,
@@ -260,13 +347,16 @@ pub struct Space {
     pub free: u64,
     /// In all.
     pub total: u64,
+    /// Tells filesystems apart while one plan is made.
+    #[serde(default)]
+    pub device: u64,
 }
 
 /// What the host can do, tried, not guessed. An error is its reason in words.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Capability {
-    /// Two directories beside PGDATA can be exchanged in one step.
-    pub exchange: std::result::Result<(), String>,
+    /// Two directories beside PGDATA can change places; `true`: in one step.
+    pub exchange: std::result::Result<bool, String>,
     /// Namespaces can be made.
     pub namespaces: std::result::Result<(), String>,
     /// The owner can reach and run the copy of this program.

@@ -54,8 +54,11 @@ pub struct Planned {
     pub consequences: Vec<Consequence>,
     /// Other ways, in words.
     pub alternatives: Vec<String>,
-    /// Room.
+    /// Room on the filesystem of PGDATA.
     pub space: SpaceLine,
+    /// Room on the others that tablespaces and pg_wal lie on.
+    #[serde(default)]
+    pub other_space: Vec<SpaceLine>,
     /// How long it takes, in seconds; `None` when nothing was measured on this host yet.
     pub estimate: Option<Estimate>,
     /// Reasons against; empty when it can be done.

@@ -27,6 +27,23 @@ pub(super) fn cluster_reasons(host: &Host, request: &Request, reasons: &mut Vec<
             format!("Supported: {}.", list.join(", ")),
         ));
     }
+    if let Control::PgCtlCluster { version, .. } = &cluster.control
+        && *version != cluster.major.to_string()
+    {
+        reasons.push(Reason::fact(
+            "other-major",
+            format!("{} is a place for PostgreSQL {version}; what is to be recovered is of PostgreSQL {}", cluster.name, cluster.major),
+            format!("Install that major and name a place of it: --as {}/main.", cluster.major),
+        ));
+    }
+    let synchronous = cluster.configuration.get("synchronous_standby_names");
+    if !synchronous.is_empty() {
+        reasons.push(Reason::judgement(
+            "synchronous-standbys",
+            format!("every commit would wait for synchronous_standby_names = '{synchronous}', whose standbys must be rebuilt first"),
+            "Empty it before the recovery: ALTER SYSTEM SET synchronous_standby_names = ''. To recover all the same: --accept synchronous-standbys.",
+        ));
+    }
     if cluster.standby {
         reasons.push(Reason::fact(
             "standby",
@@ -42,24 +59,11 @@ pub(super) fn cluster_reasons(host: &Host, request: &Request, reasons: &mut Vec<
         ));
     }
     for mount in &cluster.mounts {
+        // Exchanged with PGDATA, it would go aside with the old cluster, and the next boot would mount it over the new one.
         reasons.push(Reason::fact(
             "mount-point",
-            format!("{} is a mount point", mount.display()),
-            "A data directory that is mounted, or has mounts below it, cannot be exchanged yet.",
-        ));
-    }
-    if let Some((oid, path)) = cluster.tablespaces.first() {
-        reasons.push(Reason::fact(
-            "tablespace",
-            format!("tablespace {oid} lies outside PGDATA at {}", path.display()),
-            "Tablespaces are not supported yet.",
-        ));
-    }
-    if let Some(link) = &cluster.wal_link {
-        reasons.push(Reason::fact(
-            "external-pg-wal",
-            format!("pg_wal is a link to {}", link.display()),
-            "pg_wal outside PGDATA is not supported yet.",
+            format!("{} is a mount point below PGDATA", mount.display()),
+            "A volume mounted within PGDATA cannot change places with it. Mount it outside, put the directory there and a link into PGDATA.",
         ));
     }
     if let Server::Serving { unit: Some(unit), .. } = &cluster.server
@@ -81,9 +85,9 @@ pub(super) fn cluster_reasons(host: &Host, request: &Request, reasons: &mut Vec<
             "Set it to auto or manual for the recovery.",
         ));
     }
-    for (id, tried) in
-        [("exchange", &host.capability.exchange), ("namespaces", &host.capability.namespaces), ("program", &host.capability.program)]
-    {
+    let capability = &host.capability;
+    let exchange = capability.exchange.clone().map(|_| ());
+    for (id, tried) in [("exchange", &exchange), ("namespaces", &capability.namespaces), ("program", &capability.program)] {
         if let Err(why) = tried {
             reasons.push(Reason::fact(&format!("no-{id}"), format!("this host cannot do the recovery: {why}"), capability_hint(id)));
         }
@@ -123,7 +127,9 @@ pub(super) fn cluster_reasons(host: &Host, request: &Request, reasons: &mut Vec<
 
 fn capability_hint(id: &str) -> &'static str {
     match id {
-        "exchange" => "The filesystem of PGDATA must be able to exchange two directories in one rename (ext4, xfs, btrfs can).",
+        "exchange" => {
+            "Directories beside PGDATA must be able to change places by renaming: not in an overlay's lower layer, not across filesystems."
+        }
         "namespaces" => "The private server needs mount, network and IPC namespaces: in a container, CAP_SYS_ADMIN.",
         _ => "Set state_directory to a place that the cluster's owner can walk to and execute in.",
     }

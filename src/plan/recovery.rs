@@ -6,8 +6,9 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use super::checks::Check;
-use super::facts::{Configuration, Control};
+use super::facts::{Configuration, Control, Remains};
 use super::loss::Names;
+use super::place::{Holds, Place, Tablespace};
 use super::preloaded::Preloaded;
 use super::step::Step;
 use super::target::TargetRequest;
@@ -48,8 +49,20 @@ pub struct Recovery {
     pub preloaded: Preloaded,
     /// Judgements that were accepted.
     pub accepted: Vec<String>,
-    /// Bytes that must stay free.
+    /// Bytes that must stay free on the filesystem of PGDATA.
     pub reserve: u64,
+    /// Places besides PGDATA that change places with it, or must not be reached by replay: tablespaces, then pg_wal.
+    #[serde(default)]
+    pub places: Vec<Place>,
+    /// Tablespaces of the backup.
+    #[serde(default)]
+    pub tablespaces: Vec<Tablespace>,
+    /// Links in the cluster's `pg_tblspc` when the plan was made: OID and text.
+    #[serde(default)]
+    pub live_tablespaces: Vec<(u32, PathBuf)>,
+    /// Some tablespace lies in `pg_tblspc` itself (`allow_in_place_tablespaces`).
+    #[serde(default)]
+    pub in_place: bool,
     /// Steps.
     pub steps: Vec<Step>,
     /// Digest of the decisions.
@@ -151,12 +164,25 @@ pub struct ClusterFacts {
     pub segment_size: SegmentSize,
     /// It served when the plan was made.
     pub serving: bool,
+    /// What stood at PGDATA.
+    #[serde(default)]
+    pub remains: Remains,
     /// Its configuration.
     pub configuration: Configuration,
     /// The parent directory belongs to the owner, not to root.
     pub parent_is_owners: bool,
     /// Its group may read it.
     pub group_access: bool,
+    /// PGDATA is a mount point.
+    #[serde(default)]
+    pub mounted: bool,
+    /// Two names in PGDATA's parent (or in PGDATA, mounted) can change places in one step.
+    #[serde(default = "yes")]
+    pub one_step: bool,
+}
+
+fn yes() -> bool {
+    true
 }
 
 impl ClusterFacts {
@@ -236,9 +262,49 @@ impl Recovery {
         &self.backup.name
     }
 
-    /// The directory of run `id` beside PGDATA.
+    /// PGDATA as a place.
+    pub fn data_place(&self) -> Place {
+        let cluster = &self.cluster;
+        let above = cluster.data_directory.parent().unwrap_or(std::path::Path::new("/"));
+        let name = cluster.data_directory.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
+        let (holds, parent, name) = match cluster.mounted {
+            true => (Holds::MountedData, cluster.data_directory.as_path(), String::new()),
+            false => (Holds::Data, above, name),
+        };
+        Place {
+            holds,
+            parent: parent.to_path_buf(),
+            name,
+            parent_is_owners: cluster.parent_is_owners || cluster.mounted,
+            one_step: cluster.one_step,
+            called: vec![],
+            reserve: self.reserve,
+        }
+    }
+
+    /// Every place, PGDATA first.
+    pub fn all_places(&self) -> Vec<Place> {
+        std::iter::once(self.data_place()).chain(self.places.iter().cloned()).collect()
+    }
+
+    /// The external pg_wal, if there is one.
+    pub fn wal_place(&self) -> Option<&Place> {
+        self.places.iter().find(|place| place.holds == Holds::Wal)
+    }
+
+    /// The directory of run `id` beside PGDATA, or in it where it is a mount point.
     pub fn beside(&self, id: &str) -> PathBuf {
-        let parent = self.cluster.data_directory.parent().unwrap_or(std::path::Path::new("/"));
-        parent.join(format!(".pitr-{id}"))
+        self.data_place().run_directory(id)
+    }
+
+    /// The serving cluster's pg_wal, by its real path.
+    pub fn live_wal(&self) -> PathBuf {
+        self.wal_place().map_or_else(|| self.cluster.data_directory.join("pg_wal"), Place::at)
+    }
+
+    /// The pg_wal of what run `id` staged, and of what stands aside after the switch: never through a link, which would
+    /// lead to the serving cluster's (pitfalls A3).
+    pub fn staged_wal(&self, id: &str) -> PathBuf {
+        self.wal_place().map_or_else(|| self.data_place().staged(id).join("pg_wal"), |place| place.staged(id))
     }
 }

@@ -10,7 +10,7 @@ use super::backup::{self, Choice};
 use super::chain;
 use super::consequence;
 use super::discards;
-use super::facts::{Host, Server};
+use super::facts::{Host, Remains, Server};
 use super::guard::Guard;
 use super::loss::Names;
 use super::migration::Aim;
@@ -18,6 +18,7 @@ use super::planned::{BackupLine, ClusterLine, Estimate, Planned, Reason, SpaceLi
 use super::preloaded::Preloaded;
 use super::readiness::cluster_reasons;
 use super::recovery::{Chain, ClusterFacts, Dump, OtherWal, Recovery, Site, Target};
+use super::spaces::{self, Spaces};
 use super::step::Step;
 use super::target::{TargetRequest, TimelineRequest};
 use super::wal_facts::{Meaning, WalFindings};
@@ -80,6 +81,7 @@ pub fn plan(host: &Host, request: &Request) -> Planned {
         planned.passed_over = choice.passed_over.clone();
         planned.alternatives = choice.alternatives.clone();
     }
+    let mut spaces = Spaces::default();
     let built = match (&target, chosen) {
         (Some(target), Some(chosen)) => build_chain(host, request, target, chosen, &mut reasons),
         _ => None,
@@ -89,7 +91,9 @@ pub fn plan(host: &Host, request: &Request) -> Planned {
     }
     if let (Some(chosen), Some(target)) = (chosen, &target) {
         let wal_bytes = built.as_ref().map_or(0, |(chain, _)| chain.segments) * host.cluster.control_file.segment_size.bytes();
-        planned.space = space(host, chosen, wal_bytes, &mut reasons);
+        let created = findings_for(request, chosen).map_or(&[][..], |f| f.answer.tablespaces.as_slice());
+        spaces = spaces::decide(host, chosen, created, &mut reasons);
+        (planned.space, planned.other_space) = space(host, chosen, &spaces, wal_bytes, &mut reasons);
         planned.estimate = estimate(host, planned.space.needed.saturating_sub(wal_bytes), wal_bytes);
         planned.wal = built.as_ref().map(|(chain, gaps)| wal_line(host, target, chain, gaps));
         planned.consequences = consequence::list(host, request);
@@ -107,7 +111,7 @@ pub fn plan(host: &Host, request: &Request) -> Planned {
     let (kept, accepted) = judge(reasons, &request.accept);
     planned.refusals = kept;
     if let (true, Some(target), Some(chosen), Some((chain, _))) = (planned.refusals.is_empty(), target, chosen, built) {
-        planned.recovery = Some(recovery(host, request, target, chosen, chain, accepted, &planned));
+        planned.recovery = Some(recovery(host, request, target, chosen, (chain, spaces), accepted, &planned));
     }
     planned
 }
@@ -238,6 +242,7 @@ fn skeleton(host: &Host, request: &Request, target: Option<&Target>) -> Planned 
         Server::Serving { .. } => "serving",
         Server::Stopped => "stopped",
         Server::Crashed => "crashed",
+        Server::Absent => cluster.remains.word().unwrap_or("absent"),
     };
     let (flag, value) = request.target.arguments();
     let argument = value.as_ref().map_or_else(|| flag.to_string(), |v| format!("{flag} {}", super::target::shell_word(v)));
@@ -267,6 +272,7 @@ fn skeleton(host: &Host, request: &Request, target: Option<&Target>) -> Planned 
         consequences: vec![],
         alternatives: vec![],
         space: SpaceLine { at: host.space.at.display().to_string(), needed: 0, free: host.space.free, reserve: reserve(host) },
+        other_space: vec![],
         estimate: None,
         refusals: vec![],
         recovery: None,
@@ -305,23 +311,23 @@ fn reserve(host: &Host) -> u64 {
     (host.space.total / 20).min(MOST).max(max_wal_size.saturating_mul(2))
 }
 
-fn space(host: &Host, chosen: &Choice, wal_bytes: u64, reasons: &mut Vec<Reason>) -> SpaceLine {
+/// Room on PGDATA's filesystem, and on the others.
+fn space(host: &Host, chosen: &Choice, spaces: &Spaces, wal_bytes: u64, reasons: &mut Vec<Reason>) -> (SpaceLine, Vec<SpaceLine>) {
     // A compressed tarball without a manifest does not tell its size: as large as the cluster is now, or
     // four times what is packed.
     let unpacked = chosen.entry.unpacked_bytes.unwrap_or_else(|| host.cluster.bytes.max(chosen.entry.compressed_bytes.saturating_mul(4)));
-    let needed = unpacked.saturating_add(wal_bytes);
-    let reserve = reserve(host);
-    if needed.saturating_add(reserve) > host.space.free {
+    let mut rooms = spaces::rooms(host, chosen, spaces, unpacked, wal_bytes, reserve(host));
+    for room in rooms.iter().filter(|r| r.needed.saturating_add(r.reserve) > r.free) {
         let what = format!(
             "{} has {} MiB free; {} MiB are needed and {} MiB are kept in reserve",
-            host.space.at.display(),
-            host.space.free >> 20,
-            needed >> 20,
-            reserve >> 20
+            room.at,
+            room.free >> 20,
+            room.needed >> 20,
+            room.reserve >> 20
         );
         reasons.push(Reason::fact("no-space", what, "Make room on that filesystem; pitr purge shows what earlier runs hold."));
     }
-    SpaceLine { at: host.space.at.display().to_string(), needed, free: host.space.free, reserve }
+    (rooms.remove(0), rooms)
 }
 
 fn recovery(
@@ -329,7 +335,7 @@ fn recovery(
     request: &Request,
     target: Target,
     chosen: &Choice,
-    chain: Chain,
+    (chain, spaces): (Chain, Spaces),
     accepted: Vec<String>,
     planned: &Planned,
 ) -> Recovery {
@@ -348,9 +354,12 @@ fn recovery(
             timeline: cluster.control_file.timeline,
             segment_size: cluster.control_file.segment_size,
             serving: matches!(cluster.server, Server::Serving { .. }),
+            remains: cluster.remains.clone(),
             configuration: cluster.configuration.clone(),
             parent_is_owners: host.capability.parent == Ok(cluster.owner.uid),
             group_access: cluster.group_access,
+            mounted: cluster.mounted,
+            one_step: host.capability.exchange == Ok(true),
         },
         target,
         backup: chosen.entry.clone(),
@@ -360,12 +369,16 @@ fn recovery(
         chain,
         site: request.site.clone(),
         other_wal: request.other_wal.clone(),
-        config_from_backup: request.config_from_backup,
+        config_from_backup: from_backup(host, request),
         dump: request.dump.clone(),
         floors: floors(host, chosen, request),
         accepted,
         reserve: planned.space.reserve,
-        steps: steps(request, &preloaded),
+        places: spaces.places,
+        tablespaces: spaces.tablespaces,
+        live_tablespaces: cluster.tablespaces.clone(),
+        in_place: spaces.in_place,
+        steps: steps(host, request, &preloaded),
         preloaded,
         digest: String::new(),
         consequences: planned.consequences.clone(),
@@ -375,21 +388,16 @@ fn recovery(
     recovery
 }
 
+/// Configuration comes from the backup: asked for, or there is no other.
+fn from_backup(host: &Host, request: &Request) -> bool {
+    request.config_from_backup || host.cluster.configuration.settings.is_empty()
+}
+
 /// Hot standby needs at least the values of the server that wrote the WAL.
 fn floors(host: &Host, chosen: &Choice, request: &Request) -> BTreeMap<String, i64> {
     let cluster = &host.cluster;
-    let of = |control: &crate::pg::ControlFile| {
-        [
-            control.max_connections,
-            control.max_worker_processes,
-            control.max_wal_senders,
-            control.max_prepared_xacts,
-            control.max_locks_per_xact,
-        ]
-        .map(i64::from)
-    };
-    let present = of(&cluster.control_file);
-    let backup = chosen.entry.control.as_ref().map_or(present, of);
+    let present = cluster.control_file.floors();
+    let backup = chosen.entry.control.as_ref().map_or(present, crate::pg::ControlFile::floors);
     let found = findings_for(request, chosen).and_then(WalFindings::floors).unwrap_or(present);
     let mut floors = BTreeMap::new();
     for (index, name) in version::FLOORS.iter().enumerate() {
@@ -402,12 +410,13 @@ fn floors(host: &Host, chosen: &Choice, request: &Request) -> BTreeMap<String, i
 
 /// Offline: the backup is unpacked and verified while the cluster still serves, so that a damaged backup costs no
 /// outage; everything after the stop needs the stop.
-fn steps(request: &Request, preloaded: &Preloaded) -> Vec<Step> {
+fn steps(host: &Host, request: &Request, preloaded: &Preloaded) -> Vec<Step> {
     let hooks = &request.site.hooks;
     // What the backup's own configuration preloads is not known before it is unpacked.
-    let unload = !preloaded.go.is_empty() || request.config_from_backup;
+    let unload = !preloaded.go.is_empty() || from_backup(host, request);
     let wanted = [
         (!hooks.before.is_empty(), Step::HookBefore),
+        (host.cluster.remains == Remains::Missing, Step::Placeholder),
         (true, Step::Extract),
         (!request.site.quiesce.is_empty(), Step::StopUnits),
         (!hooks.before_stop.is_empty(), Step::HookBeforeStop),
@@ -446,6 +455,8 @@ fn digest(recovery: &Recovery) -> String {
         "chain": [recovery.chain.first, last],
         "steps": recovery.steps,
         "dump": recovery.dump,
+        "places": recovery.places.iter().map(|p| (&p.parent, &p.name)).collect::<Vec<_>>(),
+        "tablespaces": recovery.tablespaces,
         "config": [recovery.config_from_backup, recovery.cluster.configuration.in_data_directory],
         "checks": recovery.site.checks,
         "database": [recovery.site.database, recovery.site.user, recovery.site.check_user],
@@ -453,6 +464,7 @@ fn digest(recovery: &Recovery) -> String {
         "hooks": recovery.site.hooks,
         "archives": recovery.site.archives,
         "accepted": recovery.accepted,
+        "migration": recovery.migration,
     });
     hex::encode(Sha256::digest(decisions.to_string().as_bytes())).chars().take(16).collect()
 }

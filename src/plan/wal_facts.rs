@@ -86,13 +86,6 @@ impl WalFindings {
 
     /// Reasons that follow from the WAL up to the target, wherever that is.
     pub fn reasons(&self, chosen: &Choice, reasons: &mut Vec<Reason>) {
-        for (oid, location) in &self.answer.tablespaces {
-            reasons.push(Reason::fact(
-                "tablespace",
-                format!("WAL creates tablespace {oid} at {location}"),
-                "Replaying that would touch the live directory; tablespaces are not supported yet.",
-            ));
-        }
         if let Some(lsn) = self.answer.difference {
             reasons.push(Reason::fact(
                 "wal-other-branch",

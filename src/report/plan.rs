@@ -41,6 +41,7 @@ pub fn text(plan: &Planned, width: usize, command: &str) -> String {
     sheet.list("Instead", plan.alternatives.iter().map(String::as_str));
     if plan.backup.is_some() {
         sheet.line("Needs", &space(&plan.space));
+        plan.other_space.iter().for_each(|line| sheet.more(0, &space(line)));
     }
     if let Some(recovery) = &plan.recovery {
         sheet.line("Takes", &takes(plan.estimate, &recovery.steps));
@@ -252,6 +253,7 @@ pub fn json(plan: &Planned) -> Value {
         "consequences": consequences_json(&plan.consequences),
         "alternatives": plan.alternatives,
         "space": {"at": plan.space.at, "needed": plan.space.needed, "free": plan.space.free, "reserve": plan.space.reserve},
+        "other_space": plan.other_space,
         "estimate": plan.estimate.map(|e| json!({"total_seconds": e.total_seconds, "downtime_seconds": e.downtime_seconds})),
         "accepted": recovery.map_or(&[] as &[String], |r| &r.accepted),
         "steps": steps,

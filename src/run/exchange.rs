@@ -1,16 +1,13 @@
-//! The exchange of old and recovered cluster, and who may reach the one that stands aside: what the steps switch,
-//! switch-back, seal and unseal do. The effects themselves are in `switch`; here they are put in order and journaled.
+//! The exchange of old and recovered cluster: what the steps switch and switch-back do. The effects themselves are in
+//! `switch`; here they are put in order and journaled.
 
-use std::os::fd::AsFd;
-use std::path::Path;
-
-use crate::error::{At, Error, Kind, Result};
+use crate::error::{Error, Kind, Result};
 use crate::observe::postmaster;
 use crate::plan::ledger::Fact;
+use crate::plan::place::{Exchange, Holds, Place};
 use crate::run::executor::Run;
 use crate::run::owner::Task;
-use crate::run::switch;
-use crate::run::switch::{Effect, Places, Stage};
+use crate::run::switch::{self, Effect, ListRequest, Pair, Places, Side, Stage};
 use crate::sys::crash;
 use crate::sys::dir::Dir;
 
@@ -37,31 +34,30 @@ fn look_into_sealed(run: &Run) -> Result<Stage> {
     Ok(if ours { Stage::Hidden } else { Stage::Foreign })
 }
 
-/// The two directories of this run.
-pub fn places(run: &Run) -> Places {
-    let data_directory = &run.recovery().cluster.data_directory;
+fn places(run: &Run) -> Places {
+    let mounted = run.data_place().holds == Holds::MountedData;
     Places {
-        parent: data_directory.parent().unwrap_or(Path::new("/")).to_path_buf(),
-        name: data_directory.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default(),
-        run_directory: format!(".pitr-{}", run.paths.id),
+        data_directory: run.recovery().cluster.data_directory.clone(),
+        run_directory: run.beside(),
         marker: run.paths.marker(),
         run: run.paths.id.clone(),
+        first: run.ledger().exchanges().first().filter(|_| mounted).cloned(),
     }
 }
 
 /// Old and recovered cluster change places. Whatever was interrupted, the loop goes on from what stands there.
 pub fn switch_over(run: &mut Run) -> Result<()> {
-    let places = places(run);
-    let run_id = run.paths.id.clone();
     if !run.ledger().switch_begun() {
+        let list = list(run)?;
+        run.fact(Fact::Exchanges { list })?;
         run.fact(Fact::Switching)?;
     }
     loop {
         match stage(run)? {
-            Stage::Staged => effect(run, Effect::Hide { data_directory: run.staging(), run: run_id.clone() })?,
-            Stage::Hidden => exchange(run, places.clone())?,
-            Stage::Exchanged => {
-                effect(run, Effect::Reveal { data_directory: run.recovery().cluster.data_directory.clone(), run: run_id.clone() })?
+            Stage::Staged => hide(run, run.staging())?,
+            Stage::Hidden | Stage::Exchanged => {
+                exchange_all(run, Side::New)?;
+                reveal(run)?;
             }
             Stage::Switched => return run.fact(Fact::Switched),
             Stage::Nothing | Stage::Foreign | Stage::Sealed => return Err(Error::failed("there is no staging of this run")),
@@ -71,17 +67,16 @@ pub fn switch_over(run: &mut Run) -> Result<()> {
 
 /// The reverse, in reverse order. The recovered cluster stays hidden: nobody starts it by accident.
 pub fn switch_back(run: &mut Run) -> Result<()> {
-    let places = places(run);
-    let run_id = run.paths.id.clone();
     let exchanged = run.ledger().exchanged();
     run.fact(Fact::SwitchingBack)?;
     loop {
         match stage(run)? {
-            Stage::Switched => {
-                effect(run, Effect::Hide { data_directory: run.recovery().cluster.data_directory.clone(), run: run_id.clone() })?
+            Stage::Switched => hide(run, run.recovery().cluster.data_directory.clone())?,
+            Stage::Exchanged => exchange_all(run, Side::Old)?,
+            Stage::Hidden | Stage::Staged => {
+                exchange_all(run, Side::Old)?;
+                return run.fact(Fact::SwitchedBack);
             }
-            Stage::Exchanged => exchange(run, places.clone())?,
-            Stage::Hidden | Stage::Staged => return run.fact(Fact::SwitchedBack),
             Stage::Nothing if !exchanged => return run.fact(Fact::SwitchedBack),
             Stage::Nothing | Stage::Foreign | Stage::Sealed => {
                 return Err(Error::new(
@@ -95,6 +90,73 @@ pub fn switch_back(run: &mut Run) -> Result<()> {
     }
 }
 
+/// What will change places: PGDATA first, since with it goes pg_control.
+fn list(run: &mut Run) -> Result<Vec<Exchange>> {
+    let id = run.paths.id.clone();
+    let pairs = run.places().iter().map(|place| pair(place, &id)).collect();
+    run.owner(Task::ListExchanges(ListRequest { pairs }))
+}
+
+fn pair(place: &Place, id: &str) -> Pair {
+    let (run, staged) = (place.run_directory(id), place.staged(id));
+    let (aside, names) = match place.holds {
+        Holds::Data => (run, Some("data")),
+        Holds::Wal => (run, Some("wal")),
+        Holds::Tablespace => (staged, Some(place.name.as_str())),
+        Holds::MountedData => (staged, None),
+    };
+    let names = names.map(|other| (place.name.clone(), other.to_string()));
+    Pair { live: place.parent.clone(), aside, names, by_owner: place.parent_is_owners, one_step: place.one_step }
+}
+
+fn hide(run: &mut Run, data_directory: std::path::PathBuf) -> Result<()> {
+    let effect = Effect::Hide { data_directory, run: run.paths.id.clone() };
+    effect_by_owner(run, effect)
+}
+
+fn reveal(run: &mut Run) -> Result<()> {
+    let data_directory = run.recovery().cluster.data_directory.clone();
+    let effect = Effect::Reveal { data_directory, run: run.paths.id.clone() };
+    effect_by_owner(run, effect)
+}
+
+fn effect_by_owner(run: &mut Run, effect: Effect) -> Result<()> {
+    nothing_runs(run)?;
+    crash::point("before effect of the switch")?;
+    let _: bool = run.owner(Task::Switch(effect))?;
+    crash::point("after effect of the switch")
+}
+
+/// Every exchange that is left; those that are done are seen to be done. PGDATA's is the first there and the last back.
+fn exchange_all(run: &mut Run, side: Side) -> Result<()> {
+    let mut list = run.ledger().exchanges().to_vec();
+    if side == Side::Old {
+        list.reverse();
+    }
+    for exchange in list {
+        if switch::is_settled(&exchange, side) {
+            continue;
+        }
+        nothing_runs(run)?;
+        crash::point("before exchange")?;
+        while rename(run, &exchange, side)? {
+            crash::point("after exchange")?;
+        }
+    }
+    Ok(())
+}
+
+/// One rename, by whoever may change the directory. Says whether there was one to do.
+fn rename(run: &mut Run, exchange: &Exchange, side: Side) -> Result<bool> {
+    let effect = Effect::Exchange { exchange: exchange.clone(), side };
+    if exchange.by_owner {
+        return run.owner(Task::Switch(effect));
+    }
+    // The directory and everything above it is root's and nobody else can write it: proved when planning, and here again.
+    crate::observe::trust::roots_alone(&exchange.live)?;
+    switch::perform(&effect)
+}
+
 /// Nothing is renamed below a running server, whoever started it.
 fn nothing_runs(run: &Run) -> Result<()> {
     for place in [run.recovery().cluster.data_directory.clone(), run.staging()] {
@@ -105,56 +167,20 @@ fn nothing_runs(run: &Run) -> Result<()> {
     Ok(())
 }
 
-fn effect(run: &mut Run, effect: Effect) -> Result<()> {
-    nothing_runs(run)?;
-    crash::point("before effect of the switch")?;
-    run.owner::<()>(Task::Switch(effect))?;
-    crash::point("after effect of the switch")
-}
-
-/// The one rename that exchanges, by whoever may change the parent.
-fn exchange(run: &mut Run, places: Places) -> Result<()> {
-    nothing_runs(run)?;
-    crash::point("before exchange")?;
-    if run.recovery().cluster.parent_is_owners {
-        run.owner::<()>(Task::Switch(Effect::Exchange(places)))?;
-    } else {
-        // The parent and everything above it is root's and nobody else can write it: proved when planning, and here again.
-        crate::observe::trust::roots_alone(&places.parent)?;
-        switch::perform(&Effect::Exchange(places))?;
+/// Whether each entry of the run's directories is the one that stands there by the journal, looked at by root where the
+/// directories are sealed, by the owner otherwise.
+pub fn asides_are_in_place(run: &mut Run) -> Result<()> {
+    let exchanged = run.ledger().exchanged();
+    for exchange in run.ledger().exchanges().to_vec() {
+        let found = std::fs::symlink_metadata(exchange.aside.join(&exchange.aside_name)).ok();
+        let found = found.map(|m| std::os::unix::fs::MetadataExt::ino(&m));
+        // After an undo the recovered cluster may have changed there what was its own; the old one never stands aside.
+        let wrong = if exchanged { found != exchange.old } else { found.is_some() && found == exchange.old };
+        if wrong {
+            let path = exchange.aside.join(&exchange.aside_name);
+            return Err(Error::new(Kind::Hands, format!("{} is not what this run put there", path.display()))
+                .hint("Somebody exchanged directories. Nothing was deleted: look at it and at PGDATA."));
+        }
     }
-    crash::point("after exchange")
-}
-
-/// What stands aside becomes root's: nobody starts it beside the cluster that serves (pitfalls A3).
-pub fn seal(run: &mut Run) -> Result<()> {
-    give(run, 0, 0)
-}
-
-/// What stands aside becomes the owner's again, before it is worked on.
-pub fn unseal(run: &mut Run) -> Result<()> {
-    let owner = run.recovery().cluster.owner.clone();
-    give(run, owner.uid, owner.gid)
-}
-
-/// Changes the owner of the run's directory by descriptor, after its inode was compared with the journal's.
-pub fn give(run: &mut Run, uid: u32, gid: u32) -> Result<()> {
-    let path = run.beside();
-    if std::fs::symlink_metadata(&path).is_err_and(|e| e.kind() == std::io::ErrorKind::NotFound) {
-        return Ok(());
-    }
-    let directory = Dir::open(&path)?;
-    let metadata = directory.own_metadata()?;
-    let expected = run.ledger().last(|f| if let Fact::Staged { inode } = f { Some(*inode) } else { None });
-    let owner = run.recovery().cluster.owner.uid;
-    // Killed between making it and noting it: empty, it can only be ours.
-    let unnoted = expected.is_none() && directory.entries()?.is_empty();
-    if (expected != Some(metadata.inode) && !unnoted) || (metadata.uid != owner && metadata.uid != 0) {
-        return Err(Error::new(Kind::Hands, format!("{} is not the directory that this run made", path.display()))
-            .hint("Look at it: somebody replaced it."));
-    }
-    directory.set_mode(0o700)?;
-    rustix::fs::fchown(directory.as_fd(), Some(rustix::fs::Uid::from_raw(uid)), Some(rustix::fs::Gid::from_raw(gid)))
-        .at("change owner of", &path)?;
-    directory.sync()
+    Ok(())
 }

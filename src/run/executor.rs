@@ -12,6 +12,7 @@ use jiff::Timestamp;
 
 use crate::error::{Error, Kind, Result};
 use crate::plan::ledger::{By, Entry, Event, Fact, Ledger, Outcome, Purpose, Section};
+use crate::plan::place::Place;
 use crate::plan::recovery::Recovery;
 use crate::plan::step::Step;
 use crate::run::broker::Broker;
@@ -241,6 +242,21 @@ impl<'a> Run<'a> {
         self.beside().join("data")
     }
 
+    /// PGDATA as a place.
+    pub fn data_place(&self) -> Place {
+        self.recovery.data_place()
+    }
+
+    /// Every place, PGDATA first.
+    pub fn places(&self) -> Vec<Place> {
+        self.recovery.all_places()
+    }
+
+    /// pg_wal of what is staged or stands aside.
+    pub fn staged_wal(&self) -> PathBuf {
+        self.recovery.staged_wal(&self.paths.id)
+    }
+
     /// Copied WAL.
     pub fn tail(&self) -> PathBuf {
         self.beside().join("tail")
@@ -251,19 +267,16 @@ impl<'a> Run<'a> {
 #[derive(Debug, Clone)]
 pub struct Watch {
     signals: Option<Signals>,
-    at: PathBuf,
-    reserve: u64,
+    /// A directory on each filesystem and the bytes that must stay free there.
+    reserves: Vec<(PathBuf, u64)>,
 }
 
 impl Watch {
     fn of(run: &Run<'_>) -> Watch {
         let restoring = run.ledger.section.as_ref().is_some_and(|s: &Section| s.purpose == Purpose::Restore);
-        let parent = run.recovery.cluster.data_directory.parent().unwrap_or(Path::new("/")).to_path_buf();
-        Watch {
-            signals: (restoring && !run.ledger.switch_begun()).then(|| run.signals.clone()),
-            at: parent,
-            reserve: if restoring && !run.ledger.switch_begun() { run.recovery.reserve } else { 0 },
-        }
+        let building = restoring && !run.ledger.switch_begun();
+        let reserves = run.places().into_iter().map(|place| (place.parent, place.reserve));
+        Watch { signals: building.then(|| run.signals.clone()), reserves: if building { reserves.collect() } else { vec![] } }
     }
 
     /// An error when work must stop.
@@ -271,11 +284,11 @@ impl Watch {
         if let Some(signals) = &self.signals {
             signals.check()?;
         }
-        if self.reserve > 0 {
-            let free = free_bytes(&self.at)?;
-            if free < self.reserve {
-                return Err(Error::failed(format!("{} has only {free} bytes left", self.at.display()))
-                    .cause(format!("{} bytes are kept in reserve for the cluster itself", self.reserve))
+        for (at, reserve) in self.reserves.iter().filter(|(_, reserve)| *reserve > 0) {
+            let free = free_bytes(at)?;
+            if free < *reserve {
+                return Err(Error::failed(format!("{} has only {free} bytes left", at.display()))
+                    .cause(format!("{reserve} bytes are kept in reserve for the cluster itself"))
                     .hint("Make room, then `pitr resume`; or `pitr undo` to delete what was staged."));
             }
         }

@@ -44,7 +44,8 @@ pub fn move_old(run: &mut Run) -> Result<()> {
     let after = control(run)?;
     run.owner::<()>(Task::RemoveFile { parent: aside.clone(), name: "recovery.signal".into() })?;
     put_back(run, after.timeline)?;
-    steps::settle_marks(run, &aside)?;
+    let wal = run.staged_wal();
+    steps::settle_marks(run, &wal)?;
     run.fact(Fact::Moved { timeline: after.timeline })
 }
 
@@ -58,7 +59,7 @@ fn kept(run: &Run) -> PathBuf {
 
 /// Copies every valid segment of the old pg_wal that the archive lacks.
 fn preserve(run: &mut Run) -> Result<()> {
-    let own = run.staging().join("pg_wal");
+    let own = run.staged_wal();
     let directories = sources::archives(run).with(&own, WalKind::Live);
     let listed = sources::list(run, &directories)?;
     let files = chain::copies(&listed).into_values().filter(|list| list.iter().all(|c| !c.archived));
@@ -114,13 +115,13 @@ fn put_back(run: &mut Run, number: Timeline) -> Result<()> {
     let segments: Vec<(String, PathBuf)> = segments.collect();
     let everything = sources::list(run, &everything(run))?;
     let histories = steps::missing_histories(&everything, number);
-    let request = TidyRequest { data_directory: run.staging(), segments, histories };
+    let request = TidyRequest { wal: run.staged_wal(), segments, histories };
     let _offered: Vec<String> = run.owner(Task::Tidy(Box::new(request)))?;
     Ok(())
 }
 
 fn fork_segment(run: &mut Run, number: Timeline) -> Result<u64> {
-    let own = Directories::default().with(&run.staging().join("pg_wal"), WalKind::Live);
+    let own = Directories::default().with(&run.staged_wal(), WalKind::Live);
     let listed = sources::list(run, &own)?;
     let text = chain::histories(&listed).remove(&number).unwrap_or_default();
     let history = crate::pg::History::parse(number, text.as_bytes())
@@ -131,5 +132,5 @@ fn fork_segment(run: &mut Run, number: Timeline) -> Result<u64> {
 
 /// Archives, the recovered cluster at PGDATA, and the old one aside.
 fn everything(run: &Run) -> Directories {
-    sources::everything(run).with(&run.staging().join("pg_wal"), WalKind::Kept(run.paths.id.clone()))
+    sources::everything(run).with(&run.staged_wal(), WalKind::Kept(run.paths.id.clone()))
 }

@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::error::{Error, Result};
+use crate::observe::places;
 use crate::observe::survey::{self, SurveyRequest};
 use crate::plan::recovery::Trusted;
 use crate::run::vault::Vault;
@@ -32,6 +33,10 @@ use crate::sys::vault;
 pub enum Task {
     /// Look at cluster, backups and archives.
     Survey(Box<SurveyRequest>),
+    /// Which cluster backups and archives are of.
+    Origins(Box<survey::OriginsRequest>),
+    /// Read settings as a start would.
+    Settings(Box<SurveyRequest>),
     /// Read `global/pg_control` (or the name it hides under).
     ReadControl {
         /// Data directory.
@@ -97,6 +102,20 @@ pub enum Task {
     Switch(switch::Effect),
     /// Where the switch stands.
     LookAtSwitch(switch::Places),
+    /// What will change places, with inodes.
+    ListExchanges(switch::ListRequest),
+    /// Look at places that links name.
+    ExaminePlaces(Box<places::ExamineRequest>),
+    /// Links in `pg_tblspc`.
+    ListTablespaces {
+        /// Data directory.
+        data_directory: PathBuf,
+    },
+    /// Remove a directory if it is empty.
+    RemoveEmpty {
+        /// It.
+        path: PathBuf,
+    },
     /// Which files of pg_wal differ from their archived copies, or cannot be compared with them.
     CompareWal {
         /// Directory and file here, directory and file in the archive.
@@ -104,6 +123,13 @@ pub enum Task {
     },
     /// Remove a directory with everything in it.
     RemoveTree {
+        /// Directory that holds it.
+        parent: PathBuf,
+        /// The name.
+        name: String,
+    },
+    /// Remove an empty directory if it is there; whether it is gone.
+    RemovePlaceholder {
         /// Directory that holds it.
         parent: PathBuf,
         /// The name.
@@ -303,6 +329,8 @@ fn perform_request() -> Result<()> {
 fn perform(task: Task, passed: Option<OwnedFd>) -> Result<Value> {
     match task {
         Task::Survey(request) => answer(survey::survey(&request)?),
+        Task::Origins(request) => answer(survey::origins(&request)),
+        Task::Settings(request) => answer(survey::settings(&request)?),
         Task::ReadControl { data_directory, hidden } => answer(switch::read_control(&open_directory(&data_directory)?, hidden.as_deref())?),
         Task::ServerStatus { data_directory } => answer(switch::server_status(&open_directory(&data_directory)?)?),
         Task::TryProgram { program } => answer(staging::try_program(&program)?),
@@ -328,6 +356,10 @@ fn perform(task: Task, passed: Option<OwnedFd>) -> Result<Value> {
         Task::CompareWal { pairs } => answer(tidy::different(&pairs)),
         Task::Switch(effect) => answer(switch::perform(&effect)?),
         Task::LookAtSwitch(places) => answer(switch::look(&places)?),
+        Task::ListExchanges(request) => answer(switch::list(&request)?),
+        Task::ExaminePlaces(request) => answer(places::examine(&request)),
+        Task::ListTablespaces { data_directory } => answer(survey::tablespaces(&Dir::open(data_directory)?)?),
+        Task::RemoveEmpty { path } => answer(staging::remove_if_empty(&path)?),
         Task::RemoveTree { parent, name } => {
             let parent = Dir::open(parent)?;
             if parent.metadata_if_exists(&name)?.is_some() {
@@ -336,6 +368,7 @@ fn perform(task: Task, passed: Option<OwnedFd>) -> Result<Value> {
             }
             answer(())
         }
+        Task::RemovePlaceholder { parent, name } => answer(crate::run::absent::remove_empty(&Dir::open(parent)?, &name)?),
         Task::RemoveFile { parent, name } => {
             let parent = open_directory(&parent)?;
             if parent.unlink_if_exists(&name)? {

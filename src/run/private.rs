@@ -15,10 +15,12 @@ use std::time::{Duration, Instant};
 use crate::error::{At, Error, Result};
 use crate::pg::version::private_settings;
 use crate::plan::facts::Control;
+use crate::plan::place::Place;
 use crate::run::executor::Run;
 use crate::run::libraries::Libraries;
 use crate::sys::descendant::{Launch, ending, launch};
 use crate::sys::identity::Leash;
+use crate::sys::namespace::Bind;
 use crate::sys::proc;
 
 /// Port of the private server: only part of its socket's name.
@@ -94,7 +96,7 @@ impl Private {
             owner: cluster.owner.clone(),
             leash: Leash::Tied(nix::libc::SIGQUIT),
             parent: rustix::process::getpid().as_raw_nonzero().get(),
-            isolate: Some(Vec::new()),
+            isolate: Some(binds(run)),
             program: cluster.programs.join("postgres"),
             arguments: arguments(run, data_directory, settings, libraries)?,
             environment,
@@ -205,6 +207,13 @@ impl Private {
     }
 }
 
+/// Every tablespace location, and an external pg_wal, is the staged directory there, or the one that stands aside: the
+/// private server never sees what serves (pitfalls A1).
+fn binds(run: &Run) -> Vec<Bind> {
+    let bind = |place: &Place| Bind { from: place.staged(&run.paths.id), to: place.at(), called: place.called.clone() };
+    run.recovery().places.iter().map(bind).collect()
+}
+
 /// Device and inode of a directory.
 fn identity(path: &Path) -> std::io::Result<(u64, u64)> {
     std::fs::metadata(path).map(|m| (m.dev(), m.ino()))
@@ -230,11 +239,13 @@ fn arguments(run: &Run, data_directory: &Path, settings: Option<&RecoverySetting
         ("cluster_name".into(), format!("pitr-{}", run.paths.id)),
     ];
     list.extend(private_settings(cluster.major).into_iter().map(|(n, v)| (n.to_string(), v.to_string())));
-    let archives = matches!(cluster.configuration.get("archive_mode"), "on" | "always");
+    let archives = run.ledger().archives(recovery);
     list.push(("archive_mode".into(), if archives { "on" } else { "off" }.into()));
     list.extend(libraries.setting(run).map(|value| ("shared_preload_libraries".to_string(), value)));
-    for (name, floor) in &recovery.floors {
-        list.push((name.clone(), floor.to_string()));
+    list.extend(run.ledger().floors(recovery).into_iter().map(|(name, floor)| (name, floor.to_string())));
+    if recovery.in_place {
+        // Without it the end of a backup is a PANIC where a directory stands in pg_tblspc (CheckTablespaceDirectory).
+        list.push(("allow_in_place_tablespaces".into(), "on".into()));
     }
     list.extend(recovery_settings(run, settings)?);
     // Settings that the server was started with beat every file; ours come after them and win.

@@ -9,6 +9,7 @@ use crate::pg::{Lsn, Timeline};
 use crate::plan::chain;
 use crate::plan::facts::WalKind;
 use crate::plan::ledger::Fact;
+use crate::run::aftermath;
 use crate::run::executor::Run;
 use crate::run::libraries::Libraries;
 use crate::run::owner::Task;
@@ -165,6 +166,7 @@ fn finish(run: &mut Run) -> Result<()> {
         return Err(Error::failed(format!("the private server is on timeline {timeline}, not on {number}")));
     }
     let subscriptions = disable_subscriptions(run)?;
+    aftermath::tell(run)?;
     let next_xid = full_xid(next_xid);
     if let Some(server) = run.server.take() {
         server.stop()?;
@@ -276,7 +278,7 @@ fn prove_fork(run: &Run, fork: Lsn) -> Result<()> {
 
 /// Where the new timeline left its parent, from its own history file.
 fn fork_point(run: &mut Run, number: Timeline) -> Result<Lsn> {
-    let staged = Directories::default().with(&run.staging().join("pg_wal"), WalKind::Kept(run.paths.id.clone()));
+    let staged = Directories::default().with(&run.staged_wal(), WalKind::Kept(run.paths.id.clone()));
     let sources = sources::list(run, &staged)?;
     let text =
         chain::histories(&sources).remove(&number).ok_or_else(|| Error::failed(format!("staging has no {}", history_name(number))))?;

@@ -8,6 +8,8 @@ use crate::pg::segment::history_name;
 use crate::plan::chain;
 use crate::plan::facts::{WalKind, WalSource};
 use crate::plan::ledger::Fact;
+use crate::run::beside;
+use crate::run::exchange;
 use crate::run::executor::Run;
 use crate::run::owner::Task;
 use crate::run::sources::{self, Directories};
@@ -18,7 +20,7 @@ use crate::run::tail::CopyRequest;
 /// Copies every valid segment and history of the aside into `runs/<id>/wal` of which no archive holds the same bytes.
 /// The live pg_wal is no evidence: the server recycles it.
 pub fn keep_wal(run: &mut Run) -> Result<()> {
-    let own = run.staging().join("pg_wal");
+    let own = run.staged_wal();
     if std::fs::symlink_metadata(&own).is_err() {
         return Ok(());
     }
@@ -85,7 +87,7 @@ fn right_one(run: &mut Run) -> Result<()> {
         return Err(Error::new(Kind::Hands, format!("{} is {is}, against the journal", data.display()))
             .hint("Somebody exchanged directories. Nothing was deleted: look at PGDATA and at it."));
     }
-    Ok(())
+    exchange::asides_are_in_place(run)
 }
 
 /// A half-deleted cluster must never start: its pg_control goes first.
@@ -110,6 +112,6 @@ pub fn remove_aside(run: &mut Run) -> Result<()> {
     right_one(run)?;
     run.fact(Fact::Removing)?;
     never_startable(run)?;
-    steps::delete_beside(run)?;
+    beside::delete_all(run)?;
     run.owner(Task::RemoveFile { parent: data_directory, name: run.paths.marker() })
 }

@@ -213,7 +213,8 @@ impl Summaries {
         if self.index.is_none() || directory.starts_with("/proc") {
             return Ok(None);
         }
-        let metadata = opened.metadata(file)?;
+        // What only root may look at is opened for us, and not kept.
+        let Ok(metadata) = opened.metadata(file) else { return Ok(None) };
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         let last = metadata.modified.seconds.max(metadata.changed.seconds);
         let settled = i64::try_from(now.saturating_sub(SETTLED).as_secs()).is_ok_and(|border| last < border);

@@ -62,16 +62,17 @@ impl Directories {
     }
 }
 
-/// Opens `…/.pitr-<run>/data/pg_wal` below a directory that is root's alone: nobody else can change what is
-/// there meanwhile, and every component is opened without following a link.
+/// Opens `…/.pitr-<run>/data/pg_wal` (or `…/.pitr-<run>/wal`) below a directory that is root's alone: nobody else can
+/// change what is there meanwhile, and every component is opened without following a link.
 fn open_sealed(pg_wal: &Path) -> Result<OwnedFd> {
-    let data = pg_wal.parent().unwrap_or(Path::new("/"));
-    let sealed = Dir::open(data.parent().unwrap_or(Path::new("/")))?;
+    let of_run = |path: &&Path| path.file_name().is_some_and(|n| n.to_string_lossy().starts_with(".pitr-"));
+    let above = pg_wal.ancestors().find(of_run).unwrap_or(Path::new("/"));
+    let sealed = Dir::open(above)?;
     let metadata = sealed.own_metadata()?;
     if metadata.uid != 0 || metadata.mode & 0o077 != 0 {
         return Err(crate::error::Error::failed(format!("{} is not sealed", sealed.path().display())));
     }
-    inheritable(sealed.open_beneath("data/pg_wal")?.as_fd())
+    inheritable(sealed.open_beneath(pg_wal.strip_prefix(above).unwrap_or(pg_wal))?.as_fd())
 }
 
 /// Whose WAL this run needs.
@@ -92,7 +93,7 @@ pub fn serving(run: &Run) -> Directories {
 
 /// Everything that may hold a timeline number or a segment: archives, tail, PGDATA, earlier runs.
 pub fn everything(run: &Run) -> Directories {
-    let live = run.recovery().cluster.data_directory.join("pg_wal");
+    let live = run.recovery().live_wal();
     serving(run).with(&live, WalKind::Live).with_others(&run.recovery().other_wal)
 }
 

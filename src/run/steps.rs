@@ -1,22 +1,25 @@
 //! What each step does. Every one looks at the host first and does only what is left, so that a step that was
 //! interrupted is simply applied again.
 
-use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
 use crate::error::{At, Error, Kind, Result};
 use crate::observe::postmaster;
+use crate::pg::label::parse_tablespace_map;
 use crate::pg::segment::history_name;
 use crate::pg::{ControlFile, SegmentName, Timeline};
 use crate::plan::chain;
-use crate::plan::facts::WalKind;
+use crate::plan::facts::{Remains, WalKind};
 use crate::plan::ledger::Fact;
 use crate::plan::loss::Loss;
+use crate::plan::place::{Holds, Place, Tablespace};
 use crate::plan::step::Step;
 use crate::plan::target::TargetRequest;
+pub use crate::run::beside::give;
+use crate::run::beside::{self, seal, unseal};
 use crate::run::configure::ConfigureRequest;
-pub use crate::run::exchange::{give, places, stage, switch_back};
-use crate::run::exchange::{seal, switch_over, unseal};
+use crate::run::exchange::switch_over;
+pub use crate::run::exchange::{stage, switch_back};
 use crate::run::executor::Run;
 use crate::run::libraries::{self, Libraries};
 use crate::run::owner::Task;
@@ -28,8 +31,9 @@ use crate::run::staging::ExtractRequest;
 use crate::run::switch::Stage;
 use crate::run::tail::CopyRequest;
 use crate::run::tidy::{SettleRequest, TidyRequest};
-use crate::run::{control, dump, hooks, moveold, purge, validate};
+use crate::run::{absent, control, dump, hooks, moveold, purge, validate};
 use crate::store::extract::{ExtractOptions, Extracted};
+use crate::store::layout::required_directories;
 use crate::sys::dir::Dir;
 use crate::sys::label;
 
@@ -38,6 +42,7 @@ pub fn apply(run: &mut Run, step: &Step) -> Result<()> {
     let configured = run.recovery().site.hooks.clone();
     match step {
         Step::HookBefore => hooks::run_hooks(run, "before", &configured.before, true),
+        Step::Placeholder => absent::make_placeholder(run),
         Step::StopUnits => hooks::stop_units(run),
         Step::HookBeforeStop => hooks::run_hooks(run, "before_stop", &configured.before_stop, true),
         Step::Dump => dump::dump_before(run),
@@ -76,11 +81,16 @@ pub fn apply(run: &mut Run, step: &Step) -> Result<()> {
 /// Before every step of a recovery: while the old cluster must be down, it is as the journal left it, and its unit cannot be
 /// started. After a reboot that is made so again.
 pub fn compare_old_cluster(run: &mut Run) -> Result<()> {
-    let Some(expected) = run.ledger().old_control() else { return Ok(()) };
+    let Some(expected) = run.ledger().old_control() else { return absent::nothing_came(run) };
     if !matches!(stage(run)?, Stage::Nothing | Stage::Staged | Stage::Hidden) {
         return Ok(());
     }
     let data_directory = run.recovery().cluster.data_directory.clone();
+    let gone = std::fs::symlink_metadata(data_directory.join("global")).is_err_and(|e| e.kind() == std::io::ErrorKind::NotFound);
+    if gone && run.ledger().switch_begun() {
+        // Between two renames nothing stands there that could run.
+        return control::keep_down(run);
+    }
     let running = postmaster::find(&data_directory)?.is_some();
     let found: ControlFile = run.owner(Task::ReadControl { data_directory: data_directory.clone(), hidden: None })?;
     if found == expected && !running {
@@ -106,14 +116,22 @@ pub fn compare_old_cluster(run: &mut Run) -> Result<()> {
 
 fn stop(run: &mut Run) -> Result<()> {
     run.fact(Fact::Stopping)?;
+    if !run.recovery().cluster.remains.could_run() {
+        return absent::prove(run);
+    }
     let (control, crashed) = control::stop(run)?;
     let cluster = &run.recovery().cluster;
-    if control.system_identifier != cluster.system_identifier || control.timeline != cluster.timeline {
+    let (identifier, timeline) = match cluster.remains {
+        Remains::Other { system_identifier } => (system_identifier, control.timeline),
+        _ => (cluster.system_identifier, cluster.timeline),
+    };
+    if control.system_identifier != identifier || control.timeline != timeline {
         return Err(Error::failed(format!("{} is another cluster than the plan was made for", cluster.data_directory.display()))
             .cause(format!("timeline {} now, {} in the plan", control.timeline, cluster.timeline))
             .hint("End this run by `pitr undo` and plan again."));
     }
-    let latest = matches!(run.recovery().target.request, TargetRequest::ToLatest);
+    let whole = run.recovery().cluster.remains == Remains::Whole;
+    let latest = matches!(run.recovery().target.request, TargetRequest::ToLatest) && whole;
     let checkpoint = control.checkpoint;
     run.fact(Fact::OldStopped { control: Box::new(control), crashed })?;
     if latest && !crashed {
@@ -125,12 +143,10 @@ fn stop(run: &mut Run) -> Result<()> {
 
 /// Every segment and history of the chain that the archive lacks, while nothing can recycle it.
 fn copy_tail(run: &mut Run) -> Result<()> {
-    make_beside(run)?;
+    beside::make_all(run)?;
     // An earlier stop's copy is stale where the cluster ran again: its last segment went on under the same name.
     run.owner::<()>(Task::RemoveTree { parent: run.beside(), name: "tail".into() })?;
-    let all = sources::archives(run)
-        .with(&run.recovery().cluster.data_directory.join("pg_wal"), WalKind::Live)
-        .with_others(&run.recovery().other_wal.clone());
+    let all = sources::archives(run).with(&run.recovery().live_wal(), WalKind::Live).with_others(&run.recovery().other_wal.clone());
     let listed = sources::list(run, &all)?;
     let recovery = run.recovery();
     let first = recovery.chain.first.number;
@@ -140,9 +156,22 @@ fn copy_tail(run: &mut Run) -> Result<()> {
         list.first().filter(|_| elsewhere).map(|c| (all.open_path(&c.directory), c.file.clone(), c.size))
     });
     let files: Vec<(PathBuf, String, u64)> = wanted.chain(lone_histories(&all, &listed)).collect();
+    same_tablespaces(run)?;
     let to = run.tail();
     let _copied: u64 = run.owner(Task::CopyWal(Box::new(CopyRequest { files, to })))?;
     read_tail(run)
+}
+
+/// A tablespace made after the plan would not be bound: replay could reach it.
+fn same_tablespaces(run: &mut Run) -> Result<()> {
+    let data_directory = run.recovery().cluster.data_directory.clone();
+    let found: Vec<(u32, PathBuf)> = run.owner(Task::ListTablespaces { data_directory })?;
+    let planned = &run.recovery().live_tablespaces;
+    match found.iter().find(|(oid, text)| !planned.iter().any(|(o, t)| o == oid && t == text)) {
+        None => Ok(()),
+        Some((oid, text)) => Err(Error::failed(format!("tablespace {oid} at {} was made after the plan", text.display()))
+            .hint("End this run by `pitr undo` and plan again.")),
+    }
 }
 
 fn lone_histories<'a>(
@@ -182,41 +211,31 @@ fn read_tail(run: &mut Run) -> Result<()> {
     }
 }
 
-/// The run's directory beside PGDATA, by whoever owns the parent.
-fn make_beside(run: &mut Run) -> Result<()> {
-    let path = run.beside();
-    let inode: u64 = if run.recovery().cluster.parent_is_owners {
-        run.owner(Task::MakeRunDirectory { path })?
-    } else {
-        let inode = crate::run::staging::make_run_directory(&path)?;
-        let owner = &run.recovery().cluster.owner;
-        let directory = Dir::open(&path)?;
-        rustix::fs::fchown(directory.as_fd(), Some(rustix::fs::Uid::from_raw(owner.uid)), Some(rustix::fs::Gid::from_raw(owner.gid)))
-            .at("give away", &path)?;
-        inode
-    };
-    label::copy(&Dir::open(&run.recovery().cluster.data_directory)?, &Dir::open(run.beside())?)?;
-    match run.ledger().last(|f| if let Fact::Staged { inode } = f { Some(*inode) } else { None }) {
-        None => run.fact(Fact::Staged { inode }),
-        Some(known) if known == inode => Ok(()),
-        Some(_) => Err(Error::new(Kind::Hands, format!("{} is not the directory that this run made", run.beside().display()))
-            .hint("Look at it: somebody replaced it.")),
-    }
+fn extract(run: &mut Run) -> Result<()> {
+    beside::make_all(run)?;
+    run.fact(Fact::Extracting)?;
+    let request = extraction(run);
+    let extracted: Extracted = run.owner(Task::Extract(Box::new(request)))?;
+    agree(run, &extracted)?;
+    let control = Some(Box::new(extracted.control));
+    run.fact(Fact::Extracted { files: extracted.files, bytes: extracted.bytes, verified: extracted.verified, control })
 }
 
-fn extract(run: &mut Run) -> Result<()> {
-    make_beside(run)?;
-    run.fact(Fact::Extracting)?;
-    let recovery = run.recovery();
-    let request = ExtractRequest {
+fn extraction(run: &Run) -> ExtractRequest {
+    let (recovery, id) = (run.recovery(), run.paths.id.as_str());
+    let staged = |real: &Path| recovery.places.iter().find(|p| p.holds == Holds::Tablespace && p.parent == real).map(|p| p.staged(id));
+    let of = |t: &Tablespace| t.real.as_deref().and_then(staged).zip(t.location.clone());
+    // A relative link would lead elsewhere from staging.
+    let text = |place: &Place| place.called.first().cloned().unwrap_or_else(|| place.at());
+    ExtractRequest {
         source: recovery.backup.source.clone(),
         beside: run.beside(),
         marker: run.paths.marker(),
         options: ExtractOptions { group_access: recovery.cluster.group_access, ..ExtractOptions::default() },
-    };
-    let extracted: Extracted = run.owner(Task::Extract(Box::new(request)))?;
-    agree(run, &extracted)?;
-    run.fact(Fact::Extracted { files: extracted.files, bytes: extracted.bytes, verified: extracted.verified })
+        spaces: recovery.places.iter().filter(|p| p.holds == Holds::Tablespace).map(|p| p.staged(id)).collect(),
+        tablespaces: recovery.tablespaces.iter().map(|t| (t.oid, of(t))).collect(),
+        wal: recovery.wal_place().map(|place| (place.staged(id), text(place))),
+    }
 }
 
 /// What could not be known before the whole archive was read must agree with the plan.
@@ -240,13 +259,21 @@ fn agree(run: &Run, extracted: &Extracted) -> Result<()> {
     if size.number(start) != recovery.chain.first.number {
         return disagree(format!("it begins at {start}, not in segment {}", recovery.chain.first.file_name(size)));
     }
-    if let Some((path, target)) = extracted.links.first() {
-        return disagree(format!("it holds a link {path} to {target}; tablespaces and WAL outside PGDATA are not supported yet"));
+    let known = |oid: u32| recovery.tablespaces.iter().any(|t| t.oid == oid);
+    let strange = |path: &str| match path.strip_prefix("pg_tblspc/") {
+        Some(oid) => !oid.parse().is_ok_and(known),
+        // pg_wal is made as the cluster has it; a link among the settings is taken over from there.
+        None => path != "pg_wal" && (path.contains('/') || required_directories(extracted.major).any(|name| name == path)),
+    };
+    if let Some((path, target)) = extracted.links.iter().find(|(path, _)| strange(path)) {
+        return disagree(format!("it holds a link {path} to {target}, which nothing names"));
     }
-    if extracted.tablespace_map.as_ref().is_some_and(|map| !map.is_empty()) {
-        return disagree("it has tablespaces outside PGDATA; they are not supported yet".into());
+    let map = parse_tablespace_map(extracted.tablespace_map.as_deref().unwrap_or_default());
+    match map.map(|map| map.into_iter().find(|(oid, _)| !known(*oid))) {
+        Ok(None) => Ok(()),
+        Ok(Some((oid, _))) => disagree(format!("its map names tablespace {oid}, which was not seen when the plan was made")),
+        Err(cause) => disagree(format!("its tablespace_map: {cause}")),
     }
-    Ok(())
 }
 
 /// Staging from the backup once more, ready for another start.
@@ -264,7 +291,8 @@ fn configure(run: &mut Run) -> Result<()> {
         from: recovery.cluster.data_directory.clone(),
         to: run.staging(),
         take_main: configuration.in_data_directory && !recovery.config_from_backup,
-        take_auto: !recovery.config_from_backup,
+        // What ALTER SYSTEM set belongs to the data: that of another cluster is not taken.
+        take_auto: !recovery.config_from_backup && !matches!(recovery.cluster.remains, Remains::Other { .. }),
         named: if recovery.config_from_backup {
             vec![]
         } else {
@@ -275,7 +303,7 @@ fn configure(run: &mut Run) -> Result<()> {
         return Ok(());
     }
     let _taken: Vec<String> = run.owner(Task::Configure(Box::new(request)))?;
-    Ok(())
+    absent::read_settings(run)
 }
 
 /// Staging has left recovery on our number.
@@ -299,13 +327,14 @@ fn tidy(run: &mut Run) -> Result<()> {
     let archived = chain::copies(&listed.iter().filter(|s| s.kind == WalKind::Archive).cloned().collect::<Vec<_>>());
     let names = (recovery.chain.first.number..size.number(fork))
         .map(|n| SegmentName { timeline: recovery.target.history.timeline_of_segment(n, size), number: n });
-    let archiving = matches!(recovery.cluster.configuration.get("archive_mode"), "on" | "always");
+    let archiving = run.ledger().archives(recovery);
     let segments: Vec<(String, PathBuf)> =
         names.filter(|n| archiving && !archived.contains_key(n)).map(|n| (n.file_name(size), run.tail())).collect();
     let histories = if archiving { missing_histories(&listed, number) } else { vec![] };
-    let request = TidyRequest { data_directory: run.staging(), segments, histories };
+    let request = TidyRequest { wal: run.staged_wal(), segments, histories };
     let offered: Vec<String> = run.owner(Task::Tidy(Box::new(request)))?;
-    settle_marks(run, &run.staging())?;
+    let wal = run.staged_wal();
+    settle_marks(run, &wal)?;
     run.owner::<()>(Task::RemoveFile { parent: run.staging(), name: "recovery.signal".into() })?;
     let control = prove_staging(run, number)?;
     run.fact(Fact::Tidied { control: Box::new(control), offered })
@@ -323,9 +352,9 @@ pub fn missing_histories(listed: &[crate::plan::facts::WalSource], number: Timel
 }
 
 /// Marks `.ready` whose file the archive already holds, byte for byte, become `.done`: an archive command that
-/// refuses to overwrite would stop there for good.
-pub fn settle_marks(run: &mut Run, data_directory: &Path) -> Result<()> {
-    let staged = Directories::default().with(&data_directory.join("pg_wal"), WalKind::Live);
+/// refuses to overwrite would stop there for good. `wal` is the real path of a pg_wal.
+pub fn settle_marks(run: &mut Run, wal: &Path) -> Result<()> {
+    let staged = Directories::default().with(wal, WalKind::Live);
     let own = sources::list(run, &staged)?;
     let archives = sources::list(run, &sources::archives(run))?;
     let size = run.recovery().cluster.segment_size;
@@ -343,7 +372,7 @@ pub fn settle_marks(run: &mut Run, data_directory: &Path) -> Result<()> {
     if archived.is_empty() {
         return Ok(());
     }
-    let request = SettleRequest { data_directory: data_directory.to_path_buf(), archived };
+    let request = SettleRequest { wal: wal.to_path_buf(), archived };
     let different: Vec<String> = run.owner(Task::SettleMarks(Box::new(request)))?;
     for name in different {
         run.remark(format!("the archive holds another {name} than this cluster: its archiver may stop there"))?;
@@ -385,10 +414,15 @@ fn start(run: &mut Run) -> Result<()> {
 /// The old cluster as it was before the run: one that did not serve is not started.
 fn start_old(run: &mut Run) -> Result<()> {
     if !run.ledger().stop_begun() {
-        return Ok(());
+        return absent::remove_placeholder(run);
     }
     run.fact(Fact::OldStarted)?;
-    if run.recovery().cluster.serving { control::start(run) } else { control::let_start(run) }
+    if run.recovery().cluster.serving {
+        control::start(run)
+    } else {
+        control::let_start(run)?;
+        absent::remove_placeholder(run)
+    }
 }
 
 /// The recovered cluster may have been started past this run, by the boot of the host or by a person, between its coming
@@ -416,26 +450,5 @@ fn remove_beside(run: &mut Run) -> Result<()> {
             Error::new(Kind::Hands, "the recovered cluster stands at PGDATA: what is aside is the old one").hint("Nothing was deleted.")
         );
     }
-    delete_beside(run)
-}
-
-/// Deletes the run's directory with everything in it, by descriptor and as the owner.
-pub fn delete_beside(run: &mut Run) -> Result<()> {
-    unseal(run)?;
-    let path = run.beside();
-    let name = path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
-    let parent = path.parent().unwrap_or(Path::new("/")).to_path_buf();
-    if std::fs::symlink_metadata(&path).is_err() {
-        return Ok(());
-    }
-    if run.recovery().cluster.parent_is_owners {
-        return run.owner(Task::RemoveTree { parent, name });
-    }
-    for inner in ["data", "tail", "undo"] {
-        run.owner::<()>(Task::RemoveTree { parent: path.clone(), name: inner.into() })?;
-    }
-    crate::observe::trust::roots_alone(&parent)?;
-    let parent = Dir::open(&parent)?;
-    parent.remove_dir(&name)?;
-    parent.sync()
+    beside::delete_all(run)
 }

@@ -1,32 +1,47 @@
 //! The switch: staging and PGDATA change places, pg_control last.
 //!
-//! Three effects, each durable before the next: staging's `global/pg_control` is hidden under a name PostgreSQL
-//! does not know; the two directories are exchanged in one rename; pg_control comes back as the commit point.
-//! In every intermediate state PGDATA is the whole old cluster or one that refuses to start. An interrupted
-//! switch is settled by [`look`] alone: the run's marker file says which directory is which.
+//! Each effect is durable before the next: staging's `global/pg_control` is hidden under a name PostgreSQL does not
+//! know; PGDATA is exchanged first, then every tablespace's directory and an external pg_wal; pg_control comes back as
+//! the commit point. Back it goes in the reverse order. In every intermediate state PGDATA is the whole old cluster, the
+//! whole new one, or one that refuses to start: while places are mixed no pg_control stands at PGDATA (pitfalls A2).
+//!
+//! An interrupted switch is settled by looking: the run's marker file says which directory is PGDATA's
+//! ([`look`]), journaled inodes say the rest ([`towards`]).
 
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::pg::control::ControlFile;
 use crate::pg::pidfile::PostmasterPid;
+use crate::plan::place::{Exchange, INSIDE};
 use crate::sys::dir::Dir;
 
-/// The two directories that change places.
+/// Where to look for the run's cluster.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Places {
-    /// PGDATA's parent.
-    pub parent: PathBuf,
-    /// PGDATA's name in it.
-    pub name: String,
-    /// The run's directory in the same parent; the other one is `data` in it.
-    pub run_directory: String,
+    /// PGDATA.
+    pub data_directory: PathBuf,
+    /// The run's directory beside it (or in it); the other cluster is `data` in it.
+    pub run_directory: PathBuf,
     /// The run's marker file, in the recovered cluster.
     pub marker: String,
     /// The run's id, for the hidden name.
     pub run: String,
+    /// PGDATA is a mount point, whose entries change places one by one: the first of them, once journaled, tells whose
+    /// they are.
+    pub first: Option<Exchange>,
+}
+
+/// Which cluster's directories are to stand at their live names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Side {
+    /// The old one's.
+    Old,
+    /// The recovered one's.
+    New,
 }
 
 /// One effect.
@@ -47,8 +62,13 @@ pub enum Effect {
         /// Run id.
         run: String,
     },
-    /// The directories change places.
-    Exchange(Places),
+    /// The next rename of one exchange, if there is one left.
+    Exchange {
+        /// Of these names.
+        exchange: Exchange,
+        /// So that these stand at the live name.
+        side: Side,
+    },
 }
 
 /// How far the switch is.
@@ -76,34 +96,37 @@ pub fn hidden_name(run: &str) -> String {
     format!("pitr-{run}.pg_control")
 }
 
+/// The name that a directory has between two renames, where a filesystem cannot exchange.
+fn between(name: &str) -> String {
+    format!("{name}.between")
+}
+
 /// Looks where the run's cluster is and whether it could start.
 pub fn look(places: &Places) -> Result<Stage> {
-    let parent = Dir::open(&places.parent)?;
-    let here = open_if_ours(&parent, &places.name, &places.marker)?;
+    let parent = Dir::open(places.data_directory.parent().unwrap_or(Path::new("/")))?;
+    let name = places.data_directory.file_name().unwrap_or_default();
+    let here = match &places.first {
+        // What is mounted at PGDATA stays: its entries tell.
+        Some(first) => inode(&Dir::open(&first.live)?, &first.name)?.filter(|i| Some(*i) == first.new).map(|_| parent.open_beneath(name)),
+        None => open_if_ours(&parent, Path::new(name), &places.marker)?.map(Ok),
+    };
+    let here = here.transpose()?;
+    let above = places.run_directory.parent().unwrap_or(Path::new("/"));
+    let run_name = places.run_directory.file_name().unwrap_or_default();
+    let above = if above.exists() { Some(Dir::open(above)?) } else { None };
     // Sealed, the run's directory is root's and closed to us.
-    let sealed = parent.metadata_if_exists(&places.run_directory)?.is_some_and(|m| m.uid == 0);
+    let seen = above.as_ref().map(|a| a.metadata_if_exists(run_name)).transpose()?.flatten();
+    let sealed = seen.as_ref().is_some_and(|m| m.uid == 0);
     if sealed && here.is_none() {
         return Ok(Stage::Sealed);
     }
-    let beside = match if sealed { None } else { open_optional(&parent, &places.run_directory)? } {
-        Some(run) => open_if_ours(&run, "data", &places.marker)?,
+    let beside = match above.filter(|_| seen.is_some() && !sealed) {
+        Some(above) => beside(&above.open_beneath(run_name)?, places)?,
         None => None,
     };
-    let hidden = |dir: &Dir| -> Result<bool> {
-        let visible = dir.metadata_if_exists("global/pg_control")?.is_some();
-        let hidden = dir.metadata_if_exists(Path::new("global").join(hidden_name(&places.run)))?.is_some();
-        match (visible, hidden) {
-            (true, false) => Ok(false),
-            (false, true) => Ok(true),
-            (visible, _) => {
-                Err(Error::failed(format!("{} has {} pg_control", dir.path().display(), if visible { "more than one" } else { "no" }))
-                    .hint("Something else changed this directory. Nothing was done; look at it before going on."))
-            }
-        }
-    };
     match (here, beside) {
-        (Some(dir), None) => Ok(if hidden(&dir)? { Stage::Exchanged } else { Stage::Switched }),
-        (None, Some(dir)) => Ok(if hidden(&dir)? { Stage::Hidden } else { Stage::Staged }),
+        (Some(dir), None) => Ok(if is_hidden(&dir, &places.run)? { Stage::Exchanged } else { Stage::Switched }),
+        (None, Some(dir)) => Ok(if is_hidden(&dir, &places.run)? { Stage::Hidden } else { Stage::Staged }),
         (None, None) => Ok(Stage::Nothing),
         (Some(here), Some(beside)) => {
             Err(Error::failed(format!("both {} and {} carry this run's marker", here.path().display(), beside.path().display()))
@@ -112,28 +135,168 @@ pub fn look(places: &Places) -> Result<Stage> {
     }
 }
 
-/// Performs one effect and makes it durable.
-pub fn perform(effect: &Effect) -> Result<()> {
-    match effect {
-        Effect::Hide { data_directory, run } => rename_control(data_directory, "pg_control", &hidden_name(run)),
-        Effect::Reveal { data_directory, run } => rename_control(data_directory, &hidden_name(run), "pg_control"),
-        Effect::Exchange(places) => {
-            let parent = Dir::open(&places.parent)?;
-            let run = parent.open_beneath(&places.run_directory)?;
-            parent.exchange(&places.name, &run, "data")?;
-            run.sync()?;
-            parent.sync()
+/// The run's cluster in the run's directory.
+fn beside(run: &Dir, places: &Places) -> Result<Option<Dir>> {
+    if let Some(first) = &places.first {
+        let Some(data) = open_optional(run, Path::new("data"))? else { return Ok(None) };
+        let ours = [first.aside_name.clone(), between(&first.aside_name)].iter().find_map(|n| inode(&data, n).transpose()).transpose()?;
+        return Ok(Some(data).filter(|_| ours.is_some() && ours == first.new));
+    }
+    match open_if_ours(run, Path::new("data"), &places.marker)? {
+        Some(data) => Ok(Some(data)),
+        None => open_if_ours(run, Path::new(&between("data")), &places.marker),
+    }
+}
+
+fn is_hidden(dir: &Dir, run: &str) -> Result<bool> {
+    let visible = dir.metadata_if_exists("global/pg_control")?.is_some();
+    let hidden = dir.metadata_if_exists(Path::new("global").join(hidden_name(run)))?.is_some();
+    match (visible, hidden) {
+        (true, false) => Ok(false),
+        (false, true) => Ok(true),
+        (visible, _) => {
+            Err(Error::failed(format!("{} has {} pg_control", dir.path().display(), if visible { "more than one" } else { "no" }))
+                .hint("Something else changed this directory. Nothing was done; look at it before going on."))
         }
     }
 }
 
-/// Whether two directories in `parent` can change places: tried with two of our own.
-pub fn probe_exchange(parent: &Dir) -> Result<()> {
+/// Performs one effect and makes it durable. Says whether anything was done.
+pub fn perform(effect: &Effect) -> Result<bool> {
+    match effect {
+        Effect::Hide { data_directory, run } => rename_control(data_directory, "pg_control", &hidden_name(run)).map(|()| true),
+        Effect::Reveal { data_directory, run } => rename_control(data_directory, &hidden_name(run), "pg_control").map(|()| true),
+        Effect::Exchange { exchange, side } => towards(exchange, *side),
+    }
+}
+
+/// One rename, made durable, towards the state in which `side` stands at the live name and the other one aside; `false`
+/// when it is reached. Whatever was interrupted goes on from what stands there.
+fn towards(exchange: &Exchange, side: Side) -> Result<bool> {
+    let (live, aside) = (Dir::open(&exchange.live)?, Dir::open(&exchange.aside)?);
+    let middle = between(&exchange.aside_name);
+    let (name, other) = (exchange.name.as_str(), exchange.aside_name.as_str());
+    let (stands, waits, held) = (inode(&live, name)?, inode(&aside, other)?, inode(&aside, &middle)?);
+    let wanted = if side == Side::New { exchange.new } else { exchange.old };
+    match (wanted, stands, waits, held) {
+        _ if stands == wanted => match (waits, held) {
+            (None, Some(_)) => aside.rename_noreplace(&middle, &aside, other)?,
+            _ => return Ok(false),
+        },
+        // Nothing is to stand here: what does moves aside.
+        (None, Some(_), None, _) => live.rename_noreplace(name, &aside, other)?,
+        (Some(_), None, waiting, _) if waiting == wanted => aside.rename_noreplace(other, &live, name)?,
+        (Some(_), None, _, held) if held == wanted => aside.rename_noreplace(&middle, &live, name)?,
+        (Some(_), Some(_), waiting, _) if waiting == wanted && exchange.one_step => live.exchange(name, &aside, other)?,
+        (Some(_), Some(_), waiting, None) if waiting == wanted => live.rename_noreplace(name, &aside, &middle)?,
+        (Some(_), Some(_), None, held) if held == wanted => live.rename_noreplace(name, &aside, other)?,
+        _ => return Err(astray(exchange, &live, &aside)),
+    }
+    aside.sync()?;
+    live.sync()?;
+    Ok(true)
+}
+
+/// Whether nothing is left to do; only looked at, so that a server may run meanwhile.
+pub fn is_settled(exchange: &Exchange, side: Side) -> bool {
+    use std::os::unix::fs::MetadataExt;
+    let inode = |path: PathBuf| std::fs::symlink_metadata(path).ok().map(|m| m.ino());
+    let wanted = if side == Side::New { exchange.new } else { exchange.old };
+    inode(exchange.live.join(&exchange.name)) == wanted && inode(exchange.aside.join(between(&exchange.aside_name))).is_none()
+}
+
+fn astray(exchange: &Exchange, live: &Dir, aside: &Dir) -> Error {
+    let (here, there) = (live.join(&exchange.name), aside.join(&exchange.aside_name));
+    Error::new(Kind::Hands, format!("neither {} nor {} is what this run journaled", here.display(), there.display()))
+        .cause(format!("inodes {:?} (old) and {:?} (new) were expected", exchange.old, exchange.new))
+        .hint("Somebody moved directories. Nothing more was moved: look at both before anything else.")
+}
+
+/// Inode of a directory beneath `dir`, where there is one of that name; a link or file is somebody else's doing.
+fn inode(dir: &Dir, name: &str) -> Result<Option<u64>> {
+    Ok(dir.metadata_if_exists(name)?.map(|m| m.inode))
+}
+
+/// The exchanges of a switch, in its order, with the inodes that tell old from new. `pairs` are live directory, name,
+/// directory aside, name there; a pair of which neither exists is none.
+pub fn list(request: &ListRequest) -> Result<Vec<Exchange>> {
+    let mut found = Vec::new();
+    for pair in &request.pairs {
+        let exchange = |live: &Dir, aside: &Dir, name: &str, aside_name: &str| -> Result<Exchange> {
+            Ok(Exchange {
+                old: inode(live, name)?,
+                new: inode(aside, aside_name)?,
+                live: pair.live.clone(),
+                name: name.to_string(),
+                aside: pair.aside.clone(),
+                aside_name: aside_name.to_string(),
+                by_owner: pair.by_owner,
+                one_step: pair.one_step,
+            })
+        };
+        let (live, aside) = (Dir::open(&pair.live)?, Dir::open(&pair.aside)?);
+        match &pair.names {
+            Some((name, aside_name)) => found.push(exchange(&live, &aside, name, aside_name)?),
+            None => {
+                for name in entries(&live, &aside)? {
+                    found.push(exchange(&live, &aside, &name, &name)?);
+                }
+            }
+        }
+    }
+    found.retain(|e| e.old.is_some() || e.new.is_some());
+    Ok(found)
+}
+
+/// Everything in a mounted PGDATA and in staging, `global` first: with it goes pg_control.
+fn entries(live: &Dir, aside: &Dir) -> Result<Vec<String>> {
+    let mut names = std::collections::BTreeSet::new();
+    for entry in live.entries()?.into_iter().chain(aside.entries()?) {
+        let name = entry.name.into_string().map_err(|name| {
+            Error::failed(format!("{} is not UTF-8", live.join(&name).display())).hint("Rename it: PostgreSQL has no such file.")
+        })?;
+        names.insert(name);
+    }
+    for not_ours in [INSIDE, "lost+found", "global"] {
+        names.remove(not_ours);
+    }
+    Ok(std::iter::once("global".to_string()).chain(names).collect())
+}
+
+/// What may change places.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ListRequest {
+    /// In the order of the switch.
+    pub pairs: Vec<Pair>,
+}
+
+/// A live directory and one of a run, with an entry of each, or all of their entries.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pair {
+    /// The directory of the live name.
+    pub live: PathBuf,
+    /// The run's directory or one in it.
+    pub aside: PathBuf,
+    /// Live name and the other; `None`: all entries of both.
+    pub names: Option<(String, String)>,
+    /// The owner may rename there.
+    pub by_owner: bool,
+    /// In one step.
+    pub one_step: bool,
+}
+
+/// Whether two directories in `parent` can change places in one step, tried with two of our own; `false` where it takes
+/// renames, which were tried too.
+pub fn probe_exchange(parent: &Dir) -> Result<bool> {
     let pid = rustix::process::getpid().as_raw_nonzero().get();
     let (one, two) = (format!(".pitr-probe-{pid}-a"), format!(".pitr-probe-{pid}-b"));
+    let three = format!(".pitr-probe-{pid}-c");
     parent.make_dir(&one, 0o700)?;
-    let tried = parent.make_dir(&two, 0o700).and_then(|_| parent.exchange(&one, parent, &two));
-    for name in [&one, &two] {
+    let tried = parent.make_dir(&two, 0o700).and_then(|_| match parent.try_exchange(&one, parent, &two)? {
+        true => Ok(true),
+        false => parent.rename_noreplace(&one, parent, &three).map(|()| false),
+    });
+    for name in [&one, &two, &three] {
         let _ = parent.remove_dir(name);
     }
     tried
@@ -193,14 +356,14 @@ fn rename_control(data_directory: &Path, from: &str, to: &str) -> Result<()> {
     global.sync()
 }
 
-fn open_optional(parent: &Dir, name: &str) -> Result<Option<Dir>> {
+fn open_optional(parent: &Dir, name: &Path) -> Result<Option<Dir>> {
     match parent.metadata_if_exists(name)? {
         Some(_) => parent.open_beneath(name).map(Some),
         None => Ok(None),
     }
 }
 
-fn open_if_ours(parent: &Dir, name: &str, marker: &str) -> Result<Option<Dir>> {
+fn open_if_ours(parent: &Dir, name: &Path, marker: &str) -> Result<Option<Dir>> {
     let Some(dir) = open_optional(parent, name)? else { return Ok(None) };
     Ok(dir.metadata_if_exists(marker)?.is_some().then_some(dir))
 }

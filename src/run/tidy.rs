@@ -14,8 +14,8 @@ use crate::sys::dir::{Dir, Kind};
 /// Files to offer.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct TidyRequest {
-    /// The data directory.
-    pub data_directory: PathBuf,
+    /// pg_wal, by its real path.
+    pub wal: PathBuf,
     /// Segments: name and the directory that holds a plain copy.
     pub segments: Vec<(String, PathBuf)>,
     /// Histories: name and text.
@@ -25,16 +25,15 @@ pub struct TidyRequest {
 /// Marks to settle.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct SettleRequest {
-    /// The data directory.
-    pub data_directory: PathBuf,
+    /// pg_wal, by its real path.
+    pub wal: PathBuf,
     /// Files that pg_wal marks `.ready` and the archive holds: name, archive directory and file there.
     pub archived: Vec<(String, PathBuf, String)>,
 }
 
 /// Puts every file into `pg_wal` and marks it `.ready`, then proves that it stands so. Returns the names.
 pub fn tidy(request: &TidyRequest) -> Result<Vec<String>> {
-    let data = open_directory(&request.data_directory)?;
-    let wal = data.open_beneath("pg_wal")?;
+    let wal = open_directory(&request.wal)?;
     let status = wal.open_beneath("archive_status")?;
     let mut names = Vec::new();
     for (name, from) in &request.segments {
@@ -61,7 +60,7 @@ pub fn tidy(request: &TidyRequest) -> Result<Vec<String>> {
 /// A `.ready` file that the archive already holds, byte for byte, would stop an archiver whose command refuses
 /// to overwrite: it becomes `.done`. Returns those whose archived copy differs; they stay as they are.
 pub fn settle_marks(request: &SettleRequest) -> Result<Vec<String>> {
-    let wal = open_directory(&request.data_directory)?.open_beneath("pg_wal")?;
+    let wal = open_directory(&request.wal)?;
     let status = wal.open_beneath("archive_status")?;
     let mut different = Vec::new();
     for (name, archive, file) in &request.archived {

@@ -91,6 +91,11 @@ pub(super) fn weigh(dir: &Dir, depth: usize) -> Result<u64> {
     Ok(bytes)
 }
 
+/// Bytes of the files below any directory, links not followed.
+pub fn weigh_directory(dir: &Dir) -> Result<u64> {
+    weigh(dir, DEEPEST)
+}
+
 /// An open file of the backup, or the new file that shares its blocks.
 struct Opened {
     file: File,

@@ -1,5 +1,6 @@
 //! What is known of a backup that was found, and how what was seen of it becomes that.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
@@ -8,7 +9,8 @@ use super::codec::Compression;
 use super::pass::LARGEST_MANIFEST;
 use super::skim::Skimmed;
 use super::source::{Form, Source};
-use super::verify::proves_content;
+use super::staging::tablespace_of;
+use super::verify::{as_path, proves_content};
 use crate::error::Result;
 use crate::pg::label::{BackupLabel, parse_tablespace_map};
 use crate::pg::{ClusterState, ControlFile, Lsn, Manifest, WalRange};
@@ -49,6 +51,9 @@ pub struct CatalogueEntry {
     pub unpacked_bytes: Option<u64>,
     /// OID and location of each tablespace.
     pub tablespaces: Vec<(u32, String)>,
+    /// Bytes of each tablespace's content, from the manifest.
+    #[serde(default)]
+    pub tablespace_bytes: Vec<(u32, u64)>,
     /// Whether these are all. In a compressed tarball of copied files a link may come later than was looked.
     pub tablespaces_known: bool,
     /// WAL files that come with it, by name, as the extraction puts them into [`super::ExtractOptions::wal_into`]; `None` where
@@ -111,6 +116,7 @@ impl CatalogueEntry {
             compressed_bytes: 0,
             unpacked_bytes: None,
             tablespaces: Vec::new(),
+            tablespace_bytes: Vec::new(),
             tablespaces_known: false,
             wal: None,
             problems: Vec::new(),
@@ -174,13 +180,25 @@ pub(super) fn take(backup: &mut CatalogueEntry, skimmed: Result<Skimmed>) {
         None => {}
     }
     match seen.tablespace_map.map(|bytes| parse_tablespace_map(&bytes)).unwrap_or(Ok(seen.links)) {
-        Ok(map) => take_tablespaces(backup, map),
+        Ok(map) => take_tablespaces(backup, map, &seen.spaces, seen.complete),
         Err(e) => backup.problem("malformed-label", format!("tablespace_map: {e}"), ANOTHER),
     }
     take_control(backup, seen.control.map(|bytes| ControlFile::parse(&bytes)), seen.complete);
 }
 
-fn take_tablespaces(backup: &mut CatalogueEntry, map: Vec<(u32, Vec<u8>)>) {
+/// `contents` are tablespaces of which files were seen below `pg_tblspc`.
+fn take_tablespaces(backup: &mut CatalogueEntry, map: Vec<(u32, Vec<u8>)>, contents: &BTreeSet<u32>, complete: bool) {
+    let named: BTreeSet<u32> = map.iter().map(|(oid, _)| *oid).collect();
+    if matches!(backup.source.form, Form::Tarball { .. }) && complete {
+        // tar packs a link as a link.
+        for oid in named.difference(contents) {
+            let what = format!("it has only the link to tablespace {oid}, not the content");
+            backup.problem("tablespace-content", what, "Take backups with pg_basebackup, which includes tablespaces.");
+        }
+    }
+    // Files without a link or an entry in the map: in place, or packed with the links followed.
+    let bare = contents.difference(&named).map(|oid| (*oid, format!("pg_tblspc/{oid}")));
+    backup.tablespaces.extend(bare);
     for (oid, path) in map {
         match String::from_utf8(path) {
             Ok(path) => backup.tablespaces.push((oid, path)),
@@ -217,6 +235,14 @@ pub(super) fn read_manifest(backup: &mut CatalogueEntry, dir: &Dir) {
         Ok(manifest) => {
             backup.has_manifest = proves_content(&manifest);
             backup.system_identifier = manifest.system_identifier;
+            let mut spaces: BTreeMap<u32, u64> = BTreeMap::new();
+            for file in &manifest.files {
+                if let Some(oid) = tablespace_of(as_path(&file.path)) {
+                    let bytes = spaces.entry(oid).or_default();
+                    *bytes = bytes.saturating_add(file.size);
+                }
+            }
+            backup.tablespace_bytes = spaces.into_iter().collect();
             backup.unpacked_bytes = Some(manifest.files.iter().fold(0, |sum: u64, f| sum.saturating_add(f.size)));
             if manifest.files.iter().any(|f| is_incremental(&f.path)) {
                 incremental(backup);

@@ -27,6 +27,7 @@ mod zstd;
 
 pub use archive::{ArchiveListing, ArchivedSegment, list_archive};
 pub use catalogue::{CatalogueEntry, Label, Problem, catalogue};
+pub use copy::weigh_directory as weigh;
 pub use extract::{ExtractOptions, ExtractProgress, Extracted, extract, verify};
 pub use source::{Form, Source, TablespaceDirectory, TablespaceTar};
 pub use verify::VerifyProblems;

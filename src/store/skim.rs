@@ -1,5 +1,6 @@
 //! A look at the beginning of a backup archive: enough to tell what it is.
 
+use std::collections::BTreeSet;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
@@ -37,6 +38,8 @@ pub(super) struct Skimmed {
     pub(super) control: Option<Vec<u8>>,
     pub(super) major: Option<u32>,
     pub(super) incremental: bool,
+    /// Tablespaces with files below `pg_tblspc`.
+    pub(super) spaces: BTreeSet<u32>,
     /// Links in `pg_tblspc`.
     pub(super) links: Vec<(u32, Vec<u8>)>,
     /// WAL files in `pg_wal`, by name.
@@ -92,6 +95,9 @@ fn look(stream: &mut ArchiveStream, seen: &mut Skimmed, limit: u64) -> Result<()
         match &member.kind {
             MemberKind::Link(target) if seen.links.len() < 1000 => seen.links.extend(tablespace_of(rel).map(|oid| (oid, target.clone()))),
             MemberKind::File => {
+                if seen.spaces.len() < 1000 && rel.iter().count() > 2 {
+                    seen.spaces.extend(tablespace_of(rel));
+                }
                 if seen.wal.len() < MOST_WAL && rel.parent() == Some(Path::new("pg_wal")) {
                     let name = rel.file_name().filter(|name| is_wal_file(name.as_bytes()));
                     seen.wal.extend(name.map(|name| name.to_string_lossy().into_owned()));

@@ -139,10 +139,10 @@ fn launch_request() -> Result<std::convert::Infallible> {
     let request: Launch = serde_json::from_slice(&bytes).map_err(|e| Error::failed("understand launch request").cause(e))?;
     let nothing = std::fs::File::open("/dev/null").at("open", "/dev/null")?;
     rustix::stdio::dup2_stdin(&nothing).at("close", "standard input")?;
-    if let Some(binds) = &request.isolate {
-        super::namespace::isolate(binds)?;
-    }
+    let binds = request.isolate.as_deref();
+    let staged = binds.map(|binds| super::namespace::isolate(binds, request.owner.uid)).transpose()?.unwrap_or_default();
     super::identity::become_owner(&request.owner, request.leash, request.parent)?;
+    super::namespace::prove(binds.unwrap_or_default(), &staged)?;
     // A log that the owner cannot open (its directory is gone, or root's) must not keep a database from starting: what
     // root opened for it stays.
     if let Some(log) = &request.log {

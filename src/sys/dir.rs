@@ -102,6 +102,22 @@ impl Dir {
         Ok(Dir { fd, path })
     }
 
+    /// Opens the directory at the absolute `path`, no component of which may be a link. Those above it need not be readable.
+    pub fn open_real(path: impl AsRef<Path>) -> Result<Dir> {
+        let path = path.as_ref();
+        let opened = || -> io::Result<OwnedFd> {
+            let mut parts = components(path.strip_prefix("/").unwrap_or(path))?;
+            let last = parts.pop().unwrap_or(OsStr::new("."));
+            let passing = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+            let mut held = rustix::fs::open("/", passing, Mode::empty())?;
+            for part in parts {
+                held = rustix::fs::openat(&held, part, passing, Mode::empty()).map_err(refusal)?;
+            }
+            open_directory(held.as_fd(), last)
+        };
+        Ok(Dir { fd: opened().at("open directory", path)?, path: path.to_path_buf() })
+    }
+
     /// Takes over a descriptor of a directory, such as one that was passed by another process.
     pub fn from_fd(fd: OwnedFd, path: impl Into<PathBuf>) -> Result<Dir> {
         let dir = Dir { fd, path: path.into() };
@@ -308,29 +324,57 @@ impl Dir {
         self.rename_with(from.as_ref(), other, to.as_ref(), RenameFlags::empty(), "rename")
     }
 
-    /// Renames `from` here to `to` in `other`; fails where that exists.
+    /// Renames `from` here to `to` in `other`; fails where that exists. On a filesystem that cannot do both in one step,
+    /// it is looked first.
     pub fn rename_noreplace(&self, from: impl AsRef<Path>, other: &Dir, to: impl AsRef<Path>) -> Result<()> {
-        self.rename_with(from.as_ref(), other, to.as_ref(), RenameFlags::NOREPLACE, "rename")
+        let (from, to) = (from.as_ref(), to.as_ref());
+        if self.rename_known(from, other, to, RenameFlags::NOREPLACE, "rename")? {
+            return Ok(());
+        }
+        match other.metadata_if_exists(to)? {
+            Some(_) => Err(io::Error::from(Errno::EXIST)).at(&format!("rename {} to", self.join(from).display()), other.join(to)),
+            None => self.rename(from, other, to),
+        }
     }
 
     /// Lets two names change places in one step (`RENAME_EXCHANGE`); both must exist, on one filesystem.
     pub fn exchange(&self, name: impl AsRef<Path>, other: &Dir, with: impl AsRef<Path>) -> Result<()> {
-        self.rename_with(name.as_ref(), other, with.as_ref(), RenameFlags::EXCHANGE, "exchange")
+        match self.try_exchange(name.as_ref(), other, with.as_ref())? {
+            true => Ok(()),
+            false => Err(io::Error::from(Errno::INVAL))
+                .at(&format!("exchange {} with", self.join(name.as_ref()).display()), other.join(with.as_ref())),
+        }
+    }
+
+    /// Like [`Dir::exchange`]; `false` where the filesystem cannot do it at all, and nothing was done.
+    pub fn try_exchange(&self, name: impl AsRef<Path>, other: &Dir, with: impl AsRef<Path>) -> Result<bool> {
+        self.rename_known(name.as_ref(), other, with.as_ref(), RenameFlags::EXCHANGE, "exchange")
     }
 
     fn rename_with(&self, from: &Path, other: &Dir, to: &Path, flags: RenameFlags, act: &str) -> Result<()> {
-        let renamed = || -> io::Result<()> {
-            let (from, to) = (single(from)?, single(to)?);
-            if flags.is_empty() {
-                // Plain renameat also works where a filesystem does not know renameat2.
-                rustix::fs::renameat(&self.fd, from, &other.fd, to)?;
-            } else {
-                rustix::fs::renameat_with(&self.fd, from, &other.fd, to, flags)?;
+        self.renamed(from, other, to, flags).at(&words(act, &self.join(from)), other.join(to))
+    }
+
+    /// `false` where the filesystem does not know the flags (renameat2(2): EINVAL, ENOSYS).
+    fn rename_known(&self, from: &Path, other: &Dir, to: &Path, flags: RenameFlags, act: &str) -> Result<bool> {
+        match self.renamed(from, other, to, flags) {
+            Ok(()) => Ok(true),
+            Err(e) if [Errno::INVAL, Errno::NOSYS, Errno::OPNOTSUPP].map(|e| Some(e.raw_os_error())).contains(&e.raw_os_error()) => {
+                Ok(false)
             }
-            Ok(())
-        };
-        let joint = if act == "exchange" { "with" } else { "to" };
-        renamed().at(&format!("{act} {} {joint}", self.join(from).display()), other.join(to))
+            Err(e) => Err(e).at(&words(act, &self.join(from)), other.join(to)),
+        }
+    }
+
+    fn renamed(&self, from: &Path, other: &Dir, to: &Path, flags: RenameFlags) -> io::Result<()> {
+        let (from, to) = (single(from)?, single(to)?);
+        if flags.is_empty() {
+            // Plain renameat also works where a filesystem does not know renameat2.
+            rustix::fs::renameat(&self.fd, from, &other.fd, to)?;
+        } else {
+            rustix::fs::renameat_with(&self.fd, from, &other.fd, to, flags)?;
+        }
+        Ok(())
     }
 
     /// Removes a name that is not a directory; of a link, the link.
@@ -421,6 +465,11 @@ fn components(rel: &Path) -> io::Result<Vec<&OsStr>> {
         return refuse("the path contains ..");
     }
     Ok(parts)
+}
+
+fn words(act: &str, from: &Path) -> String {
+    let joint = if act == "exchange" { "with" } else { "to" };
+    format!("{act} {} {joint}", from.display())
 }
 
 fn single(name: &Path) -> io::Result<&OsStr> {

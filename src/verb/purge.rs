@@ -101,11 +101,10 @@ fn unreadable(context: &Context, args: &PurgeArgs, id: &str, why: &str, signals:
 fn one(context: &Context, args: &PurgeArgs, id: &str, ledger: &Ledger, recovery: &Recovery, signals: Signals) -> Result<u8> {
     let course = course::purge(ledger);
     if !context.json() || args.dry_run {
-        let lines = vec![
-            format!("run {id} is {}", ledger.state()),
-            format!("{} is deleted", recovery.beside(id).display()),
-            "undo of this run is not possible afterwards".to_string(),
-        ];
+        let deleted = recovery.all_places().into_iter().map(|place| format!("{} is deleted", place.run_directory(id).display()));
+        let first = format!("run {id} is {}", ledger.state());
+        let last = "undo of this run is not possible afterwards".to_string();
+        let lines: Vec<String> = std::iter::once(first).chain(deleted).chain([last]).collect();
         act::print_text(&section_text(&format!("Purge {id}"), &course.steps, recovery, &lines))?;
     }
     if args.dry_run {

@@ -103,6 +103,7 @@ fn again(context: &Context, drawn: &Drawn, args: &RestoreArgs) -> Result<Planned
         ruled_out: first.ruled_out.clone(),
         ..request(&found, &args.source, first.target.clone(), checks, &observed)
     };
+    observed.look_at_places(request.findings.as_ref().map_or(&[], |f| &f.answer.tablespaces))?;
     let mut planned = plan_around(&observed, &request, &drawn.damaged);
     let digest = |planned: &Planned| planned.recovery.as_ref().map(|r| r.digest.clone());
     if planned.refusals.is_empty() && digest(&planned) != digest(&drawn.planned) {
@@ -199,13 +200,18 @@ fn plan_around(observed: &Observed, request: &Request, damaged: &[DamagedCopy]) 
 }
 
 fn places(target: &TargetRequest, source: &SourceFlags) -> Where {
-    Where { backups: source.backups.clone(), wal: source.wal.clone(), identify: Some(identify(target, source)) }
+    Where {
+        backups: source.backups.clone(),
+        wal: source.wal.clone(),
+        identify: Some(identify(target, source)),
+        fresh: source.as_cluster.is_some(),
+    }
 }
 
 /// Observes, reads the chain's records, and plans with what they show.
 fn make_plan(context: &Context, target: &TargetFlags, source: &SourceFlags) -> Result<Drawn> {
     let request_target = target.request(Timestamp::now(), &TimeZone::system())?;
-    let found = discover::choose(&context.config, context.global.cluster.as_deref())?;
+    let found = discover::choose(&context.config, source.as_cluster.as_deref().or(context.global.cluster.as_deref()))?;
     plan_from(context, &found, request_target, source)
 }
 
@@ -229,6 +235,7 @@ fn plan_from(context: &Context, found: &Found, request_target: TargetRequest, so
     let request_target = aim.as_ref().map_or(request_target, |aim| TargetRequest::BeforeMigration(aim.target.clone()));
     let mut request = Request { migration: aim, ..request(found, source, request_target, checks, &observed) };
     let damaged = read_wal(&mut observed, &mut request)?;
+    observed.look_at_places(request.findings.as_ref().map_or(&[], |f| &f.answer.tablespaces))?;
     let mut planned = plan_around(&observed, &request, &damaged);
     planned.consequences.extend(not_let_in(&observed, &request.site));
     if observed.guessed && !observed.archives.is_empty() {

@@ -37,6 +37,12 @@ impl TestCluster {
     /// leading directory. Compressed where the name says so (`.gz`, `.tgz`).
     #[track_caller]
     pub fn cron_tarball(&self, file: &str, lead: Option<&str>) -> PathBuf {
+        self.cron_tarball_with(file, lead, &[])
+    }
+
+    /// The same with more options for tar, such as `-h`, which packs what links lead to.
+    #[track_caller]
+    pub fn cron_tarball_with(&self, file: &str, lead: Option<&str>, options: &[&str]) -> PathBuf {
         let wait = self.archiving_works();
         let mut session = self.session("postgres");
         let (start, stop) = match self.programs.major {
@@ -45,7 +51,7 @@ impl TestCluster {
         };
         session.sql("SET client_min_messages = warning");
         session.sql(&format!("SELECT {start}"));
-        let tar = self.tar_data(file, lead);
+        let tar = self.tar(&self.data, file, lead, options);
         session.sql(&format!("CREATE TEMP TABLE stopped AS SELECT * FROM {stop}"));
         let label = session.sql("SELECT labelfile FROM stopped");
         session.close();
@@ -70,19 +76,19 @@ impl TestCluster {
     #[track_caller]
     pub fn packed_basebackup(&self, file: &str, lead: Option<&str>) -> PathBuf {
         let dir = self.basebackup_plain(&format!("{file}.unpacked"));
-        let tar = self.tar(&dir, file, lead);
+        let tar = self.tar(&dir, file, lead, &[]);
         fs::remove_dir_all(dir).unwrap();
         compress(&tar, &self.backups.join(file))
     }
 
     fn tar_data(&self, file: &str, lead: Option<&str>) -> PathBuf {
-        self.tar(&self.data, file, lead)
+        self.tar(&self.data, file, lead, &[])
     }
 
-    fn tar(&self, dir: &Path, file: &str, lead: Option<&str>) -> PathBuf {
+    fn tar(&self, dir: &Path, file: &str, lead: Option<&str>, options: &[&str]) -> PathBuf {
         let tar = self.backups.join(format!("{file}.part"));
         let mut command = program("tar");
-        command.arg("-cf").arg(&tar).arg("-C").arg(dir);
+        command.args(options).arg("-cf").arg(&tar).arg("-C").arg(dir);
         if let Some(lead) = lead {
             // `r` renames entries only, never the target of a link.
             command.arg(format!("--transform=flags=r;s,^\\.,{lead},"));

@@ -56,6 +56,17 @@ impl Scratch {
         self.mounts.borrow_mut().push(dir.to_path_buf());
     }
 
+    /// Makes a filesystem of `mib` MiB in a file and mounts it on an existing directory below this one, until the end of the
+    /// test. `kind` is one that has a `mkfs.KIND`.
+    pub fn mount_image(&self, kind: &str, dir: &Path, mib: u64) {
+        assert!(dir.starts_with(&self.dir));
+        let image = self.dir.join(format!("{}.{kind}", self.mounts.borrow().len()));
+        fs::File::create(&image).unwrap().set_len(mib << 20).unwrap();
+        program::ok(program::program(format!("mkfs.{kind}")).arg("-q").arg(&image));
+        program::ok(program::program("mount").args(["-o", "loop"]).arg(&image).arg(dir));
+        self.mounts.borrow_mut().push(dir.to_path_buf());
+    }
+
     /// Processes with anything below this directory.
     pub fn holders(&self) -> Vec<Holder> {
         process::holders(&self.dir)
