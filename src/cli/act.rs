@@ -98,6 +98,9 @@ pub struct SourceFlags {
     /// Look for WAL here instead of where the configuration says; may be repeated
     #[arg(long, value_name = "DIR", value_parser = absolute)]
     pub wal: Vec<PathBuf>,
+    /// Recover into this cluster of a fresh host, whatever empty cluster it has: 16/main
+    #[arg(long = "as", value_name = "CLUSTER", value_parser = crate::config::cluster_name)]
+    pub as_cluster: Option<String>,
     /// Override the refusal with this id; may be repeated
     #[arg(long, value_name = "ID", value_parser = refusal_id)]
     pub accept: Vec<String>,

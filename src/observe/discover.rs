@@ -96,10 +96,10 @@ fn configured(name: &str, cluster: &ClusterConfig, debian: &[(String, String, Pa
             return Err(Error::usage(format!("cluster {name} has no data_directory")).cause(cluster.file.display()).hint("Add it."));
         }
     };
-    let data_directory = std::fs::canonicalize(&path).map_err(|e| {
+    let data_directory = real_place(&path).map_err(|e| {
         Error::new(Kind::Refused, format!("open data directory {}", path.display()))
             .cause(e)
-            .hint("A missing data directory cannot be recovered yet.")
+            .hint("Is it mounted? The directory that it stands in must be there, even where PGDATA itself is lost.")
     })?;
     let of_debian = debian.iter().find(|(_, _, path)| *path == data_directory).map(|(v, n, _)| (v.clone(), n.clone()));
     let debian = match cluster.control {
@@ -146,10 +146,20 @@ fn debian_data_directory(directory: &Path) -> Option<PathBuf> {
         Directive::Setting { name, value } if name == "data_directory" => Some(value),
         _ => None,
     })?;
-    let path = std::fs::canonicalize(value).ok()?;
-    // An owner who names /etc here gains nothing: root's directories are no clusters.
-    let metadata = std::fs::metadata(&path).ok()?;
+    let path = real_place(Path::new(&value)).ok()?;
+    // An owner who names /etc here gains nothing: root's directories are no clusters, and none is made in one.
+    let metadata = std::fs::metadata(&path).or_else(|_| std::fs::metadata(path.parent().unwrap_or(Path::new("/")))).ok()?;
     (metadata.is_dir() && metadata.uid() != 0).then_some(path)
+}
+
+/// The real path of a data directory; of one that is missing, its name in the real path of the directory above.
+fn real_place(path: &Path) -> std::io::Result<PathBuf> {
+    match (std::fs::canonicalize(path), path.parent(), path.file_name()) {
+        (Err(e), Some(parent), Some(name)) if e.kind() == std::io::ErrorKind::NotFound && std::fs::symlink_metadata(path).is_err() => {
+            Ok(std::fs::canonicalize(parent)?.join(name))
+        }
+        (real, ..) => real,
+    }
 }
 
 /// Directory of the server's programs: root's alone, whoever runs them.

@@ -8,13 +8,15 @@ use jiff::Timestamp;
 use crate::config::Config;
 use crate::error::{Error, Kind, Result};
 use crate::host::Owner;
-use crate::observe::discover::{Found, owner_of, programs};
+use crate::observe::discover::{Found, programs};
 use crate::observe::places::{self, Needed};
+use crate::observe::remains::{self, Ground};
 use crate::observe::service::{self, Start};
 use crate::observe::survey::{Identify, Survey, SurveyRequest};
 use crate::observe::{runs, trust};
-use crate::pg::{ClusterState, ControlFile};
-use crate::plan::facts::{Capability, Cluster, Configuration, Host, RunFact, Server, WalKind};
+use crate::pg::ClusterState;
+use crate::plan::chain;
+use crate::plan::facts::{Capability, Cluster, Configuration, Host, Remains, RunFact, Server, WalKind};
 use crate::plan::place::version_directory;
 use crate::plan::recovery::{OtherWal, Trusted};
 use crate::plan::spaces;
@@ -34,6 +36,8 @@ pub struct Where {
     pub wal: Vec<PathBuf>,
     /// Tarballs to look through.
     pub identify: Option<Identify>,
+    /// `--as`: what stands at PGDATA may be another cluster, and gives way.
+    pub fresh: bool,
 }
 
 /// Everything about one cluster.
@@ -75,10 +79,7 @@ fn needed(config: &Config, found: &Found, programs: &Path, backups: &[PathBuf], 
 /// Observes `found`.
 pub fn observe(config: &Config, found: &Found, asked: &Where) -> Result<Observed> {
     let data_directory = found.data_directory.clone();
-    let (uid, inode) = owner_of(&data_directory)?;
-    let owner = Owner::lookup(uid).map_err(|e| e.with_kind(Kind::Refused))?;
-    let early: ControlFile =
-        owner::call(&owner, None, Task::ReadControl { data_directory: data_directory.clone(), hidden: None }).map_err(refused)?;
+    let Ground { owner, inode, remains, control: early } = remains::look(config, found, asked)?;
     let major = early.major().ok_or_else(|| {
         Error::new(Kind::Refused, format!("{} is of an unknown PostgreSQL version", data_directory.display()))
             .cause(format!("catalog version {}", early.catalog_version))
@@ -103,6 +104,7 @@ pub fn observe(config: &Config, found: &Found, asked: &Where) -> Result<Observed
         arguments: found.process.as_ref().map(|p| p.arguments.iter().skip(1).cloned().collect()).unwrap_or_default(),
         config_file,
         environment: library,
+        control: (remains != Remains::Whole).then(|| early.clone()),
         backups,
         wal: vec![],
         identify: asked.identify.clone(),
@@ -117,6 +119,12 @@ pub fn observe(config: &Config, found: &Found, asked: &Where) -> Result<Observed
     let mut wal = directories.list(&owner, None, &trusted, identity)?;
     wal.append(&mut survey.wal);
     survey.wal = wal;
+    let mut timeline_known = true;
+    if remains != Remains::Whole {
+        let timeline = remains::timeline(&survey.wal, &earlier);
+        timeline_known = timeline.is_some();
+        survey.control_file.timeline = timeline.or_else(|| chain::numbers(&survey.wal).into_iter().max()).unwrap_or(early.timeline);
+    }
     request.wal.clear();
     let mounts = places::mounts()?;
     let mounted = mounts.contains(&data_directory);
@@ -139,7 +147,8 @@ pub fn observe(config: &Config, found: &Found, asked: &Where) -> Result<Observed
         cluster: Cluster {
             mounts: mounts.into_iter().filter(|m| *m != data_directory && m.starts_with(&data_directory)).collect(),
             mounted,
-            ..cluster(found, owner, inode, programs, (log, environment), &mut survey)?
+            timeline_known,
+            ..cluster(found, owner, (inode, remains), programs, (log, environment), &mut survey)?
         },
     };
     Ok(Observed { host, archives, guessed, other_wal, trusted, needed, backup_problems: survey.backup_problems })
@@ -152,14 +161,14 @@ fn refused(error: Error) -> Error {
 fn cluster(
     found: &Found,
     owner: Owner,
-    inode: u64,
+    (inode, remains): (u64, Remains),
     programs: PathBuf,
     (log, environment): runs::Start,
     survey: &mut Survey,
 ) -> Result<Cluster> {
     let data_directory = found.data_directory.clone();
-    let config_file = PathBuf::from(survey.settings.get("config_file").cloned().unwrap_or_default());
-    let server = server(found, survey);
+    let config_file = survey.settings.get("config_file").map_or_else(|| data_directory.join("postgresql.conf"), PathBuf::from);
+    let server = server(found, survey, &remains);
     let options = found.process.as_ref().map_or_else(|| survey.options.clone(), |p| p.arguments.iter().skip(1).cloned().collect());
     let (control, service) = service::control(found, Start { options, log, environment })?;
     let mut managed_by = survey.manager_files.clone();
@@ -180,8 +189,9 @@ fn cluster(
             settings: std::mem::take(&mut survey.settings),
         },
         managed_by,
-        standby: !survey.signal_files.is_empty()
-            || matches!(survey.control_file.state, ClusterState::InArchiveRecovery | ClusterState::ShutDownInRecovery),
+        standby: remains.could_run() && !survey.signal_files.is_empty()
+            || remains == Remains::Whole
+                && matches!(survey.control_file.state, ClusterState::InArchiveRecovery | ClusterState::ShutDownInRecovery),
         tablespaces: std::mem::take(&mut survey.tablespaces),
         wal_link: survey.wal_link.take(),
         mounted: false,
@@ -189,7 +199,9 @@ fn cluster(
         bytes: survey.bytes,
         markers: std::mem::take(&mut survey.markers),
         slots: std::mem::take(&mut survey.slots),
-        group_access: survey.mode & 0o070 != 0,
+        group_access: survey.mode & 0o070 != 0 && remains.could_run(),
+        timeline_known: true,
+        remains,
         control_file: survey.control_file.clone(),
         data_directory,
     })
@@ -203,12 +215,13 @@ fn log_of(postmaster: &proc::Process) -> Option<PathBuf> {
     std::iter::once(postmaster.identity.pid).chain(family).find_map(|pid| proc::file_behind(pid, 2))
 }
 
-fn server(found: &Found, survey: &Survey) -> Server {
+fn server(found: &Found, survey: &Survey, remains: &Remains) -> Server {
     match &found.process {
         Some(process) => {
             Server::Serving { process: process.identity.clone(), unit: unit_of(process.identity.pid), arguments: process.arguments.clone() }
         }
-        None if survey.control_file.state == ClusterState::ShutDown => Server::Stopped,
+        None if !remains.could_run() => Server::Absent,
+        None if survey.control_file.state == ClusterState::ShutDown || *remains != Remains::Whole => Server::Stopped,
         None => Server::Crashed,
     }
 }

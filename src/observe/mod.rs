@@ -7,6 +7,7 @@ pub mod migration_files;
 pub mod names;
 pub mod places;
 pub mod postmaster;
+pub mod remains;
 pub mod runs;
 pub mod service;
 pub mod survey;

@@ -4,7 +4,7 @@
 //! it is the cluster itself.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
@@ -18,8 +18,9 @@ use crate::run::control::start_arguments;
 use crate::run::paths::parse_marker;
 use crate::run::switch::{ServerStatus, read_control, server_status};
 use crate::run::tail::{self, ListRequest, WalIdentity};
+use crate::run::wal_log;
 use crate::store::catalogue::{CatalogueEntry, Label, catalogue, identify};
-use crate::sys::dir::{Dir, Kind};
+use crate::sys::dir::{Dir, Entry, Kind};
 
 /// Tarballs up to this many bytes are always looked through: it takes about a second.
 const SMALL: u64 = 128 << 20;
@@ -37,6 +38,8 @@ pub struct SurveyRequest {
     pub environment: Vec<Vec<u8>>,
     /// Arguments of the running server, or of its last start: settings given there beat every file.
     pub arguments: Vec<String>,
+    /// What stands for pg_control, where the one in the data directory is missing, damaged or another cluster's.
+    pub control: Option<ControlFile>,
     /// Backup directories.
     pub backups: Vec<PathBuf>,
     /// WAL directories beside pg_wal: name, kind, path to open.
@@ -96,37 +99,33 @@ pub struct Survey {
 
 /// Looks at everything.
 pub fn survey(request: &SurveyRequest) -> Result<Survey> {
-    let data = Dir::open(&request.data_directory)?;
-    let major = major(&data)?;
-    let control_file = read_control(&data, None)?;
-    let options = options(&data);
+    let data = Ground::open(&request.data_directory)?;
+    let (major, control_file) = match &request.control {
+        Some(control) => (control.major().unwrap_or(0), control.clone()),
+        None => (data.major()?, read_control(data.directory()?, None)?),
+    };
+    let options = data.options();
     let arguments = if request.arguments.is_empty() { options.clone() } else { request.arguments.clone() };
     let postgres = Postgres { request, arguments, program: request.programs.join("postgres") };
     let top = data.entries()?;
     let names: Vec<&str> = top.iter().filter_map(|e| e.name_str()).collect();
     let present = |list: &[&str]| list.iter().filter(|n| names.contains(*n)).map(|n| n.to_string()).collect::<Vec<_>>();
-    let (mut backups, backup_problems) = backups(&request.backups);
-    for entry in backups.iter_mut().filter(|b| b.compressed_bytes <= SMALL) {
-        *entry = identify(entry);
-    }
-    if let Some(wanted) = &request.identify {
-        identify_one(&mut backups, wanted);
-    }
+    let (backups, backup_problems) = known_backups(&request.backups, request.identify.as_ref());
     Ok(Survey {
         major,
         version: if version::is_supported(major) { postgres.version(major)? } else { major.to_string() },
-        status: server_status(&data)?,
+        status: data.status()?,
         // The programs of another major cannot read it; the plan says so.
-        settings: if version::is_supported(major) { postgres.settings()? } else { BTreeMap::new() },
+        settings: if version::is_supported(major) { postgres.settings_that_are_there(major)? } else { BTreeMap::new() },
         options,
         signal_files: present(&["standby.signal", "recovery.signal", "recovery.conf"]),
         manager_files: present(&["patroni.dynamic.json", "stolon-keeper.lock", "pg_auto_failover", "repmgr.conf"]),
-        tablespaces: tablespaces(&data)?,
-        wal_link: wal_link(&data)?,
-        bytes: tree_bytes(&data, 0)?,
+        tablespaces: data.of(tablespaces)?,
+        wal_link: data.of(wal_link)?,
+        bytes: data.of(|data| tree_bytes(data, 0))?,
         markers: names.iter().filter_map(|n| parse_marker(n)).map(str::to_string).collect(),
-        slots: slots(&data).unwrap_or_default(),
-        mode: data.own_metadata()?.mode,
+        slots: data.of(slots).unwrap_or_default(),
+        mode: data.of(|data| Ok(data.own_metadata()?.mode))?,
         backups,
         backup_problems,
         wal: wal(request, major, &control_file)?,
@@ -134,11 +133,86 @@ pub fn survey(request: &SurveyRequest) -> Result<Survey> {
     })
 }
 
-fn major(data: &Dir) -> Result<u32> {
-    let text = String::from_utf8_lossy(&data.read_file("PG_VERSION", 64)?).trim().to_string();
-    text.parse().map_err(|_| {
-        Error::failed(format!("{} does not name a major version", data.join("PG_VERSION").display())).cause(format!("{text:?}"))
-    })
+/// Backups and archives alone: what says which cluster is to be recovered.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct OriginsRequest {
+    /// Backup directories.
+    pub backups: Vec<PathBuf>,
+    /// Archive directories.
+    pub wal: Vec<PathBuf>,
+    /// Tarballs to look through.
+    pub identify: Option<Identify>,
+}
+
+/// What they say.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Origins {
+    /// Backups.
+    pub backups: Vec<CatalogueEntry>,
+    /// Whose WAL the first archive holds that has any.
+    pub archive: Option<WalIdentity>,
+}
+
+/// Looks at backups and archives.
+pub fn origins(request: &OriginsRequest) -> Origins {
+    let (backups, _) = known_backups(&request.backups, request.identify.as_ref());
+    Origins { backups, archive: request.wal.iter().find_map(|directory| wal_log::probe(directory).ok()) }
+}
+
+fn known_backups(directories: &[PathBuf], wanted: Option<&Identify>) -> (Vec<CatalogueEntry>, Vec<String>) {
+    let (mut found, problems) = backups(directories);
+    for entry in found.iter_mut().filter(|b| b.compressed_bytes <= SMALL) {
+        *entry = identify(entry);
+    }
+    if let Some(wanted) = wanted {
+        identify_one(&mut found, wanted);
+    }
+    (found, problems)
+}
+
+/// Settings of the data directory as a start would read them, for one that was configured just now.
+pub fn settings(request: &SurveyRequest) -> Result<BTreeMap<String, String>> {
+    let postgres = Postgres { request, arguments: request.arguments.clone(), program: request.programs.join("postgres") };
+    postgres.settings(Ground::open(&request.data_directory)?.major()?)
+}
+
+/// A data directory that may be missing.
+struct Ground(Option<Dir>);
+
+impl Ground {
+    fn open(path: &Path) -> Result<Ground> {
+        let missing = std::fs::symlink_metadata(path).is_err_and(|e| e.kind() == std::io::ErrorKind::NotFound);
+        if missing { Ok(Ground(None)) } else { Dir::open(path).map(|dir| Ground(Some(dir))) }
+    }
+
+    fn directory(&self) -> Result<&Dir> {
+        self.0.as_ref().ok_or_else(|| Error::failed("the data directory is missing"))
+    }
+
+    /// What `look` sees in it; of a missing one nothing.
+    fn of<T: Default>(&self, look: impl Fn(&Dir) -> Result<T>) -> Result<T> {
+        self.0.as_ref().map_or_else(|| Ok(T::default()), look)
+    }
+
+    fn entries(&self) -> Result<Vec<Entry>> {
+        self.of(Dir::entries)
+    }
+
+    fn status(&self) -> Result<ServerStatus> {
+        self.of(server_status)
+    }
+
+    fn options(&self) -> Vec<String> {
+        self.0.as_ref().map(options).unwrap_or_default()
+    }
+
+    fn major(&self) -> Result<u32> {
+        let data = self.directory()?;
+        let text = String::from_utf8_lossy(&data.read_file("PG_VERSION", 64)?).trim().to_string();
+        text.parse().map_err(|_| {
+            Error::failed(format!("{} does not name a major version", data.join("PG_VERSION").display())).cause(format!("{text:?}"))
+        })
+    }
 }
 
 struct Postgres<'a> {
@@ -163,16 +237,34 @@ impl Postgres<'_> {
         Ok(version)
     }
 
+    /// The settings, and none where nothing is left to read them from.
+    fn settings_that_are_there(&self, major: u32) -> Result<BTreeMap<String, String>> {
+        let present = self.request.config_file.is_some() || self.request.data_directory.join("postgresql.conf").is_file();
+        match self.settings(major) {
+            Ok(settings) => Ok(settings),
+            Err(error) if self.request.control.is_some() && self.request.config_file.is_none() => {
+                if present {
+                    log::warn!("the configuration that stands there is of no use: {error}");
+                }
+                Ok(BTreeMap::new())
+            }
+            Err(error) => Err(error),
+        }
+    }
+
     /// `postgres -C` reads the configuration as a start would, without starting.
-    fn settings(&self) -> Result<BTreeMap<String, String>> {
-        let major = major(&Dir::open(&self.request.data_directory)?)?;
+    fn settings(&self, major: u32) -> Result<BTreeMap<String, String>> {
         let library = version::knows_archive_library(major).then_some("archive_library");
         version::OBSERVED.iter().copied().chain(library).map(|name| Ok((name.to_string(), self.setting(name)?))).collect()
     }
 
     fn setting(&self, name: &str) -> Result<String> {
         let mut command = self.command();
-        command.args(start_arguments(&self.arguments, &self.request.data_directory)).arg("-C").arg(name);
+        // Named, a directory must be there; a configuration file that names it itself needs none.
+        if self.request.config_file.is_none() || self.request.data_directory.is_dir() {
+            command.args(start_arguments(&self.arguments, &self.request.data_directory));
+        }
+        command.arg("-C").arg(name);
         if let Some(file) = &self.request.config_file {
             command.arg("-c").arg(format!("config_file={}", file.display()));
         }

@@ -139,19 +139,26 @@ impl ControlFile {
         })
     }
 
+    /// Values that hot standby demands at least, in the order of [`super::version::FLOORS`].
+    pub fn floors(&self) -> [i64; 5] {
+        [self.max_connections, self.max_worker_processes, self.max_wal_senders, self.max_prepared_xacts, self.max_locks_per_xact]
+            .map(i64::from)
+    }
+
     /// The major version, from the catalog version of its releases; `None` for betas and forks, where only
     /// `PG_VERSION` tells. The control version alone cannot: 13 to 16 share 1300.
     pub fn major(&self) -> Option<u32> {
-        match self.catalog_version {
-            202007201 => Some(13),
-            202107181 => Some(14),
-            202209061 => Some(15),
-            202307071 => Some(16),
-            202406281 => Some(17),
-            202506291 => Some(18),
-            _ => None,
-        }
+        CATALOG_VERSIONS.iter().find(|(_, version)| *version == self.catalog_version).map(|(major, _)| *major)
     }
+}
+
+/// The catalog version of each major's releases (catalog/catversion.h).
+const CATALOG_VERSIONS: &[(u32, u32)] =
+    &[(13, 202007201), (14, 202107181), (15, 202209061), (16, 202307071), (17, 202406281), (18, 202506291)];
+
+/// The catalog version of a major's releases.
+pub fn catalog_version_of(major: u32) -> Option<u32> {
+    CATALOG_VERSIONS.iter().find(|(known, _)| *known == major).map(|(_, version)| *version)
 }
 
 /// The CRC covers everything before it; its place depends on the version, which therefore is looked at first.

@@ -105,6 +105,15 @@ pub fn meaning(host: &Host, request: &Request, findings: &WalFindings) -> Option
 pub(super) fn decide(host: &Host, request: &Request, reasons: &mut Vec<Reason>) -> Option<Target> {
     let sources = &host.wal;
     let current = host.cluster.control_file.timeline;
+    if !host.cluster.timeline_known && request.timeline == TimelineRequest::Current {
+        let all: Vec<String> = chain::numbers(sources).iter().map(ToString::to_string).collect();
+        reasons.push(Reason::fact(
+            "timeline-unknown",
+            format!("nothing says which of the timelines {} the lost cluster was on", all.join(", ")),
+            "Say which one to follow: --timeline N, or --timeline latest.",
+        ));
+        return None;
+    }
     let timeline = match request.timeline {
         TimelineRequest::Current => current,
         TimelineRequest::Number(number) => number,

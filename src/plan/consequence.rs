@@ -1,6 +1,6 @@
 //! What will be different afterwards and nobody would be told otherwise.
 
-use super::facts::{Control, Host};
+use super::facts::{Control, Host, Remains, Server};
 use super::preloaded::Preloaded;
 use super::recovery::Consequence;
 use super::restore::Request;
@@ -10,13 +10,16 @@ pub fn list(host: &Host, request: &Request) -> Vec<Consequence> {
     let configuration = &host.cluster.configuration;
     let mut all = Vec::new();
     let mut add = |id: &str, text: String| all.push(Consequence { id: id.into(), text });
+    if let Some(text) = remains(host) {
+        add("remains", text);
+    }
     if !host.cluster.slots.is_empty() {
         add("slots", format!("replication slots are gone ({}); what reads from them must be rebuilt", host.cluster.slots.join(", ")));
     }
     add("standbys", "standbys of this cluster must be rebuilt".into());
     add("unlogged", "unlogged tables will be empty".into());
     add("subscriptions", "enabled subscriptions will be disabled and named: resynchronise before enabling them".into());
-    if request.config_from_backup {
+    if request.config_from_backup || configuration.settings.is_empty() {
         add("configuration", "configuration comes from the backup, as it was then".into());
     } else if configuration.in_data_directory {
         add("configuration", "configuration files in PGDATA stay as they are today".into());
@@ -46,4 +49,21 @@ pub fn list(host: &Host, request: &Request) -> Vec<Consequence> {
         add("archive-off", "archive_mode is off: nothing after the recovery can be recovered until a new base backup is taken".into());
     }
     all
+}
+
+/// What becomes of what stands at PGDATA, where that is not the cluster itself, whole.
+fn remains(host: &Host) -> Option<String> {
+    let pgdata = host.cluster.data_directory.display();
+    match &host.cluster.remains {
+        Remains::Whole if host.cluster.server == Server::Crashed => {
+            Some("the cluster had crashed: undo puts it back as it is, not running, and does not move it to a timeline of its own".into())
+        }
+        Remains::Whole => None,
+        Remains::Damaged { why } => Some(format!("what is left at {pgdata} is kept aside as it is ({why})")),
+        Remains::Empty => Some(format!("{pgdata} is empty; undo makes it empty again")),
+        Remains::Missing => Some(format!("{pgdata} does not exist; undo removes it again")),
+        Remains::Other { system_identifier } => {
+            Some(format!("the other cluster at {pgdata}, system identifier {system_identifier}, is kept aside; undo puts it back"))
+        }
+    }
 }

@@ -1,5 +1,6 @@
 //! Which steps a `resume`, an `undo` or a `purge` consists of: plans too, computed from the journal alone.
 
+use super::facts::Remains;
 use super::ledger::{Fact, Ledger, Outcome, Purpose};
 use super::recovery::Recovery;
 use super::step::Step;
@@ -41,6 +42,7 @@ fn remaining(ledger: &Ledger, recovery: &Recovery, at_pgdata: bool) -> Vec<Step>
     let afresh = ran_again && promoted && matches!(recovery.target.request, TargetRequest::ToLatest) && !switched;
     let again = |step: &Step| match step {
         Step::StopUnits | Step::HookBeforeStop | Step::Dump | Step::Stop | Step::CopyTail => ran_again && !switched,
+        Step::Placeholder => !switched,
         Step::Extract | Step::Promote => afresh,
         Step::Configure | Step::Replay | Step::Check | Step::Unload => (!promoted || afresh) && !switched,
         Step::Tidy => !switched,
@@ -52,7 +54,7 @@ fn remaining(ledger: &Ledger, recovery: &Recovery, at_pgdata: bool) -> Vec<Step>
 /// The old cluster was started, or found running, since it was last stopped.
 fn old_ran_again(ledger: &Ledger) -> bool {
     ledger.facts.iter().rev().find_map(|fact| match fact {
-        Fact::OldStopped { .. } | Fact::Stopping => Some(false),
+        Fact::OldStopped { .. } | Fact::OldAbsent | Fact::Stopping => Some(false),
         Fact::OldStarted => Some(true),
         _ => None,
     }) == Some(true)
@@ -83,9 +85,12 @@ pub fn undo(ledger: &Ledger, recovery: &Recovery, at_pgdata: bool) -> Course {
     Course { purpose: Purpose::Undo, steps, outcome: Outcome::Undone }
 }
 
-/// Whether anything of the recovered cluster's timeline may be in the archive: readers of `latest` would follow it.
+/// Whether anything of the recovered cluster's timeline may be in the archive, so that readers of `latest` would
+/// follow it rather than what serves after the undo. Where nothing could serve, nothing can be followed;
+/// what had crashed is not started to be moved, for it may not start, and it comes back as it was.
 fn may_have_archived(ledger: &Ledger, recovery: &Recovery) -> bool {
-    ledger.public_start() && matches!(recovery.cluster.configuration.get("archive_mode"), "on" | "always")
+    let crashed = ledger.last(|f| if let Fact::OldStopped { crashed, .. } = f { Some(*crashed) } else { None }) == Some(true);
+    ledger.public_start() && recovery.cluster.remains == Remains::Whole && !crashed && ledger.archives(recovery)
 }
 
 /// The old cluster serves again and the work is kept.

@@ -147,6 +147,15 @@ pub enum Fact {
         /// It had crashed rather than been stopped.
         crashed: bool,
     },
+    /// There is no old cluster that could run, and nothing runs at PGDATA.
+    OldAbsent,
+    /// An empty directory is about to be made at PGDATA.
+    Placeholder,
+    /// Settings of the recovered cluster, read from staging once it was configured.
+    Settings {
+        /// By name.
+        settings: std::collections::BTreeMap<String, String>,
+    },
     /// The old cluster was let go: whatever it does from here on is expected.
     OldStarted,
     /// The directory beside PGDATA was made for the run.
@@ -171,6 +180,9 @@ pub enum Fact {
         bytes: u64,
         /// Checked against a manifest.
         verified: bool,
+        /// Its pg_control, which a look at the backup does not always show.
+        #[serde(default)]
+        control: Option<Box<ControlFile>>,
     },
     /// The target as an LSN, known only after the stop.
     Target {

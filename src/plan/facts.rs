@@ -64,8 +64,12 @@ pub struct Cluster {
     pub control: Control,
     /// What the service manager adds to that.
     pub service: Service,
-    /// pg_control.
+    /// pg_control; where there is none that could be read, what backups and archive say of the cluster.
     pub control_file: ControlFile,
+    /// What stands at PGDATA.
+    pub remains: Remains,
+    /// The timeline in `control_file` is the one that it was on; otherwise it is the highest of several.
+    pub timeline_known: bool,
     /// What runs on it.
     pub server: Server,
     /// Where its configuration is.
@@ -135,6 +139,48 @@ pub struct Service {
     pub start_disabled: bool,
 }
 
+/// What stands at PGDATA, of the cluster that is to be recovered.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "stands", rename_all = "snake_case")]
+pub enum Remains {
+    /// A data directory with its pg_control.
+    #[default]
+    Whole,
+    /// A data directory whose pg_control is missing or damaged: nothing can run on it.
+    Damaged {
+        /// What is wrong with it.
+        why: String,
+    },
+    /// An empty directory.
+    Empty,
+    /// Nothing.
+    Missing,
+    /// A whole cluster, but another one: packages make an empty one when they are installed.
+    Other {
+        /// Its system identifier.
+        #[serde(with = "crate::pg::decimal")]
+        system_identifier: u64,
+    },
+}
+
+impl Remains {
+    /// There is a cluster that could run: it is stopped, compared and put back as such.
+    pub fn could_run(&self) -> bool {
+        matches!(self, Remains::Whole | Remains::Other { .. })
+    }
+
+    /// In a word, where it is not whole.
+    pub fn word(&self) -> Option<&'static str> {
+        match self {
+            Remains::Whole => None,
+            Remains::Damaged { .. } => Some("damaged"),
+            Remains::Empty => Some("empty"),
+            Remains::Missing => Some("missing"),
+            Remains::Other { .. } => Some("another cluster"),
+        }
+    }
+}
+
 /// What runs on a data directory.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "state", rename_all = "snake_case")]
@@ -152,6 +198,8 @@ pub enum Server {
     Stopped,
     /// Nothing runs and pg_control says it was in production.
     Crashed,
+    /// Nothing runs and nothing could: see [`Remains`].
+    Absent,
 }
 
 /// Where the configuration lives.

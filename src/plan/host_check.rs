@@ -139,6 +139,10 @@ fn server(host: &Host) -> Line {
     match host.cluster.server {
         Server::Serving { .. } => Line::ok("server", format!("PostgreSQL {version} serves")),
         Server::Stopped => Line::warn("server", format!("PostgreSQL {version} is stopped"), "Its archiver does not work while it is."),
+        Server::Absent => {
+            let word = host.cluster.remains.word().unwrap_or("absent");
+            Line::fail("server", format!("the data directory is {word}"), "Recover it: pitr plan --to-latest.")
+        }
         Server::Crashed => Line::fail("server", format!("PostgreSQL {version} is down and was not shut down"), "Start it, or recover it."),
     }
 }

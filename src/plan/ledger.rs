@@ -2,6 +2,8 @@
 //!
 //! Pure. The file itself is `run::journal`.
 
+use std::collections::BTreeMap;
+
 use jiff::Timestamp;
 
 pub use super::entry::{By, CheckResult, Entry, Event, Fact, Outcome, Purpose};
@@ -10,7 +12,7 @@ use super::recovery::Recovery;
 use super::step::Step;
 use crate::error::Error;
 use crate::pg::control::ControlFile;
-use crate::pg::{Lsn, Timeline};
+use crate::pg::{Lsn, Timeline, version};
 
 /// The state of a run, folded from its journal.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -114,7 +116,7 @@ impl Ledger {
     pub fn old_control(&self) -> Option<ControlFile> {
         let picked = self.facts.iter().rev().find_map(|fact| match fact {
             Fact::OldStopped { control, .. } => Some(Some((**control).clone())),
-            Fact::OldStarted | Fact::SwitchedBack | Fact::Moved { .. } => Some(None),
+            Fact::OldAbsent | Fact::OldStarted | Fact::SwitchedBack | Fact::Moved { .. } => Some(None),
             _ => None,
         });
         picked.flatten()
@@ -166,7 +168,7 @@ impl Ledger {
     pub fn found_target(&self) -> Option<Lsn> {
         let picked = self.facts.iter().rev().find_map(|fact| match fact {
             Fact::Target { lsn } => Some(Some(*lsn)),
-            Fact::OldStopped { .. } => Some(None),
+            Fact::OldStopped { .. } | Fact::OldAbsent => Some(None),
             _ => None,
         });
         picked.flatten()
@@ -189,8 +191,33 @@ impl Ledger {
 
     /// The old cluster was told to stop, whether or not it is known to have done so.
     pub fn stop_begun(&self) -> bool {
-        self.facts.iter().any(|f| matches!(f, Fact::Stopping | Fact::OldStopped { .. }))
+        self.facts.iter().any(|f| matches!(f, Fact::Stopping | Fact::OldStopped { .. } | Fact::OldAbsent))
     }
+
+    /// A setting of the recovered cluster: as it was read from staging, or before that as the plan knows it.
+    pub fn setting(&self, recovery: &Recovery, name: &str) -> String {
+        let read = self.last(|f| if let Fact::Settings { settings } = f { Some(settings.clone()) } else { None });
+        let known = read.as_ref().unwrap_or(&recovery.cluster.configuration.settings);
+        known.get(name).cloned().unwrap_or_default()
+    }
+
+    /// What the private server needs at least: as planned, as the backup's own pg_control says, and as configured.
+    pub fn floors(&self, recovery: &Recovery) -> BTreeMap<String, i64> {
+        let control = self.last(|f| if let Fact::Extracted { control, .. } = f { control.clone() } else { None });
+        let of_backup = control.map(|control| control.floors()).unwrap_or_default();
+        let known = |name: &str| version::FLOORS.iter().position(|n| *n == name).and_then(|at| of_backup.get(at).copied());
+        let highest = |name: &str, planned: i64| {
+            let configured = self.setting(recovery, name).parse().unwrap_or(0);
+            planned.max(known(name).unwrap_or(0)).max(configured)
+        };
+        recovery.floors.iter().map(|(name, planned)| (name.clone(), highest(name, *planned))).collect()
+    }
+
+    /// The recovered cluster archives its WAL. Where that is not known it is taken for granted.
+    pub fn archives(&self, recovery: &Recovery) -> bool {
+        matches!(self.setting(recovery, "archive_mode").as_str(), "on" | "always" | "")
+    }
+
     /// The timeline number of the recovered cluster.
     pub fn number(&self) -> Option<Timeline> {
         self.last(|f| match f {

@@ -27,6 +27,23 @@ pub(super) fn cluster_reasons(host: &Host, request: &Request, reasons: &mut Vec<
             format!("Supported: {}.", list.join(", ")),
         ));
     }
+    if let Control::PgCtlCluster { version, .. } = &cluster.control
+        && *version != cluster.major.to_string()
+    {
+        reasons.push(Reason::fact(
+            "other-major",
+            format!("{} is a place for PostgreSQL {version}; what is to be recovered is of PostgreSQL {}", cluster.name, cluster.major),
+            format!("Install that major and name a place of it: --as {}/main.", cluster.major),
+        ));
+    }
+    let synchronous = cluster.configuration.get("synchronous_standby_names");
+    if !synchronous.is_empty() {
+        reasons.push(Reason::judgement(
+            "synchronous-standbys",
+            format!("every commit would wait for synchronous_standby_names = '{synchronous}', whose standbys must be rebuilt first"),
+            "Empty it before the recovery: ALTER SYSTEM SET synchronous_standby_names = ''. To recover all the same: --accept synchronous-standbys.",
+        ));
+    }
     if cluster.standby {
         reasons.push(Reason::fact(
             "standby",

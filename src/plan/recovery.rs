@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use super::checks::Check;
-use super::facts::{Configuration, Control};
+use super::facts::{Configuration, Control, Remains};
 use super::loss::Names;
 use super::place::{Holds, Place, Tablespace};
 use super::preloaded::Preloaded;
@@ -164,6 +164,9 @@ pub struct ClusterFacts {
     pub segment_size: SegmentSize,
     /// It served when the plan was made.
     pub serving: bool,
+    /// What stood at PGDATA.
+    #[serde(default)]
+    pub remains: Remains,
     /// Its configuration.
     pub configuration: Configuration,
     /// The parent directory belongs to the owner, not to root.

@@ -10,7 +10,7 @@ use super::backup::{self, Choice};
 use super::chain;
 use super::consequence;
 use super::discards;
-use super::facts::{Host, Server};
+use super::facts::{Host, Remains, Server};
 use super::guard::Guard;
 use super::loss::Names;
 use super::migration::Aim;
@@ -242,6 +242,7 @@ fn skeleton(host: &Host, request: &Request, target: Option<&Target>) -> Planned 
         Server::Serving { .. } => "serving",
         Server::Stopped => "stopped",
         Server::Crashed => "crashed",
+        Server::Absent => cluster.remains.word().unwrap_or("absent"),
     };
     let (flag, value) = request.target.arguments();
     let argument = value.as_ref().map_or_else(|| flag.to_string(), |v| format!("{flag} {}", super::target::shell_word(v)));
@@ -353,6 +354,7 @@ fn recovery(
             timeline: cluster.control_file.timeline,
             segment_size: cluster.control_file.segment_size,
             serving: matches!(cluster.server, Server::Serving { .. }),
+            remains: cluster.remains.clone(),
             configuration: cluster.configuration.clone(),
             parent_is_owners: host.capability.parent == Ok(cluster.owner.uid),
             group_access: cluster.group_access,
@@ -367,7 +369,7 @@ fn recovery(
         chain,
         site: request.site.clone(),
         other_wal: request.other_wal.clone(),
-        config_from_backup: request.config_from_backup,
+        config_from_backup: from_backup(host, request),
         dump: request.dump.clone(),
         floors: floors(host, chosen, request),
         accepted,
@@ -376,7 +378,7 @@ fn recovery(
         tablespaces: spaces.tablespaces,
         live_tablespaces: cluster.tablespaces.clone(),
         in_place: spaces.in_place,
-        steps: steps(request, &preloaded),
+        steps: steps(host, request, &preloaded),
         preloaded,
         digest: String::new(),
         consequences: planned.consequences.clone(),
@@ -386,21 +388,16 @@ fn recovery(
     recovery
 }
 
+/// Configuration comes from the backup: asked for, or there is no other.
+fn from_backup(host: &Host, request: &Request) -> bool {
+    request.config_from_backup || host.cluster.configuration.settings.is_empty()
+}
+
 /// Hot standby needs at least the values of the server that wrote the WAL.
 fn floors(host: &Host, chosen: &Choice, request: &Request) -> BTreeMap<String, i64> {
     let cluster = &host.cluster;
-    let of = |control: &crate::pg::ControlFile| {
-        [
-            control.max_connections,
-            control.max_worker_processes,
-            control.max_wal_senders,
-            control.max_prepared_xacts,
-            control.max_locks_per_xact,
-        ]
-        .map(i64::from)
-    };
-    let present = of(&cluster.control_file);
-    let backup = chosen.entry.control.as_ref().map_or(present, of);
+    let present = cluster.control_file.floors();
+    let backup = chosen.entry.control.as_ref().map_or(present, crate::pg::ControlFile::floors);
     let found = findings_for(request, chosen).and_then(WalFindings::floors).unwrap_or(present);
     let mut floors = BTreeMap::new();
     for (index, name) in version::FLOORS.iter().enumerate() {
@@ -413,12 +410,13 @@ fn floors(host: &Host, chosen: &Choice, request: &Request) -> BTreeMap<String, i
 
 /// Offline: the backup is unpacked and verified while the cluster still serves, so that a damaged backup costs no
 /// outage; everything after the stop needs the stop.
-fn steps(request: &Request, preloaded: &Preloaded) -> Vec<Step> {
+fn steps(host: &Host, request: &Request, preloaded: &Preloaded) -> Vec<Step> {
     let hooks = &request.site.hooks;
     // What the backup's own configuration preloads is not known before it is unpacked.
-    let unload = !preloaded.go.is_empty() || request.config_from_backup;
+    let unload = !preloaded.go.is_empty() || from_backup(host, request);
     let wanted = [
         (!hooks.before.is_empty(), Step::HookBefore),
+        (host.cluster.remains == Remains::Missing, Step::Placeholder),
         (true, Step::Extract),
         (!request.site.quiesce.is_empty(), Step::StopUnits),
         (!hooks.before_stop.is_empty(), Step::HookBeforeStop),

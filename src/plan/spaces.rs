@@ -105,7 +105,8 @@ fn left_out(oid: u32, chosen: &Choice) -> Reason {
 
 /// Adds the place of a location once; its real path. One that is not `needed` may be gone.
 fn take(host: &Host, text: &Path, needed: bool, spaces: &mut Spaces, reasons: &mut Vec<Reason>) -> Option<PathBuf> {
-    let location = host.locations.iter().find(|l| l.text == text)?;
+    let unseen = Location { text: text.into(), real: text.into(), problem: Some("nobody looked at it".into()), ..Location::default() };
+    let location = host.locations.iter().find(|l| l.text == text).unwrap_or(&unseen);
     if let Some(place) = spaces.places.iter_mut().find(|p| p.parent == location.real) {
         if !place.called.contains(&location.text) {
             place.called.push(location.text.clone());

@@ -10,6 +10,8 @@ use super::recovery::{Dump, Recovery};
 pub enum Step {
     /// Hooks `before`: a failure stops the run.
     HookBefore,
+    /// An empty directory at PGDATA, where there is nothing: the recovered cluster changes places with it.
+    Placeholder,
     /// Stop the units of `quiesce`, those that run.
     StopUnits,
     /// Hooks `before_stop`.
@@ -75,6 +77,7 @@ impl Step {
     pub fn name(&self) -> &'static str {
         match self {
             Step::HookBefore => "hook-before",
+            Step::Placeholder => "placeholder",
             Step::StopUnits => "stop-units",
             Step::HookBeforeStop => "hook-before-stop",
             Step::Dump => "dump",
@@ -113,7 +116,7 @@ impl Step {
             Step::HookBefore | Step::StopUnits | Step::HookBeforeStop | Step::Dump | Step::Stop | Step::CopyTail | Step::StopRecovered => {
                 "stop"
             }
-            Step::Extract => "extract",
+            Step::Placeholder | Step::Extract => "extract",
             Step::Configure => "configure",
             Step::Replay => "replay",
             Step::Check | Step::CheckServing => "check",
@@ -130,12 +133,17 @@ impl Step {
         let pgdata = cluster.data_directory.display();
         match self {
             Step::HookBefore => format!("run hooks 'before' ({})", recovery.site.hooks.before.len()),
+            Step::Placeholder => format!("make an empty directory at {pgdata}"),
             Step::StopUnits => format!("stop {}", recovery.site.quiesce.join(", ")),
             Step::HookBeforeStop => format!("run hooks 'before_stop' ({})", recovery.site.hooks.before_stop.len()),
             Step::Dump => recovery.dump.as_ref().map_or_else(String::new, Dump::words),
+            Step::Stop if !cluster.remains.could_run() => format!("prove that nothing runs on {pgdata}"),
             Step::Stop => format!("stop {} by {}, prove it", cluster.name, cluster.control_words()),
             Step::CopyTail => "copy WAL that the archive lacks".into(),
             Step::Extract => format!("unpack {} beside {pgdata}, verify every file", recovery.backup_name()),
+            Step::Configure if recovery.config_from_backup && cluster.configuration.in_data_directory => {
+                "take the configuration of the backup".into()
+            }
             Step::Configure if cluster.configuration.in_data_directory => "take over today's configuration".into(),
             Step::Configure => format!("keep the configuration in {}", cluster.configuration.config_file.display()),
             Step::Replay => "start privately, replay WAL to the target, pause".into(),
@@ -157,6 +165,7 @@ impl Step {
             Step::StartUnits => "start the units that were stopped".into(),
             Step::HookDone => format!("run hooks 'done' ({})", recovery.site.hooks.done.len()),
             Step::EndPrivate => "end what is left of the private server".into(),
+            Step::StartOld if !cluster.serving => format!("leave {pgdata} as it was, not running"),
             Step::StartOld => format!("start the old cluster {}", cluster.name),
             Step::HookFailed => format!("run hooks 'failed' ({})", recovery.site.hooks.failed.len()),
             Step::StopRecovered => format!("stop the recovered cluster {}", cluster.name),

@@ -26,7 +26,7 @@ fn entries() -> Vec<Entry> {
         Event::Run { format: 1, program: "0.1.0".into(), recovery: Box::new(recovery), by: by("anna", Some("a <b>wrong</b> migration")) },
         section(Purpose::Restore, &[Step::Extract, Step::Check], "anna"),
         begin(0, Step::Extract),
-        fact(Fact::Extracted { files: 1203, bytes: 5, verified: true }),
+        fact(Fact::Extracted { files: 1203, bytes: 5, verified: true, control: None }),
         Event::Done { index: 0, seconds: 20.0 },
         begin(1, Step::Check),
         Event::Failed { index: 1, error: Error::new(Kind::Check, "check failed") },

@@ -55,6 +55,7 @@ pub fn recovery() -> Recovery {
             timeline: crate::pg::Timeline(1),
             segment_size: SegmentSize::new(16 << 20).unwrap(),
             serving: true,
+            remains: crate::plan::facts::Remains::Whole,
             group_access: false,
             mounted: false,
             one_step: true,

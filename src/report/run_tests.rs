@@ -14,7 +14,7 @@ fn check(name: &str, passed: bool, words: Option<&str>) -> CheckResult {
 fn ledger() -> Ledger {
     Ledger {
         facts: vec![
-            Fact::Extracted { files: 1203, bytes: 5, verified: false },
+            Fact::Extracted { files: 1203, bytes: 5, verified: false, control: None },
             Fact::Checked { checks: vec![check("old", false, None)], public: false },
             Fact::Promoted {
                 timeline: Timeline(3),

@@ -3,7 +3,7 @@
 
 use crate::error::{Error, Result};
 use crate::plan::ledger::Fact;
-use crate::plan::preloaded::Search;
+use crate::plan::preloaded::{Preloaded, Search};
 use crate::run::executor::Run;
 use crate::run::replay;
 
@@ -19,7 +19,7 @@ pub enum Libraries {
 impl Libraries {
     /// `shared_preload_libraries`; `None` leaves it as it is configured.
     pub fn setting(self, run: &Run) -> Option<String> {
-        (self == Libraries::Fewest).then(|| [run.recovery().preloaded.stay.clone(), needed(run)].concat().join(", "))
+        (self == Libraries::Fewest).then(|| [configured(run).stay, needed(run)].concat().join(", "))
     }
 }
 
@@ -36,7 +36,7 @@ pub fn unload(run: &mut Run) -> Result<()> {
 /// Runs `attempt`, which starts a server with the fewest libraries. Where replay stops at a resource manager that none
 /// of them brings, the libraries that were left out are tried until it goes on.
 pub fn with_the_needed<T>(run: &mut Run, attempt: impl Fn(&mut Run) -> Result<T>) -> Result<T> {
-    let mut search = Search::new(&run.recovery().preloaded.go.clone(), needed(run));
+    let mut search = Search::new(&configured(run).go, needed(run));
     loop {
         let error = match attempt(run) {
             Ok(done) => return Ok(done),
@@ -50,6 +50,11 @@ pub fn with_the_needed<T>(run: &mut Run, attempt: impl Fn(&mut Run) -> Result<T>
         log::info!("the WAL needs resource manager {id}: trying with {}", libraries.join(", "));
         run.fact(Fact::Needed { libraries })?;
     }
+}
+
+/// What the recovered cluster is configured to preload.
+fn configured(run: &Run) -> Preloaded {
+    Preloaded::of(&run.ledger().setting(run.recovery(), "shared_preload_libraries"))
 }
 
 /// Libraries that replay was found to need.

@@ -8,6 +8,8 @@
 //! * `control` stops and starts the public server. `reading` and `wal_log` answer questions
 //!   about WAL.
 
+pub mod absent;
+pub mod aftermath;
 pub mod beside;
 pub mod broker;
 pub mod configure;

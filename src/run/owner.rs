@@ -33,6 +33,10 @@ use crate::sys::vault;
 pub enum Task {
     /// Look at cluster, backups and archives.
     Survey(Box<SurveyRequest>),
+    /// Which cluster backups and archives are of.
+    Origins(Box<survey::OriginsRequest>),
+    /// Read settings as a start would.
+    Settings(Box<SurveyRequest>),
     /// Read `global/pg_control` (or the name it hides under).
     ReadControl {
         /// Data directory.
@@ -119,6 +123,13 @@ pub enum Task {
     },
     /// Remove a directory with everything in it.
     RemoveTree {
+        /// Directory that holds it.
+        parent: PathBuf,
+        /// The name.
+        name: String,
+    },
+    /// Remove an empty directory if it is there; whether it is gone.
+    RemovePlaceholder {
         /// Directory that holds it.
         parent: PathBuf,
         /// The name.
@@ -318,6 +329,8 @@ fn perform_request() -> Result<()> {
 fn perform(task: Task, passed: Option<OwnedFd>) -> Result<Value> {
     match task {
         Task::Survey(request) => answer(survey::survey(&request)?),
+        Task::Origins(request) => answer(survey::origins(&request)),
+        Task::Settings(request) => answer(survey::settings(&request)?),
         Task::ReadControl { data_directory, hidden } => answer(switch::read_control(&open_directory(&data_directory)?, hidden.as_deref())?),
         Task::ServerStatus { data_directory } => answer(switch::server_status(&open_directory(&data_directory)?)?),
         Task::TryProgram { program } => answer(staging::try_program(&program)?),
@@ -355,6 +368,7 @@ fn perform(task: Task, passed: Option<OwnedFd>) -> Result<Value> {
             }
             answer(())
         }
+        Task::RemovePlaceholder { parent, name } => answer(crate::run::absent::remove_empty(&Dir::open(parent)?, &name)?),
         Task::RemoveFile { parent, name } => {
             let parent = open_directory(&parent)?;
             if parent.unlink_if_exists(&name)? {

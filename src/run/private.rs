@@ -239,12 +239,10 @@ fn arguments(run: &Run, data_directory: &Path, settings: Option<&RecoverySetting
         ("cluster_name".into(), format!("pitr-{}", run.paths.id)),
     ];
     list.extend(private_settings(cluster.major).into_iter().map(|(n, v)| (n.to_string(), v.to_string())));
-    let archives = matches!(cluster.configuration.get("archive_mode"), "on" | "always");
+    let archives = run.ledger().archives(recovery);
     list.push(("archive_mode".into(), if archives { "on" } else { "off" }.into()));
     list.extend(libraries.setting(run).map(|value| ("shared_preload_libraries".to_string(), value)));
-    for (name, floor) in &recovery.floors {
-        list.push((name.clone(), floor.to_string()));
-    }
+    list.extend(run.ledger().floors(recovery).into_iter().map(|(name, floor)| (name, floor.to_string())));
     if recovery.in_place {
         // Without it the end of a backup is a PANIC where a directory stands in pg_tblspc (CheckTablespaceDirectory).
         list.push(("allow_in_place_tablespaces".into(), "on".into()));

@@ -9,6 +9,7 @@ use crate::pg::{Lsn, Timeline};
 use crate::plan::chain;
 use crate::plan::facts::WalKind;
 use crate::plan::ledger::Fact;
+use crate::run::aftermath;
 use crate::run::executor::Run;
 use crate::run::libraries::Libraries;
 use crate::run::owner::Task;
@@ -165,6 +166,7 @@ fn finish(run: &mut Run) -> Result<()> {
         return Err(Error::failed(format!("the private server is on timeline {timeline}, not on {number}")));
     }
     let subscriptions = disable_subscriptions(run)?;
+    aftermath::tell(run)?;
     let next_xid = full_xid(next_xid);
     if let Some(server) = run.server.take() {
         server.stop()?;

@@ -9,7 +9,7 @@ use crate::pg::label::parse_tablespace_map;
 use crate::pg::segment::history_name;
 use crate::pg::{ControlFile, SegmentName, Timeline};
 use crate::plan::chain;
-use crate::plan::facts::WalKind;
+use crate::plan::facts::{Remains, WalKind};
 use crate::plan::ledger::Fact;
 use crate::plan::loss::Loss;
 use crate::plan::place::{Holds, Place, Tablespace};
@@ -31,7 +31,7 @@ use crate::run::staging::ExtractRequest;
 use crate::run::switch::Stage;
 use crate::run::tail::CopyRequest;
 use crate::run::tidy::{SettleRequest, TidyRequest};
-use crate::run::{control, dump, hooks, moveold, purge, validate};
+use crate::run::{absent, control, dump, hooks, moveold, purge, validate};
 use crate::store::extract::{ExtractOptions, Extracted};
 use crate::store::layout::required_directories;
 use crate::sys::dir::Dir;
@@ -42,6 +42,7 @@ pub fn apply(run: &mut Run, step: &Step) -> Result<()> {
     let configured = run.recovery().site.hooks.clone();
     match step {
         Step::HookBefore => hooks::run_hooks(run, "before", &configured.before, true),
+        Step::Placeholder => absent::make_placeholder(run),
         Step::StopUnits => hooks::stop_units(run),
         Step::HookBeforeStop => hooks::run_hooks(run, "before_stop", &configured.before_stop, true),
         Step::Dump => dump::dump_before(run),
@@ -80,7 +81,7 @@ pub fn apply(run: &mut Run, step: &Step) -> Result<()> {
 /// Before every step of a recovery: while the old cluster must be down, it is as the journal left it, and its unit cannot be
 /// started. After a reboot that is made so again.
 pub fn compare_old_cluster(run: &mut Run) -> Result<()> {
-    let Some(expected) = run.ledger().old_control() else { return Ok(()) };
+    let Some(expected) = run.ledger().old_control() else { return absent::nothing_came(run) };
     if !matches!(stage(run)?, Stage::Nothing | Stage::Staged | Stage::Hidden) {
         return Ok(());
     }
@@ -115,14 +116,22 @@ pub fn compare_old_cluster(run: &mut Run) -> Result<()> {
 
 fn stop(run: &mut Run) -> Result<()> {
     run.fact(Fact::Stopping)?;
+    if !run.recovery().cluster.remains.could_run() {
+        return absent::prove(run);
+    }
     let (control, crashed) = control::stop(run)?;
     let cluster = &run.recovery().cluster;
-    if control.system_identifier != cluster.system_identifier || control.timeline != cluster.timeline {
+    let (identifier, timeline) = match cluster.remains {
+        Remains::Other { system_identifier } => (system_identifier, control.timeline),
+        _ => (cluster.system_identifier, cluster.timeline),
+    };
+    if control.system_identifier != identifier || control.timeline != timeline {
         return Err(Error::failed(format!("{} is another cluster than the plan was made for", cluster.data_directory.display()))
             .cause(format!("timeline {} now, {} in the plan", control.timeline, cluster.timeline))
             .hint("End this run by `pitr undo` and plan again."));
     }
-    let latest = matches!(run.recovery().target.request, TargetRequest::ToLatest);
+    let whole = run.recovery().cluster.remains == Remains::Whole;
+    let latest = matches!(run.recovery().target.request, TargetRequest::ToLatest) && whole;
     let checkpoint = control.checkpoint;
     run.fact(Fact::OldStopped { control: Box::new(control), crashed })?;
     if latest && !crashed {
@@ -208,7 +217,8 @@ fn extract(run: &mut Run) -> Result<()> {
     let request = extraction(run);
     let extracted: Extracted = run.owner(Task::Extract(Box::new(request)))?;
     agree(run, &extracted)?;
-    run.fact(Fact::Extracted { files: extracted.files, bytes: extracted.bytes, verified: extracted.verified })
+    let control = Some(Box::new(extracted.control));
+    run.fact(Fact::Extracted { files: extracted.files, bytes: extracted.bytes, verified: extracted.verified, control })
 }
 
 fn extraction(run: &Run) -> ExtractRequest {
@@ -281,7 +291,8 @@ fn configure(run: &mut Run) -> Result<()> {
         from: recovery.cluster.data_directory.clone(),
         to: run.staging(),
         take_main: configuration.in_data_directory && !recovery.config_from_backup,
-        take_auto: !recovery.config_from_backup,
+        // What ALTER SYSTEM set belongs to the data: that of another cluster is not taken.
+        take_auto: !recovery.config_from_backup && !matches!(recovery.cluster.remains, Remains::Other { .. }),
         named: if recovery.config_from_backup {
             vec![]
         } else {
@@ -292,7 +303,7 @@ fn configure(run: &mut Run) -> Result<()> {
         return Ok(());
     }
     let _taken: Vec<String> = run.owner(Task::Configure(Box::new(request)))?;
-    Ok(())
+    absent::read_settings(run)
 }
 
 /// Staging has left recovery on our number.
@@ -316,7 +327,7 @@ fn tidy(run: &mut Run) -> Result<()> {
     let archived = chain::copies(&listed.iter().filter(|s| s.kind == WalKind::Archive).cloned().collect::<Vec<_>>());
     let names = (recovery.chain.first.number..size.number(fork))
         .map(|n| SegmentName { timeline: recovery.target.history.timeline_of_segment(n, size), number: n });
-    let archiving = matches!(recovery.cluster.configuration.get("archive_mode"), "on" | "always");
+    let archiving = run.ledger().archives(recovery);
     let segments: Vec<(String, PathBuf)> =
         names.filter(|n| archiving && !archived.contains_key(n)).map(|n| (n.file_name(size), run.tail())).collect();
     let histories = if archiving { missing_histories(&listed, number) } else { vec![] };
@@ -403,10 +414,15 @@ fn start(run: &mut Run) -> Result<()> {
 /// The old cluster as it was before the run: one that did not serve is not started.
 fn start_old(run: &mut Run) -> Result<()> {
     if !run.ledger().stop_begun() {
-        return Ok(());
+        return absent::remove_placeholder(run);
     }
     run.fact(Fact::OldStarted)?;
-    if run.recovery().cluster.serving { control::start(run) } else { control::let_start(run) }
+    if run.recovery().cluster.serving {
+        control::start(run)
+    } else {
+        control::let_start(run)?;
+        absent::remove_placeholder(run)
+    }
 }
 
 /// The recovered cluster may have been started past this run, by the boot of the host or by a person, between its coming

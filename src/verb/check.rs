@@ -38,7 +38,8 @@ fn chosen(context: &Context) -> Result<Vec<Found>> {
 
 fn one(context: &Context, found: &Found, args: &CheckArgs) -> ClusterCheck {
     let identify = Some(Identify { name: None, before: None });
-    let lines = match observe(&context.config, found, &Where { identify, ..Where::default() }) {
+    let seen = observe(&context.config, found, &Where { identify, ..Where::default() });
+    let lines = match seen.and_then(|mut observed| observed.look_at_places(&[]).map(|()| observed)) {
         Ok(observed) => {
             let request = restore::to_latest(found, &observed);
             let planned = plan(&observed.host, &request);

@@ -200,13 +200,18 @@ fn plan_around(observed: &Observed, request: &Request, damaged: &[DamagedCopy]) 
 }
 
 fn places(target: &TargetRequest, source: &SourceFlags) -> Where {
-    Where { backups: source.backups.clone(), wal: source.wal.clone(), identify: Some(identify(target, source)) }
+    Where {
+        backups: source.backups.clone(),
+        wal: source.wal.clone(),
+        identify: Some(identify(target, source)),
+        fresh: source.as_cluster.is_some(),
+    }
 }
 
 /// Observes, reads the chain's records, and plans with what they show.
 fn make_plan(context: &Context, target: &TargetFlags, source: &SourceFlags) -> Result<Drawn> {
     let request_target = target.request(Timestamp::now(), &TimeZone::system())?;
-    let found = discover::choose(&context.config, context.global.cluster.as_deref())?;
+    let found = discover::choose(&context.config, source.as_cluster.as_deref().or(context.global.cluster.as_deref()))?;
     plan_from(context, &found, request_target, source)
 }
 

@@ -79,6 +79,7 @@ fn observed_cluster(context: &Context, found: &Found, observed: &Observed) -> Cl
         Server::Serving { .. } => "serving",
         Server::Stopped => "stopped",
         Server::Crashed => "crashed",
+        Server::Absent => host.cluster.remains.word().unwrap_or("absent"),
     };
     let open = host.runs.iter().rev().find(|r| r.open).map(|r| open_run(&r.id, &r.state, r.removing));
     let (mut windows, gaps) = window::windows(host);

@@ -178,6 +178,8 @@ impl Pitr {
     /// or of a `.pitr-*` directory beside PGDATA. The server that serves at PGDATA is none.
     pub fn leftovers(&self) -> Vec<Holder> {
         let mut left = process::holders(&self.state);
+        // Where nobody knows where its messages went before, the public server's go there.
+        left.retain(|holder| !holder.holds.ends_with("/server-public.log"));
         // A wal-get or an owner's child may hold nothing but the files that its output goes to.
         left.extend(process::holders(&self.said));
         let hidden = format!("{}/.pitr-", self.parent.display());

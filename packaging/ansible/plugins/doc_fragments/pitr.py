@@ -71,6 +71,10 @@ options:
     description:
       - Discard the WAL record at this position and all after it.
     type: str
+  before_migration:
+    description:
+      - Keep what was committed before this migration, named as its tool's users name it.
+    type: str
   timeline:
     description:
       - A number, V(latest) or V(current).

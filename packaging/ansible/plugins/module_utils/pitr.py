@@ -23,6 +23,7 @@ TARGETS = (
     "before_time",
     "before_xid",
     "before_lsn",
+    "before_migration",
 )
 
 COMMON = dict(
@@ -41,6 +42,7 @@ TARGET = dict(
     before_time=dict(type="str"),
     before_xid=dict(type="str"),
     before_lsn=dict(type="str"),
+    before_migration=dict(type="str"),
     timeline=dict(type="str"),
     backup=dict(type="str"),
     backups=dict(type="list", elements="path", default=[]),

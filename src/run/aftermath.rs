@@ -1,0 +1,61 @@
+//! What a person finds in the recovered cluster and must act upon (pitfalls B19): asked of the promoted private server,
+//! told as remarks of the run. None of it is a reason to stop.
+
+use crate::error::Result;
+use crate::run::executor::Run;
+use crate::run::promote::query;
+
+/// Names in a remark before it is cut short.
+const SHOWN: usize = 5;
+
+/// Tells of prepared transactions, and in the databases of unlogged tables and invalid indexes.
+pub fn tell(run: &mut Run) -> Result<()> {
+    let prepared = column(run, "postgres", "SELECT format('%s in %s', gid, database) FROM pg_prepared_xacts ORDER BY 1")?;
+    if !prepared.is_empty() {
+        run.remark(format!("prepared transactions hold their locks until they are ended: {}", some_of(&prepared)))?;
+    }
+    let (mut unlogged, mut invalid) = (Vec::new(), Vec::new());
+    for database in column(run, "postgres", "SELECT datname FROM pg_database WHERE datallowconn AND NOT datistemplate ORDER BY 1")? {
+        let in_database = |names: Vec<String>| names.into_iter().map(|name| format!("{database}.{name}")).collect::<Vec<_>>();
+        unlogged.extend(in_database(column(run, &database, UNLOGGED)?));
+        invalid.extend(in_database(column(run, &database, INVALID)?));
+    }
+    if !unlogged.is_empty() {
+        run.remark(format!("unlogged tables are empty: {}", some_of(&unlogged)))?;
+    }
+    if !invalid.is_empty() {
+        run.remark(format!("indexes were not finished at the target and are invalid: {}", some_of(&invalid)))?;
+    }
+    Ok(())
+}
+
+const UNLOGGED: &str = "SELECT c.oid::regclass::text FROM pg_class c WHERE c.relpersistence = 'u' AND c.relkind = 'r' ORDER BY 1";
+const INVALID: &str = "SELECT indexrelid::regclass::text FROM pg_index WHERE NOT indisvalid ORDER BY 1";
+
+fn column(run: &mut Run, database: &str, sql: &str) -> Result<Vec<String>> {
+    let reply = query(run, database, sql)?;
+    if let Some(error) = &reply.error {
+        log::warn!("{sql} in {database}: {error}");
+    }
+    Ok(reply.first_column())
+}
+
+fn some_of(names: &[String]) -> String {
+    let shown = names.iter().take(SHOWN).cloned().collect::<Vec<_>>().join(", ");
+    match names.len().saturating_sub(SHOWN) {
+        0 => shown,
+        more => format!("{shown} and {more} more"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_list_is_cut_short() {
+        let names = |n: usize| (1..=n).map(|i| i.to_string()).collect::<Vec<_>>();
+        assert_eq!(some_of(&names(2)), "1, 2");
+        assert_eq!(some_of(&names(7)), "1, 2, 3, 4, 5 and 2 more");
+    }
+}

@@ -1,0 +1,329 @@
+//! Hosts whose cluster is gone: PGDATA missing, empty, without pg_control, crashed beyond starting, or another, fresh
+//! cluster in its place. Recovered, and taken back to what was there.
+
+use std::fs;
+use std::path::Path;
+
+use crate::support::cluster::Builder;
+use crate::support::story::{self, CHECK_USER, CHECKS, DATABASE, Point};
+use crate::support::tree::{Tree, diff, snapshot_tree};
+use crate::support::{Pitr, Scratch, Story, TestCluster, program};
+
+/// What became of the old cluster.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Loss {
+    Missing,
+    Empty,
+    NoControl,
+    TornControl,
+    Unstartable,
+}
+
+impl Loss {
+    fn inflict(self, cluster: &TestCluster) {
+        let control = cluster.data.join("global/pg_control");
+        match self {
+            Loss::Missing => fs::remove_dir_all(&cluster.data).unwrap(),
+            Loss::Empty => empty(&cluster.data),
+            Loss::NoControl => fs::remove_file(control).unwrap(),
+            Loss::TornControl => {
+                let mut bytes = fs::read(&control).unwrap();
+                bytes[100] ^= 1;
+                fs::write(&control, bytes).unwrap();
+            }
+            // pg_control says that it ran, and the WAL to recover from is gone.
+            Loss::Unstartable => empty(&cluster.data.join("pg_wal")),
+        }
+    }
+
+    fn word(self) -> &'static str {
+        match self {
+            Loss::Missing => "missing",
+            Loss::Empty => "empty",
+            Loss::NoControl | Loss::TornControl => "damaged",
+            Loss::Unstartable => "crashed",
+        }
+    }
+}
+
+fn empty(directory: &Path) {
+    for entry in fs::read_dir(directory).unwrap().flatten() {
+        let path = entry.path();
+        if path.is_dir() { fs::remove_dir_all(path).unwrap() } else { fs::remove_file(path).unwrap() }
+    }
+}
+
+/// A cluster with a story and a backup, down; what is to be recovered, and how.
+struct Ground {
+    cluster: TestCluster,
+    pitr: Pitr,
+    target: Point,
+    before_last: Point,
+    last: Point,
+    checks: usize,
+}
+
+impl Ground {
+    fn new(scratch: &Scratch, builder: Builder<'_>, back_up: impl FnOnce(&TestCluster)) -> Ground {
+        let cluster = builder.start();
+        let story = Story::begin(&cluster);
+        back_up(&cluster);
+        let target = story.work(10);
+        story.migrate(123);
+        let before_last = story.work(2);
+        let last = story.work(1);
+        cluster.archive_caught_up();
+        let mut pitr = Pitr::for_cluster(scratch, &cluster);
+        let checks = scratch.file("checks/mazevault.sql", CHECKS, 0o644);
+        pitr.set("checks", vec![checks.to_str().unwrap()]);
+        pitr.set("database", DATABASE);
+        pitr.set("check_user", CHECK_USER);
+        Ground { cluster, pitr, target, before_last, last, checks: 3 }
+    }
+
+    /// Theirs is the state before the migration.
+    fn without_checks(&mut self) {
+        self.pitr.unset("checks");
+        self.checks = 0;
+    }
+
+    fn lose(&self, loss: Loss) {
+        self.cluster.crash();
+        let _ = fs::remove_file(self.cluster.data.join("postmaster.pid"));
+        loss.inflict(&self.cluster);
+    }
+
+    /// Recovers the lost cluster, writes in it, and takes it back to what was there, byte for byte.
+    #[track_caller]
+    fn there_and_back(&self, loss: Loss, target: &[&str], expected: &Point) {
+        self.lose(loss);
+        let before = remains(&self.cluster);
+        let status = self.pitr.json(&["status"]);
+        assert_eq!(status["clusters"][0]["state"], loss.word(), "{status}");
+        let plan = self.pitr.json(&[&["plan"], target].concat());
+        assert!(plan["consequences"].as_array().unwrap().iter().any(|c| c["id"] == "remains"), "{plan}");
+        assert_as_it_was(before.as_ref(), &self.cluster);
+        self.restored(&[&["restore", "--yes"], target].concat(), expected);
+        self.undone();
+        assert_as_it_was(before.as_ref(), &self.cluster);
+        // Once more, and it stays.
+        let restored = self.restored(&[&["restore", "--yes"], target].concat(), expected);
+        let purged = self.pitr.json(&["purge", restored["run"].as_str().unwrap(), "--yes"]);
+        assert_eq!(purged["outcome"], "removed", "{purged}");
+        assert_eq!(story::facts(&self.cluster, DATABASE), expected.facts);
+    }
+
+    #[track_caller]
+    fn restored(&self, args: &[&str], expected: &Point) -> serde_json::Value {
+        let restored = self.pitr.json(args);
+        assert_eq!(restored["outcome"], "switched", "{restored}");
+        let checks = restored["checks"].as_array().unwrap();
+        assert!(checks.len() >= self.checks && checks.iter().all(|check| check["passed"] == true), "{restored}");
+        assert_eq!(self.cluster.sql("postgres", "SELECT pg_is_in_recovery()"), "f");
+        assert_eq!(story::facts(&self.cluster, DATABASE), expected.facts);
+        assert_eq!(self.cluster.sql("postgres", "SHOW archive_command").matches("cp %p").count(), 1);
+        self.cluster.archive_caught_up();
+        self.pitr.assert_nothing_left();
+        restored
+    }
+
+    #[track_caller]
+    fn undone(&self) {
+        let undone = self.pitr.json(&["undo", "--yes"]);
+        assert_eq!(undone["outcome"], "undone", "{undone}");
+        assert!(!self.cluster.running());
+        self.pitr.assert_nothing_left();
+    }
+}
+
+/// Everything at PGDATA; nothing where it is missing.
+fn remains(cluster: &TestCluster) -> Option<Tree> {
+    cluster.data.exists().then(|| snapshot_tree(&cluster.data))
+}
+
+#[track_caller]
+fn assert_as_it_was(before: Option<&Tree>, cluster: &TestCluster) {
+    match (before, &remains(cluster)) {
+        (Some(before), Some(after)) => assert_eq!(diff(before, after), [] as [String; 0]),
+        (before, after) => assert_eq!((before.is_some(), after.is_some()), (false, false), "there or not there"),
+    }
+}
+
+fn nightly(cluster: &TestCluster) {
+    cluster.basebackup_tar("nightly", true);
+}
+
+fn cron(cluster: &TestCluster) {
+    cluster.cron_tarball("base-20261121.tar.gz", None);
+}
+
+#[test]
+fn a_missing_data_directory() {
+    let scratch = Scratch::new("missing");
+    let ground = Ground::new(&scratch, TestCluster::builder(&scratch, "main"), cron);
+    ground.there_and_back(Loss::Missing, &["--before-time", &ground.target.time], &ground.target);
+}
+
+#[test]
+fn a_missing_data_directory_below_a_parent_of_roots() {
+    let scratch = Scratch::new("missing-root");
+    let mut ground = Ground::new(&scratch, TestCluster::builder(&scratch, "main").root_owned_parent(), nightly);
+    ground.without_checks();
+    ground.there_and_back(Loss::Missing, &["--to-latest"], &ground.last);
+}
+
+#[test]
+fn a_missing_data_directory_of_debians() {
+    let scratch = Scratch::new("missing-debian");
+    let ground = Ground::new(&scratch, TestCluster::builder(&scratch, "main").debian(), nightly);
+    ground.there_and_back(Loss::Missing, &["--before-lsn", &ground.target.lsn], &ground.target);
+}
+
+#[test]
+fn an_empty_data_directory() {
+    let scratch = Scratch::new("empty");
+    let mut ground = Ground::new(&scratch, TestCluster::builder(&scratch, "main"), nightly);
+    ground.without_checks();
+    ground.there_and_back(Loss::Empty, &["--before-xid", &ground.last.xid], &ground.before_last);
+}
+
+/// WAL that never reached the archive stands in what is left of the old cluster, and is used.
+#[test]
+fn pg_control_is_gone_or_damaged() {
+    for (topic, loss) in [("control-gone", Loss::NoControl), ("control-torn", Loss::TornControl)] {
+        let scratch = Scratch::new(topic);
+        let mut ground = Ground::new(&scratch, TestCluster::builder(&scratch, "main").archiver_switch(), nightly);
+        ground.without_checks();
+        ground.cluster.fail_archiving(true);
+        ground.last = Story::on(&ground.cluster).work(7);
+        ground.lose(loss);
+        ground.cluster.fail_archiving(false);
+        let before = remains(&ground.cluster);
+        ground.restored(&["restore", "--yes", "--to-latest"], &ground.last);
+        ground.undone();
+        assert_as_it_was(before.as_ref(), &ground.cluster);
+    }
+}
+
+#[test]
+fn a_crashed_cluster_that_does_not_start() {
+    let scratch = Scratch::new("unstartable");
+    let ground = Ground::new(&scratch, TestCluster::builder(&scratch, "main"), cron);
+    ground.lose(Loss::Unstartable);
+    assert_ne!(ground.cluster.try_start().code, 0, "it starts");
+    let _ = fs::remove_file(ground.cluster.data.join("postmaster.pid"));
+    let before = remains(&ground.cluster);
+    let target = ["restore", "--yes", "--before-time", &ground.target.time];
+    ground.restored(&target, &ground.target);
+    ground.undone();
+    assert_as_it_was(before.as_ref(), &ground.cluster);
+}
+
+/// Nothing to go by: refused, with what to name.
+#[test]
+fn nothing_says_which_cluster_it_was() {
+    let scratch = Scratch::new("unknown");
+    let mut ground = Ground::new(&scratch, TestCluster::builder(&scratch, "main"), cron);
+    ground.lose(Loss::Missing);
+    for entry in fs::read_dir(&ground.cluster.backups).unwrap().flatten() {
+        fs::remove_file(entry.path()).unwrap();
+    }
+    ground.pitr.unset("wal_archive");
+    let refused = ground.pitr.json_code(3, &["plan", "--to-latest"]);
+    assert_eq!(refused["refusals"][0]["id"], "unknown-cluster", "{refused}");
+    assert!(!ground.cluster.data.exists());
+}
+
+/// Killed at each step, and around the placeholder: `undo` leaves nothing at PGDATA, `resume` the recovered cluster.
+#[cfg(feature = "crash-points")]
+#[test]
+fn killed_while_nothing_is_at_pgdata() {
+    let scratch = Scratch::new("missing-killed");
+    let ground = Ground::new(&scratch, TestCluster::builder(&scratch, "main"), nightly);
+    ground.lose(Loss::Missing);
+    let args = ["restore", "--yes", "--before-time", &ground.target.time, "-o", "json"];
+    let at =
+        ["begun placeholder", "after placeholder", "applied extract", "done stop", "applied replay", "after exchange", "applied start"];
+    for (index, point) in at.into_iter().enumerate() {
+        ground.pitr.crash_at(point, &args);
+        ground.pitr.assert_nothing_left();
+        if index % 2 == 1 {
+            let resumed = ground.pitr.json(&["resume", "--yes"]);
+            assert_eq!(resumed["outcome"], "switched", "{point}: {resumed}");
+            assert_eq!(story::facts(&ground.cluster, DATABASE), ground.target.facts);
+        }
+        ground.undone();
+        assert!(!ground.cluster.data.exists(), "{point}: something is left at PGDATA");
+    }
+    // A failure before the switch puts things back too.
+    let failed = ground.pitr.fail_at("applied promote", &args).expect_code(1).json();
+    assert_eq!(failed["outcome"], "failed", "{failed}");
+    assert!(!ground.cluster.data.exists(), "something is left at PGDATA");
+    let resumed = ground.pitr.json(&["resume", "--yes"]);
+    assert_eq!(resumed["outcome"], "switched", "{resumed}");
+    assert_eq!(story::facts(&ground.cluster, DATABASE), ground.target.facts);
+}
+
+/// A fresh host: the packages made an empty cluster where the recovered one is to stand. It gives way, and comes back.
+#[test]
+fn an_empty_cluster_of_a_fresh_host() {
+    let scratch = Scratch::new("fresh");
+    let mut ground = Ground::new(&scratch, TestCluster::builder(&scratch, "main"), nightly);
+    let lost = ground.cluster.sql("postgres", IDENTIFIER);
+    ground.cluster.crash();
+    let configuration = fs::read(&ground.cluster.conf_file).unwrap();
+    fs::remove_dir_all(&ground.cluster.data).unwrap();
+    let mut initdb = ground.cluster.tool("initdb");
+    program::ok(initdb.arg("-D").arg(&ground.cluster.data).args(["--auth=trust", "--username=postgres", "--no-sync", "--wal-segsize=1"]));
+    fs::write(&ground.cluster.conf_file, configuration).unwrap();
+    ground.cluster.start();
+    ground.cluster.sql("postgres", "CREATE TABLE fresh AS SELECT 1");
+    let fresh = ground.cluster.sql("postgres", IDENTIFIER);
+    assert_ne!(lost, fresh);
+    ground.pitr.unset("backups");
+    ground.pitr.unset("wal_archive");
+    let (backups, archive) = (ground.cluster.backups.clone(), ground.cluster.archive.clone().unwrap());
+    let target = ["--before-lsn", &ground.target.lsn, "--backups", backups.to_str().unwrap(), "--wal", archive.to_str().unwrap()];
+    // Not by accident: a backup of another cluster is none of this one.
+    let refused = ground.pitr.json_code(3, &[&["plan"], target.as_slice()].concat());
+    assert_ne!(refused["refusals"], serde_json::json!([]), "{refused}");
+    let named = [target.as_slice(), &["--as", "main"]].concat();
+    let plan = ground.pitr.json(&[&["plan"], named.as_slice()].concat());
+    assert!(plan.to_string().contains(&format!("system identifier {fresh}, is kept aside")), "{plan}");
+    ground.restored(&[&["restore", "--yes"], named.as_slice()].concat(), &ground.target);
+    assert_eq!(ground.cluster.sql("postgres", IDENTIFIER), lost);
+    let undone = ground.pitr.json(&["undo", "--yes"]);
+    assert_eq!(undone["outcome"], "undone", "{undone}");
+    assert_eq!(ground.cluster.sql("postgres", "SELECT count(*) FROM fresh"), "1");
+    assert_eq!(ground.cluster.sql("postgres", IDENTIFIER), fresh);
+}
+
+const IDENTIFIER: &str = "SELECT system_identifier FROM pg_control_system()";
+
+/// What a person must act upon afterwards is told, and commits that would hang are refused.
+#[test]
+fn consequences_are_told_and_hanging_commits_refused() {
+    let scratch = Scratch::new("consequences");
+    let cluster = TestCluster::builder(&scratch, "main").conf("max_prepared_transactions = 5").start();
+    let story = Story::begin(&cluster);
+    cluster.sql(DATABASE, "CREATE UNLOGGED TABLE cache AS SELECT generate_series(1, 10) AS n");
+    cluster.basebackup_tar("nightly", false);
+    cluster.sql("postgres", "SELECT pg_create_physical_replication_slot('standby_1')");
+    cluster
+        .script(DATABASE, "BEGIN; INSERT INTO audit_events (organization_id, note) VALUES (1, 'held'); PREPARE TRANSACTION 'held over';");
+    let target = story.work(3);
+    story.work(2);
+    let pitr = Pitr::for_cluster(&scratch, &cluster);
+    cluster.sql("postgres", "ALTER SYSTEM SET synchronous_standby_names = 'nobody'");
+    let refused = pitr.json_code(3, &["plan", "--before-lsn", &target.lsn]);
+    assert_eq!(refused["refusals"][0]["id"], "synchronous-standbys", "{refused}");
+    cluster.sql("postgres", "ALTER SYSTEM RESET synchronous_standby_names");
+    let plan = pitr.json(&["plan", "--before-lsn", &target.lsn]);
+    assert!(plan["consequences"].to_string().contains("standby_1"), "{plan}");
+    let restored = pitr.json(&["restore", "--yes", "--before-lsn", &target.lsn]);
+    let remarks = restored["remarks"].to_string();
+    assert!(remarks.contains("held over in mazevault"), "{restored}");
+    assert!(remarks.contains("unlogged tables are empty: mazevault.cache"), "{restored}");
+    assert_eq!(cluster.sql(DATABASE, "SELECT count(*) FROM cache"), "0");
+    assert_eq!(cluster.sql("postgres", "SELECT gid FROM pg_prepared_xacts"), "held over");
+}
