@@ -327,7 +327,7 @@ _pitr() {
             return 0
             ;;
         pitr__subcmd__plan)
-            opts="-o -q -v -h --to-time --to-xid --to-lsn --to-name --to-latest --to-immediate --to-consistent --before-time --before-xid --before-migration --before-lsn --timeline --backup --backups --wal --accept --config-from --checks --dump-before --dump-database --reason --dir --tool --history-table --config --cluster --output --no-progress --quiet --verbose --help"
+            opts="-o -q -v -h --to-time --to-xid --to-lsn --to-name --to-latest --to-immediate --to-consistent --before-time --before-xid --before-migration --before-lsn --timeline --backup --backups --wal --as --accept --config-from --checks --dump-before --dump-database --reason --dir --tool --history-table --config --cluster --output --no-progress --quiet --verbose --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -378,6 +378,10 @@ _pitr() {
                     return 0
                     ;;
                 --wal)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --as)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -501,7 +505,7 @@ _pitr() {
             return 0
             ;;
         pitr__subcmd__restore)
-            opts="-o -q -v -h --to-time --to-xid --to-lsn --to-name --to-latest --to-immediate --to-consistent --before-time --before-xid --before-migration --before-lsn --timeline --backup --backups --wal --accept --config-from --checks --dump-before --dump-database --reason --dir --tool --history-table --plan --max-loss --yes --dry-run --config --cluster --output --no-progress --quiet --verbose --help"
+            opts="-o -q -v -h --to-time --to-xid --to-lsn --to-name --to-latest --to-immediate --to-consistent --before-time --before-xid --before-migration --before-lsn --timeline --backup --backups --wal --as --accept --config-from --checks --dump-before --dump-database --reason --dir --tool --history-table --plan --max-loss --yes --dry-run --config --cluster --output --no-progress --quiet --verbose --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -552,6 +556,10 @@ _pitr() {
                     return 0
                     ;;
                 --wal)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --as)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;

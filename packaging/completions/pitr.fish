@@ -197,6 +197,7 @@ complete -c pitr -n "__fish_pitr_using_subcommand plan" -l timeline -d 'Follow t
 complete -c pitr -n "__fish_pitr_using_subcommand plan" -l backup -d 'Use this base backup instead of the one that suits best' -r
 complete -c pitr -n "__fish_pitr_using_subcommand plan" -l backups -d 'Look for base backups here instead of where the configuration says; may be repeated' -r -F
 complete -c pitr -n "__fish_pitr_using_subcommand plan" -l wal -d 'Look for WAL here instead of where the configuration says; may be repeated' -r -F
+complete -c pitr -n "__fish_pitr_using_subcommand plan" -l as -d 'Recover into this cluster of a fresh host, whatever empty cluster it has: 16/main' -r
 complete -c pitr -n "__fish_pitr_using_subcommand plan" -l accept -d 'Override the refusal with this id; may be repeated' -r
 complete -c pitr -n "__fish_pitr_using_subcommand plan" -l config-from -d 'Take PostgreSQL\'s configuration from today\'s cluster or from the backup' -r -f -a "current\t'What the cluster uses now'
 backup\t'What the backup contains'"
@@ -231,6 +232,7 @@ complete -c pitr -n "__fish_pitr_using_subcommand restore" -l timeline -d 'Follo
 complete -c pitr -n "__fish_pitr_using_subcommand restore" -l backup -d 'Use this base backup instead of the one that suits best' -r
 complete -c pitr -n "__fish_pitr_using_subcommand restore" -l backups -d 'Look for base backups here instead of where the configuration says; may be repeated' -r -F
 complete -c pitr -n "__fish_pitr_using_subcommand restore" -l wal -d 'Look for WAL here instead of where the configuration says; may be repeated' -r -F
+complete -c pitr -n "__fish_pitr_using_subcommand restore" -l as -d 'Recover into this cluster of a fresh host, whatever empty cluster it has: 16/main' -r
 complete -c pitr -n "__fish_pitr_using_subcommand restore" -l accept -d 'Override the refusal with this id; may be repeated' -r
 complete -c pitr -n "__fish_pitr_using_subcommand restore" -l config-from -d 'Take PostgreSQL\'s configuration from today\'s cluster or from the backup' -r -f -a "current\t'What the cluster uses now'
 backup\t'What the backup contains'"
