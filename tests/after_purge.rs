@@ -184,10 +184,6 @@ fn segments(pg_wal: &Path, last: &str, wanted: impl Fn(&str) -> bool) -> BTreeMa
     names.map(|name| (name.clone(), fs::read(pg_wal.join(&name)).unwrap())).collect()
 }
 
-/// The point of a purge where its journal says that the deleting begins.
-#[cfg(feature = "crash-points")]
-const BEFORE_THE_FIRST_FILE_GOES: u32 = 9;
-
 /// A purge that was killed: before the deleting began the way back is open; from then on only the purge goes on.
 #[cfg(feature = "crash-points")]
 #[test]
@@ -208,7 +204,7 @@ fn a_half_purged_aside_never_comes_back() {
 
     let run = ground.restore(&early);
     let beside = ground.cluster.parent().join(format!(".pitr-{run}"));
-    ground.pitr.crash_at(BEFORE_THE_FIRST_FILE_GOES, &["purge", &run, "--yes"]);
+    ground.pitr.crash_at("before a deletion", &["purge", &run, "--yes"]);
     let journal = fs::read_to_string(ground.pitr.state.join("runs").join(&run).join("journal")).unwrap();
     assert!(journal.lines().next_back().unwrap().contains("\"removing\"") && beside.join("data/global/pg_control").exists());
     // The deleting itself was killed half way.

@@ -61,7 +61,7 @@ Nothing has been changed."
 
     plan.refusals.remove(0);
     let page = text(&plan, 80, COMMAND);
-    assert!(page.ends_with("To do it nevertheless:  pitr restore --before-xid 208245 --accept no-manifest"), "{page}");
+    assert!(page.ends_with("To do it nevertheless:\n  pitr restore --before-xid 208245 --accept no-manifest"), "{page}");
     assert!(text(&plan, 80, "").ends_with("--accept no-manifest."));
 }
 

@@ -16,6 +16,7 @@ use crate::run::sources::{self, Directories};
 use crate::run::steps;
 use crate::run::switch::Stage;
 use crate::run::tail::CopyRequest;
+use crate::sys::crash;
 
 /// Copies every valid segment and history of the aside into `runs/<id>/wal` of which no archive holds the same bytes.
 /// The live pg_wal is no evidence: the server recycles it.
@@ -111,6 +112,7 @@ pub fn remove_aside(run: &mut Run) -> Result<()> {
     }
     right_one(run)?;
     run.fact(Fact::Removing)?;
+    crash::point("before a deletion")?;
     never_startable(run)?;
     beside::delete_all(run)?;
     run.owner(Task::RemoveFile { parent: data_directory, name: run.paths.marker() })
