@@ -81,9 +81,7 @@ impl<'a> Door<'a> {
         let (socket, port) = (self.status.socket.clone()?, self.status.port?);
         let identity = "SELECT system_identifier FROM pg_control_system()".to_string();
         let guarded = std::iter::once(identity).chain(statements).map(|sql| Statement { sql, guarded: Some(LIMITS) });
-        // A database may put schemas of its users before the system's, with functions and operators of theirs.
-        let path = Statement::own("SET search_path TO pg_catalog");
-        let statements = std::iter::once(path).chain(guarded).collect();
+        let statements = std::iter::once(Statement::catalog_only()).chain(guarded).collect();
         let request = SqlRequest { socket, port, user: self.user.into(), database: database.into(), statements };
         let replies: Result<Vec<Reply>> = owner::call(self.owner, None, Task::Sql(request));
         let replies = replies.inspect_err(|error| log::info!("names in {database} are not known: {error}")).ok()?;

@@ -15,7 +15,7 @@ pub fn tell(run: &mut Run) -> Result<()> {
         run.remark(format!("prepared transactions hold their locks until they are ended: {}", some_of(&prepared)))?;
     }
     let (mut unlogged, mut invalid) = (Vec::new(), Vec::new());
-    for database in column(run, "postgres", "SELECT datname FROM pg_database WHERE datallowconn AND NOT datistemplate ORDER BY 1")? {
+    for database in column(run, "postgres", DATABASES)? {
         let in_database = |names: Vec<String>| names.into_iter().map(|name| format!("{database}.{name}")).collect::<Vec<_>>();
         unlogged.extend(in_database(column(run, &database, UNLOGGED)?));
         invalid.extend(in_database(column(run, &database, INVALID)?));
@@ -29,6 +29,8 @@ pub fn tell(run: &mut Run) -> Result<()> {
     Ok(())
 }
 
+/// Nobody can connect to one whose DROP was interrupted (`datconnlimit` -2, manual, "pg_database").
+const DATABASES: &str = "SELECT datname FROM pg_database WHERE datallowconn AND datconnlimit <> -2 AND NOT datistemplate ORDER BY 1";
 const UNLOGGED: &str = "SELECT c.oid::regclass::text FROM pg_class c WHERE c.relpersistence = 'u' AND c.relkind = 'r' ORDER BY 1";
 const INVALID: &str = "SELECT indexrelid::regclass::text FROM pg_index WHERE NOT indisvalid ORDER BY 1";
 

@@ -206,9 +206,9 @@ fn wait_ready(run: &mut Run, mut child: Option<std::process::Child>, log: &str) 
 /// SQL on the serving cluster's own socket as the bootstrap role; it must have the right system identifier.
 pub fn query(run: &mut Run, database: &str, sql: &str) -> Result<Reply> {
     let user = run.recovery().site.user.clone();
-    let mut replies =
-        query_as(run, &user, database, vec![Statement::own("SELECT system_identifier FROM pg_control_system()"), Statement::own(sql)])?;
-    let identity = replies.first().and_then(Reply::single).unwrap_or_default().to_string();
+    let identity = Statement::own("SELECT system_identifier FROM pg_control_system()");
+    let mut replies = query_as(run, &user, database, vec![Statement::catalog_only(), identity, Statement::own(sql)])?;
+    let identity = replies.get(1).and_then(Reply::single).unwrap_or_default().to_string();
     if identity != run.recovery().cluster.system_identifier.to_string() {
         return Err(Error::failed(format!("the server that answers has system identifier {identity}")));
     }

@@ -22,7 +22,7 @@ use crate::run::switch::ServerStatus;
 use crate::sys::dir::Dir;
 
 /// Room that a dump needs is not known: as much as the databases take, without indexes and in compressed form, is less.
-const SQL_SIZES: &str = "SELECT datname, pg_database_size(oid) FROM pg_database WHERE datallowconn AND NOT datistemplate ORDER BY datname";
+const SQL_SIZES: &str = "SELECT datname, pg_database_size(oid) FROM pg_database WHERE datallowconn AND datconnlimit <> -2 AND NOT datistemplate ORDER BY datname";
 
 /// One file to write.
 #[derive(Debug, Clone, Serialize, Deserialize)]

@@ -255,10 +255,10 @@ pub fn query(run: &mut Run, database: &str, sql: &str) -> Result<Reply> {
         port: PORT,
         user: run.recovery().site.user.clone(),
         database: database.to_string(),
-        statements: vec![Statement::own(sql)],
+        statements: vec![Statement::catalog_only(), Statement::own(sql)],
     };
-    let replies: Vec<Reply> = run.owner(Task::Sql(request))?;
-    replies.into_iter().next().ok_or_else(|| Error::failed("no reply from the private server"))
+    let mut replies: Vec<Reply> = run.owner(Task::Sql(request))?;
+    replies.pop().ok_or_else(|| Error::failed("no reply from the private server"))
 }
 
 /// `next_xid` of `pg_control_checkpoint` is `epoch:xid`.

@@ -53,6 +53,12 @@ impl Statement {
     pub fn own(sql: impl Into<String>) -> Statement {
         Statement { sql: sql.into(), guarded: None }
     }
+
+    /// Names in the statements after it are the system's own: a database or a role may have a `search_path` that puts
+    /// tables, functions and operators of its users before them, and ours run as the bootstrap role.
+    pub fn catalog_only() -> Statement {
+        Statement::own("SET search_path TO pg_catalog")
+    }
 }
 
 /// Rows as text, or the server's complaint.
