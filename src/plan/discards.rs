@@ -25,6 +25,7 @@ pub(super) fn tell(
 ) {
     let latest = matches!(target.request, TargetRequest::ToLatest);
     if target.lsn.is_none() && !latest {
+        reasons.extend(request.guard.reasons(None, true));
         return;
     }
     let answer = &findings.answer;

@@ -28,13 +28,29 @@ pub fn make_placeholder(run: &mut Run) -> Result<()> {
     if run.recovery().cluster.parent_is_owners {
         run.owner::<u64>(Task::MakeRunDirectory { path })?;
     } else {
-        crate::observe::trust::roots_alone(path.parent().unwrap_or(Path::new("/")))?;
-        staging::make_run_directory(&path)?;
-        let owner = &run.recovery().cluster.owner;
-        let ids = (Some(rustix::fs::Uid::from_raw(owner.uid)), Some(rustix::fs::Gid::from_raw(owner.gid)));
-        rustix::fs::fchown(Dir::open(&path)?.as_fd(), ids.0, ids.1).at("give away", &path)?;
+        place_given(run, &path)?;
     }
     crash::point("after placeholder")
+}
+
+/// It gets its name only when it is the owner's: a kill in between would leave a directory at PGDATA that the owner, as
+/// whom it is looked at, may not enter.
+fn place_given(run: &Run, path: &Path) -> Result<()> {
+    let above = path.parent().unwrap_or(Path::new("/"));
+    crate::observe::trust::roots_alone(above)?;
+    let fresh = above.join(unplaced(run));
+    staging::make_run_directory(&fresh)?;
+    crash::point("before a change of owner")?;
+    let owner = &run.recovery().cluster.owner;
+    let ids = (Some(rustix::fs::Uid::from_raw(owner.uid)), Some(rustix::fs::Gid::from_raw(owner.gid)));
+    rustix::fs::fchown(Dir::open(&fresh)?.as_fd(), ids.0, ids.1).at("give away", &fresh)?;
+    let parent = Dir::open(above)?;
+    parent.rename_noreplace(unplaced(run), &parent, path.file_name().unwrap_or_default())?;
+    parent.sync()
+}
+
+fn unplaced(run: &Run) -> String {
+    format!(".pitr-{}.placeholder", run.paths.id)
 }
 
 /// Removes the directory that [`make_placeholder`] made, as long as it is empty: nobody put anything there.
@@ -49,7 +65,9 @@ pub fn remove_placeholder(run: &mut Run) -> Result<()> {
         run.owner_unwatched(Task::RemovePlaceholder { parent, name })?
     } else {
         crate::observe::trust::roots_alone(&parent)?;
-        remove_empty(&Dir::open(&parent)?, &name)?
+        let parent = Dir::open(&parent)?;
+        remove_empty(&parent, &unplaced(run))?;
+        remove_empty(&parent, &name)?
     };
     if gone { Ok(()) } else { run.remark(format!("{} did not exist before and is not empty now: it was left", path.display())) }
 }

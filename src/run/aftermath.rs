@@ -1,9 +1,10 @@
 //! What a person finds in the recovered cluster and must act upon (pitfalls B19): asked of the promoted private server,
 //! told as remarks of the run. None of it is a reason to stop.
 
-use crate::error::Result;
+use crate::error::{Kind, Result};
 use crate::run::executor::Run;
 use crate::run::promote::query;
+use crate::run::sql::Reply;
 
 /// Names in a remark before it is cut short.
 const SHOWN: usize = 5;
@@ -35,11 +36,18 @@ const UNLOGGED: &str = "SELECT c.oid::regclass::text FROM pg_class c WHERE c.rel
 const INVALID: &str = "SELECT indexrelid::regclass::text FROM pg_index WHERE NOT indisvalid ORDER BY 1";
 
 fn column(run: &mut Run, database: &str, sql: &str) -> Result<Vec<String>> {
-    let reply = query(run, database, sql)?;
-    if let Some(error) = &reply.error {
-        log::warn!("{sql} in {database}: {error}");
+    match query(run, database, sql) {
+        Ok(Reply { error: Some(error), .. }) => Ok(unknown(database, &error)),
+        Ok(reply) => Ok(reply.first_column()),
+        Err(stop) if matches!(stop.kind, Kind::Interrupted | Kind::Terminated) => Err(stop),
+        Err(error) => Ok(unknown(database, &error.to_string())),
     }
-    Ok(reply.first_column())
+}
+
+/// What cannot be asked is not told; nothing depends on it.
+fn unknown(database: &str, why: &str) -> Vec<String> {
+    log::warn!("what is to be done in database {database} is not known: {why}");
+    vec![]
 }
 
 fn some_of(names: &[String]) -> String {

@@ -78,6 +78,9 @@ impl Journal {
             return Err(Error::failed(format!("write to journal {}", self.path.display())).cause("an earlier write to it failed"));
         }
         let before = self.file.metadata().at("look at", &self.path)?.len();
+        if before + line.len() as u64 > LIMIT {
+            return Err(Error::failed(format!("write to journal {}", self.path.display())).cause("it would grow too large to be read"));
+        }
         if let Err(error) = self.file.write_all(line.as_bytes()).and_then(|()| self.file.sync_data()) {
             // Half a line must not stand between good ones; after a failed sync nothing of this file can be relied on.
             self.broken = true;
@@ -99,6 +102,12 @@ fn checksum(number: u64, json: &str) -> u32 {
 
 fn read_from(file: &mut File, path: &Path) -> Result<(Vec<Entry>, u64)> {
     let mut bytes = Vec::new();
+    let length = file.metadata().at("look at", path)?.len();
+    if length > LIMIT {
+        // Cut, its end would look torn, and what the run did last would be forgotten.
+        return Err(Error::failed(format!("journal {} has {length} bytes, which no run of ours writes", path.display()))
+            .hint("Nothing was changed. Keep the file and look at the host by `pitr status`."));
+    }
     file.take(LIMIT).read_to_end(&mut bytes).at("read journal", path)?;
     parse(&bytes).map_err(|cause| {
         Error::failed(format!("journal {} is damaged", path.display()))

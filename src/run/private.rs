@@ -301,6 +301,11 @@ fn restore_command(run: &Run) -> Result<String> {
     Ok(format!("exec {} wal-get --socket {} %f \"%p\"", quoted(&run.paths.program())?, quoted(&run.paths.broker())?))
 }
 
+/// Bytes of the log that are read at a time: whoever runs in the server may write to it what he likes.
+const AT_ONCE: u64 = 1 << 20;
+/// Bytes of an unfinished line that are kept.
+const LONGEST: usize = 64 << 10;
+
 #[derive(Debug)]
 struct Log {
     reader: File,
@@ -310,12 +315,13 @@ struct Log {
 
 impl Log {
     fn lines(&mut self) -> Result<Vec<Said>> {
-        self.reader.read_to_end(&mut self.rest).at("read", "the private server's log")?;
-        let mut said = Vec::new();
-        while let Some(end) = self.rest.iter().position(|b| *b == b'\n') {
-            let line: Vec<u8> = self.rest.drain(..=end).collect();
-            said.push(understand(String::from_utf8_lossy(&line).trim_end()));
-        }
+        self.reader.by_ref().take(AT_ONCE).read_to_end(&mut self.rest).at("read", "the private server's log")?;
+        let whole = self.rest.iter().rposition(|b| *b == b'\n').map_or(0, |end| end + 1);
+        let lines: Vec<u8> = self.rest.drain(..whole).collect();
+        let said: Vec<Said> =
+            lines.split_inclusive(|b| *b == b'\n').map(|line| understand(String::from_utf8_lossy(line).trim_end())).collect();
+        // A line that does not end is no message of PostgreSQL's.
+        self.rest.truncate(LONGEST);
         self.tail.extend(said.iter().cloned());
         let excess = self.tail.len().saturating_sub(40);
         self.tail.drain(..excess);

@@ -115,5 +115,9 @@ pub fn remove_aside(run: &mut Run) -> Result<()> {
     crash::point("before a deletion")?;
     never_startable(run)?;
     beside::delete_all(run)?;
+    // After the undo of a run for a lost cluster nothing is there again.
+    if std::fs::symlink_metadata(&data_directory).is_err_and(|e| e.kind() == std::io::ErrorKind::NotFound) {
+        return Ok(());
+    }
     run.owner(Task::RemoveFile { parent: data_directory, name: run.paths.marker() })
 }

@@ -130,6 +130,8 @@ impl Index {
         let _ = fs::remove_file(&fresh);
         let mut options = fs::OpenOptions::new();
         let mut opened = options.write(true).create_new(true).mode(0o640).open(&fresh).at("make", &fresh)?;
+        // Whatever the umask of this process is.
+        opened.set_permissions(fs::Permissions::from_mode(0o640)).at("open to the reader", &fresh)?;
         chown(&fresh, None, Some(self.gid)).at("give away", &fresh)?;
         opened.write_all(bytes).at("write", &fresh)?;
         fs::rename(&fresh, room.join(file)).at("rename", &fresh)

@@ -10,7 +10,7 @@ use std::os::unix::net::UnixStream;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel, sync_channel};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -55,7 +55,8 @@ impl Descendant {
         let mut child = itself(verb).stdin(input).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().at("start child", verb)?;
         drop(held);
         passing::send_line(&socket, request, passed.map(OwnedFd::as_fd)).at("write to", "child")?;
-        let (sender, lines) = channel();
+        // A child that says more than is listened to waits.
+        let (sender, lines) = sync_channel(4);
         if let Some(output) = child.stdout.take() {
             std::thread::spawn(move || {
                 let mut reader = BufReader::new(output);

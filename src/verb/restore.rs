@@ -89,7 +89,7 @@ fn carry_out(context: &Context, drawn: &Drawn, shown: &Recovery, args: &RestoreA
 /// the WAL is not read twice: what is in a segment does not change. Any other decision than the one that was shown is a
 /// refusal.
 fn again(context: &Context, drawn: &Drawn, args: &RestoreArgs) -> Result<Planned> {
-    let found = discover::choose(&context.config, context.global.cluster.as_deref())?;
+    let found = chosen(context, &args.source)?;
     let mut observed = observe(&context.config, &found, &places(&drawn.request.target, &args.source))?;
     damaged::mark(&mut observed.host.wal, drawn.damaged.iter().map(|copy| &copy.path));
     let first = &drawn.request;
@@ -211,8 +211,13 @@ fn places(target: &TargetRequest, source: &SourceFlags) -> Where {
 /// Observes, reads the chain's records, and plans with what they show.
 fn make_plan(context: &Context, target: &TargetFlags, source: &SourceFlags) -> Result<Drawn> {
     let request_target = target.request(Timestamp::now(), &TimeZone::system())?;
-    let found = discover::choose(&context.config, source.as_cluster.as_deref().or(context.global.cluster.as_deref()))?;
+    let found = chosen(context, source)?;
     plan_from(context, &found, request_target, source)
+}
+
+/// The cluster in question: the place of a fresh host comes before the flag of every verb.
+fn chosen(context: &Context, source: &SourceFlags) -> Result<Found> {
+    discover::choose(&context.config, source.as_cluster.as_deref().or(context.global.cluster.as_deref()))
 }
 
 /// The plan to `target` as it would be without any other flag.
