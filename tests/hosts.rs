@@ -338,7 +338,7 @@ fn consequences_are_told_and_hanging_commits_refused() {
 #[test]
 fn killed_before_the_placeholder_is_given_away() {
     let scratch = Scratch::new("missing-given");
-    let ground = Ground::new(&scratch, TestCluster::builder(&scratch, "main").parent_of_root(), nightly);
+    let ground = Ground::new(&scratch, TestCluster::builder(&scratch, "main").root_owned_parent(), nightly);
     ground.lose(Loss::Missing);
     for on in [false, true] {
         ground.pitr.crash_at("before a change of owner", &["restore", "--yes", "--before-time", &ground.target.time]);
