@@ -201,9 +201,11 @@ fn is_private(cwd: &Path) -> bool {
 #[cfg(test)]
 mod tests {
     use std::fs;
-    use std::os::unix::fs::{chown, symlink};
+    use std::os::unix::fs::{chown, lchown, symlink};
 
     use super::*;
+    use crate::observe::host::Where;
+    use crate::observe::remains;
 
     /// Uids that need no user.
     const POSTGRES: u32 = 54_321;
@@ -237,5 +239,28 @@ mod tests {
         }
         symlink(&own, roots.join("link")).unwrap();
         assert_eq!(named(POSTGRES, &roots.join("link")), Some(own));
+    }
+
+    /// Found at discovery, and again when the link was made after it.
+    #[test]
+    fn a_configured_path_leads_to_no_other_users_directory() {
+        let held = tempfile::tempdir_in("/var/tmp").unwrap();
+        let (link, real) = (held.path().join("link"), held.path().join("alice"));
+        fs::create_dir(&real).unwrap();
+        chown(&real, Some(ALICE), None).unwrap();
+        symlink(&real, &link).unwrap();
+        let cluster = ClusterConfig { data_directory: Some(link.clone()), ..ClusterConfig::default() };
+        let mut found = configured("main", &cluster, &[]).unwrap();
+        assert_eq!((found.data_directory.as_path(), owner_of(&link).unwrap().0), (real.as_path(), ALICE));
+        lchown(&link, Some(POSTGRES), None).unwrap();
+        found.data_directory = link.clone();
+        let errors = [
+            configured("main", &cluster, &[]).unwrap_err(),
+            remains::look(&Config::default(), &found, &Where::default()).unwrap_err(),
+            owner_of(&link).unwrap_err(),
+        ];
+        for error in errors {
+            assert_eq!((error.kind, error.id.as_deref()), (Kind::Refused, Some("foreign-owner")), "{error}");
+        }
     }
 }
