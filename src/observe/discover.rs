@@ -1,11 +1,12 @@
 //! Which clusters this host has: configured ones, running postmasters, Debian's `/etc/postgresql/*/*`.
 
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+
+use rustix::fs::FileType;
 
 use crate::config::{ClusterConfig, Config, Control as ConfiguredControl};
 use crate::error::{At, Error, Kind, Result};
-use crate::observe::{postmaster, trust};
+use crate::observe::{postmaster, trust, whose};
 use crate::pg::conf::{Directive, parse_conf};
 use crate::sys::dir::Dir;
 use crate::sys::proc::Process;
@@ -96,11 +97,7 @@ fn configured(name: &str, cluster: &ClusterConfig, debian: &[(String, String, Pa
             return Err(Error::usage(format!("cluster {name} has no data_directory")).cause(cluster.file.display()).hint("Add it."));
         }
     };
-    let data_directory = real_place(&path).map_err(|e| {
-        Error::new(Kind::Refused, format!("open data directory {}", path.display()))
-            .cause(e)
-            .hint("Is it mounted? The directory that it stands in must be there, even where PGDATA itself is lost.")
-    })?;
+    let data_directory = whose::place(&path)?.path;
     let of_debian = debian.iter().find(|(_, _, path)| *path == data_directory).map(|(v, n, _)| (v.clone(), n.clone()));
     let debian = match cluster.control {
         Some(ConfiguredControl::PgCtl) => None,
@@ -140,26 +137,31 @@ fn names(directory: &Path) -> Vec<String> {
 }
 
 fn debian_data_directory(directory: &Path) -> Option<PathBuf> {
-    let bytes = Dir::open(directory).ok()?.read_file("postgresql.conf", 16 << 20).ok()?;
+    let directory = Dir::open(directory).ok()?;
+    let bytes = directory.read_file("postgresql.conf", 16 << 20).ok()?;
     let entries = parse_conf(&String::from_utf8_lossy(&bytes)).ok()?;
     let value = entries.into_iter().rev().find_map(|e| match e.directive {
         Directive::Setting { name, value } if name == "data_directory" => Some(value),
         _ => None,
     })?;
-    let path = real_place(Path::new(&value)).ok()?;
+    let place = whose::place(Path::new(&value)).ok()?;
     // An owner who names /etc here gains nothing: root's directories are no clusters, and none is made in one.
-    let metadata = std::fs::metadata(&path).or_else(|_| std::fs::metadata(path.parent().unwrap_or(Path::new("/")))).ok()?;
-    (metadata.is_dir() && metadata.uid() != 0).then_some(path)
-}
-
-/// The real path of a data directory; of one that is missing, its name in the real path of the directory above.
-fn real_place(path: &Path) -> std::io::Result<PathBuf> {
-    match (std::fs::canonicalize(path), path.parent(), path.file_name()) {
-        (Err(e), Some(parent), Some(name)) if e.kind() == std::io::ErrorKind::NotFound && std::fs::symlink_metadata(path).is_err() => {
-            Ok(std::fs::canonicalize(parent)?.join(name))
-        }
-        (real, ..) => real,
+    let a_directory = place.there.is_none_or(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::Directory);
+    if !a_directory || place.uid == 0 {
+        return None;
     }
+    // Nor one who names another user's: the run would work as that user.
+    let writer = directory.own_metadata().ok()?.uid;
+    if writer != 0 && writer != place.uid {
+        log::warn!(
+            "{}/postgresql.conf belongs to uid {writer}, and names {} of uid {}: not taken for a cluster (foreign-owner)",
+            directory.path().display(),
+            place.path.display(),
+            place.uid
+        );
+        return None;
+    }
+    Some(place.path)
 }
 
 /// Directory of the server's programs: root's alone, whoever runs them.
@@ -182,15 +184,83 @@ pub fn programs(found: &Found, major: u32) -> Result<PathBuf> {
         .hint("Install them, or set pg_bindir in the cluster's configuration."))
 }
 
-/// The owner of a data directory and its inode; never root, always a directory.
+/// The owner of a data directory and its inode; always a directory.
 pub fn owner_of(data_directory: &Path) -> Result<(u32, u64)> {
-    let metadata = std::fs::symlink_metadata(data_directory).at("look at", data_directory)?;
-    if !metadata.is_dir() {
-        return Err(Error::new(Kind::Refused, format!("{} is not a directory", data_directory.display())));
+    let path = std::path::absolute(data_directory).at("resolve", data_directory)?;
+    match whose::place(&path)?.there {
+        Some(stat) if FileType::from_raw_mode(stat.st_mode) == FileType::Directory => Ok((stat.st_uid, stat.st_ino)),
+        Some(_) => Err(Error::new(Kind::Refused, format!("{} is not a directory", data_directory.display()))),
+        None => Err(Error::failed(format!("look at {}", data_directory.display())).cause("it does not exist")),
     }
-    Ok((metadata.uid(), metadata.ino()))
 }
 
 fn is_private(cwd: &Path) -> bool {
     cwd.parent().and_then(Path::file_name).is_some_and(|n| n.to_string_lossy().starts_with(".pitr-"))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::{chown, lchown, symlink};
+
+    use super::*;
+    use crate::observe::host::Where;
+    use crate::observe::remains;
+
+    /// Uids that need no user.
+    const POSTGRES: u32 = 54_321;
+    const ALICE: u32 = 54_322;
+
+    #[test]
+    fn a_postgresql_conf_names_only_what_its_owner_owns() {
+        let held = tempfile::tempdir_in("/var/tmp").unwrap();
+        let made = |name: &str, uid: u32| {
+            fs::create_dir_all(held.path().join(name)).unwrap();
+            chown(held.path().join(name), Some(uid), None).unwrap();
+            held.path().join(name)
+        };
+        let (theirs, alices, roots) = (made("pg", POSTGRES), made("alice", ALICE), made("root", 0));
+        let (own, foreign) = (made("pg/main", POSTGRES), made("alice/main", ALICE));
+        let named = |writer: u32, path: &Path| {
+            let conf = made("etc", writer);
+            fs::write(conf.join("postgresql.conf"), format!("data_directory = '{}'\n", path.display())).unwrap();
+            debian_data_directory(&conf)
+        };
+        assert_eq!(named(POSTGRES, &own), Some(own.clone()));
+        assert_eq!(named(POSTGRES, &theirs.join("lost")), Some(theirs.join("lost")));
+        assert_eq!(named(POSTGRES, &foreign), None);
+        assert_eq!(named(POSTGRES, &alices.join("lost")), None);
+        // What only root can have written is believed, but nothing makes a cluster of root's directories.
+        assert_eq!(named(0, &foreign), Some(foreign.clone()));
+        assert_eq!(named(0, &alices.join("lost")), Some(alices.join("lost")));
+        for writer in [0, POSTGRES] {
+            assert_eq!(named(writer, &roots), None);
+            assert_eq!(named(writer, &roots.join("lost")), None);
+        }
+        symlink(&own, roots.join("link")).unwrap();
+        assert_eq!(named(POSTGRES, &roots.join("link")), Some(own));
+    }
+
+    /// Found at discovery, and again when the link was made after it.
+    #[test]
+    fn a_configured_path_leads_to_no_other_users_directory() {
+        let held = tempfile::tempdir_in("/var/tmp").unwrap();
+        let (link, real) = (held.path().join("link"), held.path().join("alice"));
+        fs::create_dir(&real).unwrap();
+        chown(&real, Some(ALICE), None).unwrap();
+        symlink(&real, &link).unwrap();
+        let cluster = ClusterConfig { data_directory: Some(link.clone()), ..ClusterConfig::default() };
+        let mut found = configured("main", &cluster, &[]).unwrap();
+        assert_eq!((found.data_directory.as_path(), owner_of(&link).unwrap().0), (real.as_path(), ALICE));
+        lchown(&link, Some(POSTGRES), None).unwrap();
+        found.data_directory = link.clone();
+        let errors = [
+            configured("main", &cluster, &[]).unwrap_err(),
+            remains::look(&Config::default(), &found, &Where::default()).unwrap_err(),
+            owner_of(&link).unwrap_err(),
+        ];
+        for error in errors {
+            assert_eq!((error.kind, error.id.as_deref()), (Kind::Refused, Some("foreign-owner")), "{error}");
+        }
+    }
 }

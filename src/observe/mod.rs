@@ -12,3 +12,4 @@ pub mod runs;
 pub mod service;
 pub mod survey;
 pub mod trust;
+pub mod whose;

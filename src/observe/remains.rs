@@ -3,8 +3,9 @@
 //! A missing, empty or destroyed data directory is the reason for many recoveries (pitfalls B15). Then the archive
 //! tells whose WAL it keeps, and the newest backup of that cluster brings the rest.
 
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+
+use rustix::fs::FileType;
 
 use crate::config::Config;
 use crate::error::{At, Error, Kind, Result};
@@ -13,6 +14,7 @@ use crate::observe::discover::Found;
 use crate::observe::host::Where;
 use crate::observe::runs;
 use crate::observe::survey::{Origins, OriginsRequest};
+use crate::observe::whose::{self, Place};
 use crate::pg::control::{ClusterState, WalLevel};
 use crate::pg::{ControlFile, Lsn, Timeline};
 use crate::plan::chain;
@@ -36,15 +38,16 @@ pub struct Ground {
 /// Looks at the place of `found`.
 pub fn look(config: &Config, found: &Found, places: &Where) -> Result<Ground> {
     let path = &found.data_directory;
-    let Ok(metadata) = std::fs::symlink_metadata(path) else {
-        let owner = Owner::lookup(future_owner(path)?).map_err(refused)?;
+    let place = whose::place(path)?;
+    let Some(stat) = place.there else {
+        let owner = Owner::lookup(future_owner(&place)?).map_err(refused)?;
         return unidentified(found, places, owner, 0, Remains::Missing);
     };
-    if !metadata.is_dir() {
+    if FileType::from_raw_mode(stat.st_mode) != FileType::Directory {
         return Err(Error::new(Kind::Refused, format!("{} is not a directory", path.display())));
     }
-    let owner = Owner::lookup(metadata.uid()).map_err(refused)?;
-    let inode = metadata.ino();
+    let owner = Owner::lookup(place.uid).map_err(refused)?;
+    let inode = stat.st_ino;
     match owner::call::<ControlFile>(&owner, None, Task::ReadControl { data_directory: path.clone(), hidden: None }) {
         Ok(control) if places.fresh => {
             let other = Remains::Other { system_identifier: control.system_identifier };
@@ -69,15 +72,13 @@ fn refused(error: Error) -> Error {
 
 /// Who will own a data directory that is not there: whoever owns the directory above it, PostgreSQL's usual user where
 /// that is root.
-fn future_owner(path: &Path) -> Result<u32> {
-    let parent = path.parent().unwrap_or(Path::new("/"));
-    let metadata = std::fs::symlink_metadata(parent).at("look at", parent).map_err(refused)?;
-    if metadata.uid() != 0 {
-        return Ok(metadata.uid());
+fn future_owner(place: &Place) -> Result<u32> {
+    if place.uid != 0 {
+        return Ok(place.uid);
     }
     let user = nix::unistd::User::from_name("postgres").ok().flatten();
     user.map(|user| user.uid.as_raw()).ok_or_else(|| {
-        Error::new(Kind::Refused, format!("{} does not exist, and there is no user postgres to own it", path.display()))
+        Error::new(Kind::Refused, format!("{} does not exist, and there is no user postgres to own it", place.path.display()))
             .hint("Make it, empty, and give it to the user that PostgreSQL runs as.")
     })
 }

@@ -1,8 +1,9 @@
 //! Root's side of the vault: opens for the owner's child what the configuration names and only root may read.
 //!
 //! A confused deputy would be worse than none (pitfalls F3). Handed out is only a file beneath a directory that
-//! `/etc/pitr` names, reached from `/` component by component without a link, where each of them belongs to root and
-//! nobody else can write it; a regular file with one name, called as WAL or as the archives of a backup are called.
+//! `/etc/pitr` names, reached from `/` component by component without a link (those of the configured name itself are
+//! followed where they are root's, in directories of root's), where each of them belongs to root and nobody else can
+//! write it; a regular file with one name, called as WAL or as the archives of a backup are called.
 //! Directories are handed out as names (`O_PATH`), and their listings without what could not be opened anyway.
 
 use std::ffi::OsStr;
@@ -22,6 +23,7 @@ use crate::store::layout::is_wal_file;
 use crate::sys::dir::{self, Dir, Metadata};
 use crate::sys::passing::{receive_line, send_line};
 use crate::sys::vault::{Ask, Reply};
+use crate::sys::way::{self, Link, Way};
 
 /// What a trusted place holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,7 +44,7 @@ impl Vault {
     pub fn of(trusted: &Trusted) -> Vault {
         let wal = trusted.wal.iter().map(|path| (Shelf::Wal, path));
         let named = wal.chain(trusted.backups.iter().map(|path| (Shelf::Backups, path)));
-        let real = named.filter_map(|(shelf, path)| Some((shelf, path.clone(), std::fs::canonicalize(path).ok()?)));
+        let real = named.filter_map(|(shelf, path)| Some((shelf, path.clone(), roots_place(path)?)));
         Vault { places: real.collect() }
     }
 
@@ -167,6 +169,27 @@ fn is_plain(path: &Path) -> bool {
     parts.next() == Some(Component::RootDir)
         && parts.all(|part| matches!(part, Component::Normal(_)))
         && !path.as_os_str().as_bytes().contains(&0)
+}
+
+/// Where a configured path really leads, if nobody but root chose that.
+fn roots_place(path: &Path) -> Option<PathBuf> {
+    let judged = way::follow(path).at("follow", path).and_then(|way| roots_choice(&way).map(|()| way.end.path));
+    judged.inspect_err(|error| log::debug!("not a place of root's: {error}")).ok()
+}
+
+/// Only root can have chosen where the way leads. A link has to stand in a directory that only root can write: into a
+/// sticky one everybody can move a link of root's from elsewhere.
+fn roots_choice(way: &Way) -> Result<()> {
+    for passed in &way.directories {
+        roots_own(&passed.path, &passed.stat, true)?;
+    }
+    for Link { link, directory } in &way.links {
+        roots_own(&directory.path, &directory.stat, false)?;
+        if link.stat.st_uid != 0 {
+            return Err(refused(&link.path, format!("the link belongs to uid {}", link.stat.st_uid)));
+        }
+    }
+    Ok(())
 }
 
 /// A handle on a directory, reached from `/` without a link through directories that only root can change. On the way a

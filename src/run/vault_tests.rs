@@ -135,3 +135,37 @@ fn a_named_link_leads_to_the_real_place() {
     assert!(vault.file(&ground.at("archive").join(SEGMENT)).is_ok() && vault.list(&ground.at("archive")).is_ok());
     assert!(vault.file(&ground.at("archive/../archive").join(SEGMENT)).is_err(), "only by the names that the configuration gives it");
 }
+
+/// The configured name leads through what the owner can change: wherever it points, it is none.
+#[test]
+fn a_link_that_others_can_place_leads_nowhere() {
+    let ground = Ground::new();
+    let segment = |place: &Path| {
+        let vault = Vault::of(&Trusted { wal: vec![place.to_path_buf()], backups: vec![] });
+        let seen = vault.file(&place.join(SEGMENT)).is_ok() || vault.file(&ground.at("wal").join(SEGMENT)).is_ok();
+        assert_eq!(seen, !vault.is_empty(), "{}", place.display());
+        seen
+    };
+    // A link of root's in a directory of root's is good; the owner's is not, wherever it stands.
+    let link = ground.at("link");
+    symlink(ground.at("wal"), &link).unwrap();
+    assert!(segment(&link));
+    rustix::fs::chownat(CWD, &link, Some(rustix::fs::Uid::from_raw(65_534)), None, rustix::fs::AtFlags::SYMLINK_NOFOLLOW).unwrap();
+    assert!(!segment(&link));
+    // One of root's is not, where the owner could have put it.
+    let theirs = ground.at("theirs");
+    fs::create_dir(&theirs).unwrap();
+    symlink(ground.at("wal"), theirs.join("link")).unwrap();
+    symlink(ground.held.path(), theirs.join("up")).unwrap();
+    symlink(theirs.join("link"), ground.at("through")).unwrap();
+    for name in ["theirs/link", "theirs/up/wal", "through", "theirs/../wal"] {
+        assert!(segment(&ground.at(name)), "{name}");
+    }
+    chown(&theirs, Some(65_534), None).unwrap();
+    for name in ["theirs/link", "theirs/up/wal", "through", "theirs/../wal"] {
+        assert!(!segment(&ground.at(name)), "{name}");
+    }
+    chown(&theirs, Some(0), None).unwrap();
+    fs::set_permissions(&theirs, fs::Permissions::from_mode(0o1777)).unwrap();
+    assert!(!segment(&theirs.join("link")) && !segment(&ground.at("through")));
+}

@@ -16,3 +16,4 @@ pub mod reflink;
 pub mod service;
 pub mod signals;
 pub mod vault;
+pub mod way;
