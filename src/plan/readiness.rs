@@ -28,7 +28,8 @@ pub(super) fn cluster_reasons(host: &Host, request: &Request, reasons: &mut Vec<
             format!("Supported: {}.", list.join(", ")),
         ));
     }
-    if let Control::PgCtlCluster { version, .. } = &cluster.control
+    // Whoever starts it, Debian's tools or the unit that calls them: its place is of one major.
+    if let Some(version) = &cluster.debian_version
         && *version != cluster.major.to_string()
     {
         reasons.push(Reason::fact(
