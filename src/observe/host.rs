@@ -182,6 +182,7 @@ fn cluster(
         programs,
         control,
         service,
+        debian_version: found.debian.as_ref().map(|(version, _)| version.clone()),
         server,
         configuration: Configuration {
             in_data_directory: config_file.starts_with(&data_directory),
@@ -250,7 +251,7 @@ fn guess_archive(command: &str) -> Option<PathBuf> {
 
 fn other_wal(state: &Path, runs: &[RunFact]) -> Vec<OtherWal> {
     let mut found = Vec::new();
-    for run in runs.iter().rev() {
+    for run in runs.iter().rev().filter(|run| !run.foreign) {
         if let Some(wal) = run.wal.as_ref().filter(|_| !run.open) {
             found.push(OtherWal { run: run.id.clone(), directory: wal.clone(), sealed: true });
         }

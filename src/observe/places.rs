@@ -92,7 +92,10 @@ pub type Changes = (std::result::Result<u32, String>, std::result::Result<bool, 
 pub fn wal(owner: &Owner, link: &Path, needed: &Needed, changes: impl Fn(&Path) -> Changes) -> Result<Location> {
     use std::os::unix::fs::MetadataExt;
     let named = needed.data_directory.join("pg_wal");
-    let real = std::fs::canonicalize(&named).at("follow", &named)?;
+    let real = match std::fs::canonicalize(&named) {
+        Ok(real) => real,
+        Err(error) => return Ok(unfollowed(link, &error)),
+    };
     let above = real.parent().unwrap_or(Path::new("/")).to_path_buf();
     let mut location = measured(link, &real, &above)?;
     let metadata = std::fs::symlink_metadata(&real).at("look at", &real)?;
@@ -118,6 +121,15 @@ pub fn wal(owner: &Owner, link: &Path, needed: &Needed, changes: impl Fn(&Path) 
         Err(why) => location.trouble(why),
     }
     Ok(location)
+}
+
+/// An external pg_wal that the link does not lead to: said by the plan, with everything else that it refuses by.
+fn unfollowed(link: &Path, error: &std::io::Error) -> Location {
+    let why = match error.kind() {
+        std::io::ErrorKind::NotFound => format!("{} does not exist", link.display()),
+        _ => format!("{} cannot be followed: {error}", link.display()),
+    };
+    Location { text: link.to_path_buf(), real: link.to_path_buf(), problem: Some(why), ..Location::default() }
 }
 
 /// Why nothing may stand in the place of `real` while the private server runs.
@@ -222,6 +234,12 @@ mod tests {
     fn mountinfos_escapes_are_undone() {
         assert_eq!(unescape("/mnt/a\\040b"), PathBuf::from("/mnt/a b"));
         assert_eq!(unescape("/mnt/\\9"), PathBuf::from("/mnt/\\9"));
+    }
+
+    #[test]
+    fn a_dangling_pg_wal_is_a_problem_and_not_the_end() {
+        let location = unfollowed(Path::new("/mnt/wal/main"), &std::io::ErrorKind::NotFound.into());
+        assert_eq!(location.problem.as_deref(), Some("/mnt/wal/main does not exist"));
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use crate::error::{At, Result};
 use crate::observe::survey::tree_bytes;
-use crate::plan::facts::{Control, RunFact};
+use crate::plan::facts::{Control, Remains, RunFact};
 use crate::plan::ledger::{Entry, Fact, Ledger};
 use crate::run::journal::Journal;
 use crate::run::paths::{RunPaths, is_run_id};
@@ -69,9 +69,10 @@ pub fn traces(state: &Path, id: &str, data_directories: &[PathBuf]) -> Vec<PathB
     beside.chain(markers).chain([paths.kept_wal()]).filter(|path| std::fs::symlink_metadata(path).is_ok()).collect()
 }
 
-/// The runs of one cluster, by system identifier and data directory, oldest first.
+/// The runs of one cluster, by system identifier and data directory, oldest first; and those that recovered another one
+/// to the same place while this one stood there.
 pub fn list(state: &Path, system_identifier: u64, data_directory: &Path) -> Result<Vec<RunFact>> {
-    Ok(of_cluster(state, system_identifier, data_directory)?.iter().map(|(id, ledger)| fact(id, ledger)).collect())
+    Ok(of_cluster(state, system_identifier, data_directory)?.iter().map(|(id, ledger)| fact(id, ledger, system_identifier)).collect())
 }
 
 /// What a postmaster was started with: the file of its messages and its environment, `KEY=VALUE` bytes.
@@ -91,15 +92,16 @@ pub fn last_seen_running(state: &Path, system_identifier: u64, data_directory: &
 fn of_cluster(state: &Path, system_identifier: u64, data_directory: &Path) -> Result<Vec<(String, Ledger)>> {
     let readable = all(state)?.into_iter().filter_map(|known| Some((known.id, known.ledger.ok()?)));
     let ours = |ledger: &Ledger| {
-        ledger
-            .recovery
-            .as_ref()
-            .is_some_and(|r| r.cluster.system_identifier == system_identifier && r.cluster.data_directory == data_directory)
+        // The journal of a fresh host's run carries the lost cluster's identifier, not that of the one that gave way.
+        ledger.recovery.as_ref().map(|r| &r.cluster).is_some_and(|c| {
+            c.data_directory == data_directory && (c.system_identifier == system_identifier || matches!(c.remains, Remains::Other { .. }))
+        })
     };
     Ok(readable.filter(|(_, ledger)| ours(ledger)).collect())
 }
 
-fn fact(id: &str, ledger: &Ledger) -> RunFact {
+fn fact(id: &str, ledger: &Ledger, system_identifier: u64) -> RunFact {
+    let foreign = ledger.recovery.as_ref().is_some_and(|r| r.cluster.system_identifier != system_identifier);
     let directory: Option<PathBuf> = ledger.recovery.as_ref().map(|r| r.beside(id)).filter(|p| p.is_dir());
     // Only a number that a public cluster had is taken: one that never left a staging is free again.
     let public = ledger.public_start();
@@ -108,12 +110,14 @@ fn fact(id: &str, ledger: &Ledger) -> RunFact {
         open: ledger.is_open(),
         state: ledger.state(),
         removing: ledger.removing(),
-        number: ledger.number().filter(|_| public),
+        number: ledger.number().filter(|_| public && !foreign),
         moved_to: ledger.last(|f| match f {
+            _ if foreign => None,
             Fact::MoveTo { timeline } | Fact::Moved { timeline } => Some(*timeline),
             _ => None,
         }),
-        wal: ledger.recovery.as_ref().map(|r| r.staged_wal(id)).filter(|_| directory.is_some()),
+        wal: ledger.recovery.as_ref().map(|r| r.staged_wal(id)).filter(|_| directory.is_some() && !foreign),
+        foreign,
         directory,
         switched: ledger.outcome == Some(crate::plan::ledger::Outcome::Switched),
         stands: ledger.exchanged(),

@@ -64,6 +64,9 @@ pub struct Cluster {
     pub control: Control,
     /// What the service manager adds to that.
     pub service: Service,
+    /// Major version of the place in `/etc/postgresql` that it has, as Debian writes it.
+    #[serde(default)]
+    pub debian_version: Option<String>,
     /// pg_control; where there is none that could be read, what backups and archive say of the cluster.
     pub control_file: ControlFile,
     /// What stands at PGDATA.
@@ -296,6 +299,9 @@ pub struct RunFact {
     pub switched: bool,
     /// Its recovered cluster was put at PGDATA and not taken back, whether or not its aside was purged.
     pub stands: bool,
+    /// It recovered a cluster of another system identifier to this data directory: its WAL and numbers are not this one's.
+    #[serde(default)]
+    pub foreign: bool,
     /// How fast it unpacked and replayed, bytes a second.
     pub rates: Option<(u64, u64)>,
 }

@@ -1,6 +1,6 @@
 //! Whether the cluster and its host are fit for any recovery at all.
 
-use super::facts::{Control, Host, Server};
+use super::facts::{Cluster, Control, Host, Remains, Server};
 use super::planned::Reason;
 use super::restore::Request;
 use crate::pg::version;
@@ -16,6 +16,7 @@ pub(super) fn cluster_reasons(host: &Host, request: &Request, reasons: &mut Vec<
             "What that run did is not known: look at its directory and at PGDATA before anything else. Where it left nothing, pitr purge removes it.",
         ));
     }
+    reasons.extend(on_remains(&cluster.remains, &cluster.server, &pgdata.to_string()));
     if let Some(open) = host.runs.iter().rev().find(|r| r.open) {
         reasons.push(Reason::fact("open-run", format!("run {} is {}", open.id, open.state), open.ways_on()));
     }
@@ -27,7 +28,8 @@ pub(super) fn cluster_reasons(host: &Host, request: &Request, reasons: &mut Vec<
             format!("Supported: {}.", list.join(", ")),
         ));
     }
-    if let Control::PgCtlCluster { version, .. } = &cluster.control
+    // Whoever starts it, Debian's tools or the unit that calls them: its place is of one major.
+    if let Some(version) = &cluster.debian_version
         && *version != cluster.major.to_string()
     {
         reasons.push(Reason::fact(
@@ -106,11 +108,11 @@ pub(super) fn cluster_reasons(host: &Host, request: &Request, reasons: &mut Vec<
             "Remove `quiesce`, or use hooks.",
         ));
     }
-    if request.dump.is_some() && !matches!(cluster.server, Server::Serving { .. }) {
+    if request.dump.is_some() && !serves(cluster) {
         reasons.push(Reason::fact(
             "dump-not-serving",
-            "a dump was asked for, and the cluster does not serve",
-            "Start it, or leave --dump-before out: the old data directory is kept aside anyway.",
+            "a dump was asked for, and the cluster that is to be recovered does not serve",
+            "Start it, or leave --dump-before out: what stands at PGDATA is kept aside anyway.",
         ));
     }
     if request.reason_required && request.reason.as_deref().is_none_or(|r| r.trim().is_empty()) {
@@ -125,6 +127,24 @@ pub(super) fn cluster_reasons(host: &Host, request: &Request, reasons: &mut Vec<
     }
 }
 
+/// The cluster that is to be recovered serves: what stands in its place on a fresh host does not count.
+fn serves(cluster: &Cluster) -> bool {
+    cluster.remains == Remains::Whole && matches!(cluster.server, Server::Serving { .. })
+}
+
+/// A server whose files were deleted under it runs on: it has open what a recovery would move aside, and its data may
+/// still be had from it.
+fn on_remains(remains: &Remains, server: &Server, pgdata: &str) -> Option<Reason> {
+    let Server::Serving { process, .. } = server else { return None };
+    (!remains.could_run()).then(|| {
+        Reason::fact(
+            "server-on-remains",
+            format!("process {} still runs on what is left of {pgdata}", process.pid),
+            "Save what it still answers for, if you can (pg_dump), then stop that server and ask again.",
+        )
+    })
+}
+
 fn capability_hint(id: &str) -> &'static str {
     match id {
         "exchange" => {
@@ -132,5 +152,25 @@ fn capability_hint(id: &str) -> &'static str {
         }
         "namespaces" => "The private server needs mount, network and IPC namespaces: in a container, CAP_SYS_ADMIN.",
         _ => "Set state_directory to a place that the cluster's owner can walk to and execute in.",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::host::ProcessIdentity;
+
+    #[test]
+    fn a_server_on_remains_is_refused_and_one_on_a_cluster_is_not() {
+        let process = ProcessIdentity { pid: 7, start_ticks: 1, boot_id: "boot".into() };
+        let server = Server::Serving { process, unit: None, arguments: vec![] };
+        let refused = |remains: &Remains, server: &Server| on_remains(remains, server, "/srv/main").map(|r| r.id);
+        for remains in [Remains::Empty, Remains::Missing, Remains::Damaged { why: "no global/pg_control".into() }] {
+            assert_eq!(refused(&remains, &server).as_deref(), Some("server-on-remains"), "{remains:?}");
+            assert_eq!(refused(&remains, &Server::Absent), None);
+        }
+        for remains in [Remains::Whole, Remains::Other { system_identifier: 1 }] {
+            assert_eq!(refused(&remains, &server), None, "{remains:?}");
+        }
     }
 }

@@ -145,8 +145,14 @@ fn take(host: &Host, text: &Path, needed: bool, spaces: &mut Spaces, reasons: &m
 }
 
 fn external_wal(host: &Host, wal: &Location, spaces: &mut Spaces, reasons: &mut Vec<Reason>) {
+    let owner = &host.cluster.owner.name;
     let refuse = |why: &str| {
+        let missing = format!(
+            "Is it mounted? Where it is lost: install -d -o {owner} -m 0700 {}.",
+            super::target::shell_word(&wal.real.display().to_string())
+        );
         let hint = "Put pg_wal into a directory of its own whose parent is the owner's, or root's alone, on a local filesystem.";
+        let hint = if why.ends_with("does not exist") { missing } else { hint.to_string() };
         Reason::fact("external-pg-wal", format!("pg_wal is a link to {}: {why}", wal.real.display()), hint)
     };
     if let Some(problem) = &wal.problem {

@@ -16,11 +16,11 @@ use crate::run::switch::Stage;
 use crate::sys::lock::Lock;
 use crate::verb::Context;
 
-/// One run at a time per cluster: held until the verb ends.
+/// One run at a time per data directory, whichever cluster is recovered to it: held until the verb ends.
 pub fn lock_cluster(config: &Config, recovery: &Recovery) -> Result<Lock> {
     let directory = prepare_state(&config.state_directory)?;
     let name = crc32c::crc32c(recovery.cluster.data_directory.as_os_str().as_encoded_bytes());
-    let path = directory.join(format!("{}-{name:08x}", recovery.cluster.system_identifier));
+    let path = directory.join(format!("data-{name:08x}"));
     Lock::take(&path).map_err(|e| match e.kind {
         Kind::Locked => Error::new(Kind::Locked, format!("another run is at work on {}", recovery.cluster.name))
             .cause(e.what)

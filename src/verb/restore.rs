@@ -17,7 +17,7 @@ use crate::plan::aim;
 use crate::plan::checks::{Check, parse_checks};
 use crate::plan::course::Course;
 use crate::plan::damaged::{self, DamagedCopy};
-use crate::plan::facts::Server;
+use crate::plan::facts::{Remains, Server};
 use crate::plan::guard::Guard;
 use crate::plan::ledger::{Outcome, Purpose};
 use crate::plan::loss::{Loss, Names};
@@ -172,7 +172,8 @@ struct Drawn {
 /// Tried now, while it can still be mended: logins that the recovered cluster's public checks will need.
 fn not_let_in(observed: &Observed, site: &Site) -> Vec<Consequence> {
     let cluster = &observed.host.cluster;
-    if !matches!(cluster.server, Server::Serving { .. }) {
+    // What serves on a fresh host is another cluster: its logins say nothing.
+    if cluster.remains != Remains::Whole || !matches!(cluster.server, Server::Serving { .. }) {
         return vec![];
     }
     let bootstrap = Some((&site.user, "postgres"));
