@@ -1,4 +1,4 @@
-//! sqlx, from crates.io.
+//! sqlx, a crate.
 
 use std::fs;
 
