@@ -103,8 +103,7 @@ fn again(context: &Context, drawn: &Drawn, args: &RestoreArgs) -> Result<Planned
         ruled_out: first.ruled_out.clone(),
         ..request(&found, &args.source, first.target.clone(), checks, &observed)
     };
-    observed.look_at_places(request.findings.as_ref().map_or(&[], |f| &f.answer.tablespaces))?;
-    let mut planned = plan_around(&observed, &request, &drawn.damaged);
+    let mut planned = plan_around(&mut observed, &request, &drawn.damaged)?;
     let digest = |planned: &Planned| planned.recovery.as_ref().map(|r| r.digest.clone());
     if planned.refusals.is_empty() && digest(&planned) != digest(&drawn.planned) {
         planned.refusals.push(Reason::fact(
@@ -189,15 +188,16 @@ fn not_let_in(observed: &Observed, site: &Site) -> Vec<Consequence> {
     said.collect()
 }
 
-/// The plan, with what is said and kept of damaged copies.
-fn plan_around(observed: &Observed, request: &Request, damaged: &[DamagedCopy]) -> Planned {
+/// The plan, made when every place that the WAL names was looked at too, with what is said and kept of damaged copies.
+fn plan_around(observed: &mut Observed, request: &Request, damaged: &[DamagedCopy]) -> Result<Planned> {
+    observed.look_at_places(request.findings.as_ref().map_or(&[], |f| &f.answer.tablespaces))?;
     let mut planned = plan(&observed.host, request);
     planned.consequences.extend(damaged.iter().map(DamagedCopy::consequence));
     if let Some(recovery) = &mut planned.recovery {
         recovery.consequences = planned.consequences.clone();
         recovery.damaged_wal = damaged.iter().map(|copy| copy.path.clone()).collect();
     }
-    planned
+    Ok(planned)
 }
 
 fn places(target: &TargetRequest, source: &SourceFlags) -> Where {
@@ -241,8 +241,7 @@ fn plan_from(context: &Context, found: &Found, request_target: TargetRequest, so
     let request_target = aim.as_ref().map_or(request_target, |aim| TargetRequest::BeforeMigration(aim.target.clone()));
     let mut request = Request { migration: aim, ..request(found, source, request_target, checks, &observed) };
     let damaged = read_wal(&mut observed, &mut request)?;
-    observed.look_at_places(request.findings.as_ref().map_or(&[], |f| &f.answer.tablespaces))?;
-    let mut planned = plan_around(&observed, &request, &damaged);
+    let mut planned = plan_around(&mut observed, &request, &damaged)?;
     planned.consequences.extend(not_let_in(&observed, &request.site));
     if observed.guessed && !observed.archives.is_empty() {
         planned.alternatives.push(format!(
