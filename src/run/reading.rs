@@ -13,7 +13,7 @@ use crate::plan::chain;
 use crate::plan::wal_facts::question;
 use crate::run::executor::Run;
 use crate::run::owner::{Task, open_directory};
-use crate::run::segments::{in_order, readers, segment_bytes, summary};
+use crate::run::segments::{chained, segment_bytes, summary};
 use crate::run::sources;
 use crate::run::tail::WalIdentity;
 use crate::wal::chain::{Chain, Joined};
@@ -62,29 +62,12 @@ pub fn read(request: &ReadRequest) -> Result<Answer> {
 
 /// Reads `segments` of `wanted`, which follow each other, until they end or are broken.
 pub fn follow(wanted: &ChainRequest, segments: &[Segment], mut each: impl FnMut(Joined)) -> Result<Chain> {
-    let size = wanted.identity.segment_size;
-    let mut chain = Chain::new(size, wanted.history.clone(), Some(identity(wanted)));
-    let read = |at: usize, buffer: &mut Vec<u8>| match segments.get(at) {
-        Some(segment) => summary(wanted, segment, buffer),
-        None => Err(Error::failed("no such segment")),
-    };
-    in_order(segments.len(), readers(size.bytes()), read, |summary| {
-        match summary? {
-            Ok(summary) => {
-                if let Ok(joined) = chain.push(summary) {
-                    each(joined);
-                }
-            }
-            Err(end) => {
-                chain.unreadable(end);
-            }
+    chained(wanted, segments, &|segment, buffer| summary(wanted, segment, buffer), &mut |chain, summary| {
+        if let Ok(joined) = chain.push(summary) {
+            each(joined);
         }
-        Ok(chain.end().is_none())
-    })?;
-    if chain.end().is_none() {
-        chain.missing();
-    }
-    Ok(chain)
+        Ok(())
+    })
 }
 
 /// Whose WAL the chain is of.

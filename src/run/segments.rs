@@ -31,14 +31,14 @@ const REMEMBERED: usize = 48 << 20;
 const SETTLED: Duration = Duration::from_secs(2);
 
 /// How many segments of this size are read at a time.
-pub fn readers(segment: u64) -> usize {
+fn readers(segment: u64) -> usize {
     let room = usize::try_from(HELD / segment.max(1)).unwrap_or(READERS);
     std::thread::available_parallelism().map_or(1, usize::from).min(READERS).min(room).max(1)
 }
 
 /// Reads `count` things with `readers` threads and takes the results in order, until `take` says that it is enough.
 /// Each thread has one buffer.
-pub fn in_order<T: Send>(
+fn in_order<T: Send>(
     count: usize,
     readers: usize,
     read: impl Fn(usize, &mut Vec<u8>) -> T + Sync,
@@ -74,6 +74,34 @@ pub fn in_order<T: Send>(
         }
         outcome.map(|_| ())
     })
+}
+
+/// Reads `segments` of `wanted`, which follow each other, and joins them until they end or are broken.
+pub fn chained<T: Send>(
+    wanted: &ChainRequest,
+    segments: &[Segment],
+    read: &(dyn Fn(&Segment, &mut Vec<u8>) -> Read1<T> + Sync),
+    join: &mut dyn FnMut(&mut Chain, T) -> Result<()>,
+) -> Result<Chain> {
+    let size = wanted.identity.segment_size;
+    let mut chain = Chain::new(size, wanted.history.clone(), Some(identity(wanted)));
+    let read = |at: usize, buffer: &mut Vec<u8>| match segments.get(at) {
+        Some(segment) => read(segment, buffer),
+        None => Err(Error::failed("no such segment")),
+    };
+    in_order(segments.len(), readers(size.bytes()), read, |segment| {
+        match segment? {
+            Ok(summary) => join(&mut chain, summary)?,
+            Err(end) => {
+                chain.unreadable(end);
+            }
+        }
+        Ok(chain.end().is_none())
+    })?;
+    if chain.end().is_none() {
+        chain.missing();
+    }
+    Ok(chain)
 }
 
 /// A whole segment, decompressed; one byte more when the file is longer, which is then found out.
@@ -150,25 +178,9 @@ impl Summaries {
         wants: &(dyn Fn(&Digest) -> bool + Sync),
         reader: &mut R,
     ) -> Result<Chain> {
-        let size = wanted.identity.segment_size;
-        let mut chain = Chain::new(size, wanted.history.clone(), Some(identity(wanted)));
-        let read = |at: usize, buffer: &mut Vec<u8>| match segments.get(at) {
-            Some(segment) => self.ready(wanted, segment, wants, buffer),
-            None => Err(Error::failed("no such segment")),
-        };
-        in_order(segments.len(), readers(size.bytes()), read, |ready| {
-            match ready? {
-                Ok(ready) => join(&mut chain, ready, reader)?,
-                Err(end) => {
-                    chain.unreadable(end);
-                }
-            }
-            Ok(chain.end().is_none())
-        })?;
-        if chain.end().is_none() {
-            chain.missing();
-        }
-        Ok(chain)
+        chained(wanted, segments, &|segment, buffer| self.ready(wanted, segment, wants, buffer), &mut |chain, ready| {
+            join(chain, ready, reader)
+        })
     }
 
     fn ready(
