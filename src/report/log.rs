@@ -112,21 +112,23 @@ fn system(change: &Change, names: &Names) -> bool {
     names.relation(change.file).is_some_and(|named| named.system)
 }
 
+/// What a transaction did to relations of users, for programs.
+pub fn changes_json(changes: &[Change], names: &Names) -> Vec<Value> {
+    let one = |change: &Change| {
+        json!({
+            "name": relation(change, names),
+            "inserted": change.rows.net_inserted(),
+            "updated": change.rows.updated,
+            "deleted": change.rows.deleted,
+            "truncated": change.truncated,
+        })
+    };
+    changes.iter().filter(|change| !system(change, names)).map(one).collect()
+}
+
 /// The line for programs.
 pub fn json(line: &Line, names: &Names) -> Value {
     let time = |time: PgTime| timestamp(time).map(rfc3339);
-    let relations = line.relations.iter().filter(|change| !system(change, names));
-    let relations: Vec<Value> = relations
-        .map(|change| {
-            json!({
-                "name": relation(change, names),
-                "inserted": change.rows.net_inserted(),
-                "updated": change.rows.updated,
-                "deleted": change.rows.deleted,
-                "truncated": change.truncated,
-            })
-        })
-        .collect();
     json!({
         "kind": line.kind,
         "xid": (line.xid != 0).then(|| line.xid.to_string()),
@@ -136,7 +138,7 @@ pub fn json(line: &Line, names: &Names) -> Value {
         "database": (line.database != 0).then(|| names.database(line.database)),
         "ddl": line.ddl,
         "bytes": line.bytes,
-        "relations": relations,
+        "relations": changes_json(&line.relations, names),
         "name": line.name,
         "incomplete": line.incomplete,
     })

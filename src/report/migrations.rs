@@ -5,6 +5,7 @@
 use serde_json::{Value, json};
 
 use super::layout::Sheet;
+use super::log::changes_json;
 use crate::migrations::history::{Applied, How, Standing};
 use crate::pg::History;
 use crate::plan::loss::Names;
@@ -208,25 +209,12 @@ fn migration_json(known: &Known, listed: &Listed, names: &Names) -> Value {
 }
 
 fn brief_json(brief: &Brief, names: &Names) -> Value {
-    let relations = brief.relations.iter().filter(|change| !names.relation(change.file).is_some_and(|named| named.system));
-    let relations: Vec<Value> = relations
-        .map(|change| {
-            let name = names.relation(change.file).map_or_else(|| format!("file {}", change.file.number), |named| named.name.clone());
-            json!({
-                "name": name,
-                "inserted": change.rows.net_inserted(),
-                "updated": change.rows.updated,
-                "deleted": change.rows.deleted,
-                "truncated": change.truncated,
-            })
-        })
-        .collect();
     json!({
         "xid": brief.xid.to_string(),
         "lsn": brief.lsn,
         "time": timestamp(brief.time).map(rfc3339),
         "ddl": brief.ddl,
-        "relations": relations,
+        "relations": changes_json(&brief.relations, names),
     })
 }
 
