@@ -48,13 +48,12 @@ pub struct Wanted {
 /// First normal object: types below are PostgreSQL's own (access/transam.h).
 const FIRST_NORMAL: u32 = 16384;
 
+/// Those that somebody can connect to: not one whose DROP was interrupted (manual, "pg_database").
+const DATABASES: &str = "SELECT datname FROM pg_database WHERE datallowconn AND datconnlimit <> -2 ORDER BY datname";
+
 /// Every history table that is `wanted`.
 pub fn history_tables(door: &Door<'_>, wanted: &Wanted) -> Result<Vec<HistoryTable>> {
-    let all =
-        door.ask("postgres", vec!["SELECT datname FROM pg_database WHERE datallowconn AND datconnlimit <> -2 ORDER BY datname".into()]);
-    let all = all.or_else(|| {
-        door.ask("template1", vec!["SELECT datname FROM pg_database WHERE datallowconn AND datconnlimit <> -2 ORDER BY datname".into()])
-    });
+    let all = ["postgres", "template1"].iter().find_map(|database| door.ask(database, vec![DATABASES.into()]));
     let replies = all.ok_or_else(|| {
         Error::new(Kind::Refused, "the server does not let pitr in: its catalogs tell where migrations are recorded")
             .hint("Set `user` to the cluster's bootstrap role, and let it in on the local socket (pg_hba.conf).")

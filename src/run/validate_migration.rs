@@ -53,10 +53,9 @@ pub fn ask_public(run: &mut Run, limits: Limits) -> Result<Option<Asked>> {
 fn pages(goal: &Goal, limits: Limits, ask: &mut dyn FnMut(Vec<Statement>) -> Result<Vec<Reply>>) -> Result<Vec<Reply>> {
     let mut queries = after::queries(&goal.schema, &goal.table, &goal.columns);
     let rest = queries.split_off(1);
-    // Nothing of the database's own comes before what the system means by its names.
     let statements = |queries: Vec<String>| {
-        let path = Statement::own("SET search_path TO pg_catalog");
-        std::iter::once(path).chain(queries.into_iter().map(|sql| Statement { sql, guarded: Some(limits) })).collect()
+        let guarded = queries.into_iter().map(|sql| Statement { sql, guarded: Some(limits) });
+        std::iter::once(Statement::catalog_only()).chain(guarded).collect()
     };
     let mut replies = ask(statements(queries))?.split_off(1);
     if replies.iter().any(|reply| reply.rows.len() >= after::PAGE) {
