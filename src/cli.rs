@@ -11,10 +11,11 @@ use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 
 use crate::config::cluster_name;
 
-pub use act::{ConfigFrom, MaxLoss, MigrationFlags, PlanArgs, PurgeArgs, RestoreArgs, ReturnArgs, SourceFlags, TargetFlags};
+pub use act::{ConfigFrom, MigrationFlags, PlanArgs, PurgeArgs, RestoreArgs, ReturnArgs, SourceFlags, TargetFlags};
 pub use look::{
     CheckArgs, LogArgs, MarkArgs, MigrationsArgs, ReportArgs, StatusArgs, VerifyArgs, VerifyBackupsArgs, VerifyVerb, VerifyWalArgs,
 };
+pub use words::MaxLoss;
 use words::absolute;
 
 mod act;

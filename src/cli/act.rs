@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 use jiff::{Timestamp, tz::TimeZone};
 
-use super::words::{absolute, digest, max_loss, migration_version, refusal_id, run_id, tool_id};
+use super::words::{MaxLoss, absolute, digest, max_loss, migration_version, refusal_id, run_id, tool_id};
 use crate::error::Result;
 use crate::pg::Lsn;
 use crate::plan::target::{MigrationTarget, TargetRequest, TimelineRequest, parse_lsn, parse_name, parse_xid};
@@ -184,15 +184,6 @@ pub enum ConfigFrom {
     Current,
     /// What the backup contains
     Backup,
-}
-
-/// The bound of `--max-loss`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum MaxLoss {
-    /// Seconds between the target and the last commit.
-    Seconds(u64),
-    /// Transactions discarded.
-    Transactions(u64),
 }
 
 impl TargetFlags {

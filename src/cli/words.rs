@@ -2,9 +2,17 @@
 
 use std::path::PathBuf;
 
-use super::act::MaxLoss;
 use crate::config::duration::parse_duration;
 use crate::pg::Malformed;
+
+/// The bound of `--max-loss`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MaxLoss {
+    /// Seconds between the target and the last commit.
+    Seconds(u64),
+    /// Transactions discarded.
+    Transactions(u64),
+}
 
 /// Digits alone count transactions; with units they are a duration.
 pub fn max_loss(text: &str) -> std::result::Result<MaxLoss, Malformed> {
