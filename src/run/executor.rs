@@ -77,20 +77,7 @@ impl<'a> Run<'a> {
                 let _ = paths.remove();
             });
         let (lock, journal) = made?;
-        let mut run = Run {
-            state: state.to_path_buf(),
-            paths,
-            lock,
-            signals,
-            narrator,
-            broker: None,
-            server: None,
-            accepted: recovery.accepted.clone(),
-            down_since: None,
-            journal,
-            ledger: Ledger::default(),
-            recovery: recovery.clone(),
-        };
+        let mut run = Run::of(state, (paths, lock, journal), Ledger::default(), recovery.clone(), signals, narrator);
         let program = env!("CARGO_PKG_VERSION").to_string();
         run.write(Event::Run { format: FORMAT, program, recovery: Box::new(recovery), by })?;
         Ok(run)
@@ -111,7 +98,18 @@ impl<'a> Run<'a> {
             Error::failed(format!("run {id} has no plan in its journal")).hint("It did nothing: remove its directory by `pitr purge`.")
         })?;
         paths.renew(&recovery.cluster.owner)?;
-        Ok(Run {
+        Ok(Run::of(state, (paths, lock, journal), ledger, recovery, signals, narrator))
+    }
+
+    fn of(
+        state: &Path,
+        (paths, lock, journal): (RunPaths, Lock, Journal),
+        ledger: Ledger,
+        recovery: Recovery,
+        signals: Signals,
+        narrator: &'a mut dyn Narrator,
+    ) -> Run<'a> {
+        Run {
             state: state.to_path_buf(),
             paths,
             lock,
@@ -124,7 +122,7 @@ impl<'a> Run<'a> {
             journal,
             ledger,
             recovery,
-        })
+        }
     }
 
     /// The recovery of this run.
