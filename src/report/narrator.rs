@@ -75,24 +75,9 @@ fn heading(number: usize, of: usize) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::io::{self, Write};
-    use std::sync::{Arc, Mutex};
 
     use super::*;
-
-    #[derive(Clone, Default)]
-    struct Kept(Arc<Mutex<Vec<u8>>>);
-
-    impl Write for Kept {
-        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-            self.0.lock().unwrap().extend_from_slice(bytes);
-            Ok(bytes.len())
-        }
-
-        fn flush(&mut self) -> io::Result<()> {
-            Ok(())
-        }
-    }
+    use crate::report::fixtures::Kept;
 
     fn told(quiet: bool) -> String {
         let kept = Kept::default();
@@ -107,7 +92,7 @@ mod tests {
         narrator.step(14, 14, "done");
         assert_eq!(narrator.bar, None);
         narrator.finish();
-        String::from_utf8(kept.0.lock().unwrap().clone()).unwrap()
+        kept.text()
     }
 
     #[test]

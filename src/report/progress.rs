@@ -210,28 +210,7 @@ fn template(total: Option<u64>) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::io::{self, Write};
-    use std::sync::{Arc, Mutex};
-
-    #[derive(Clone, Default)]
-    struct Kept(Arc<Mutex<Vec<u8>>>);
-
-    impl Write for Kept {
-        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-            self.0.lock().unwrap().extend_from_slice(bytes);
-            Ok(bytes.len())
-        }
-
-        fn flush(&mut self) -> io::Result<()> {
-            Ok(())
-        }
-    }
-
-    impl Kept {
-        fn lines(&self) -> Vec<String> {
-            String::from_utf8(self.0.lock().unwrap().clone()).unwrap().lines().map(str::to_string).collect()
-        }
-    }
+    use crate::report::fixtures::Kept;
 
     fn progress(mode: ProgressMode, kept: &Kept) -> Progress {
         Progress { mode, unicode: false, out: Out::new(Box::new(kept.clone()), "standard error", false), phase: None }
