@@ -20,6 +20,7 @@ mod hosts;
 mod lint;
 mod majors;
 mod mark;
+mod marks;
 mod migrations;
 mod places;
 mod planned;

@@ -20,6 +20,7 @@ pub mod executor;
 pub mod hooks;
 pub mod journal;
 pub mod libraries;
+pub mod marks;
 pub mod moveold;
 pub mod owner;
 pub mod paths;

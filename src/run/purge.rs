@@ -11,11 +11,11 @@ use crate::plan::ledger::Fact;
 use crate::run::beside;
 use crate::run::exchange;
 use crate::run::executor::Run;
+use crate::run::marks;
 use crate::run::owner::Task;
 use crate::run::sources::{self, Directories};
 use crate::run::steps;
 use crate::run::switch::Stage;
-use crate::run::tail::CopyRequest;
 use crate::sys::crash;
 
 /// Copies every valid segment and history of the aside into `runs/<id>/wal` of which no archive holds the same bytes.
@@ -36,12 +36,7 @@ pub fn keep_wal(run: &mut Run) -> Result<()> {
     let files = without_equal(run, &lone, &archives)?;
     let segments: Vec<String> = files.iter().map(|(_, file, _)| file.clone()).collect();
     if !files.is_empty() {
-        let to = run.paths.kept_wal();
-        if !to.is_dir() {
-            let owner = run.recovery().cluster.owner.clone();
-            run.paths.make_owned(&to, &owner)?;
-        }
-        let _copied: u64 = run.owner(Task::CopyWal(Box::new(CopyRequest { files, to })))?;
+        marks::keep(run, files)?;
     }
     run.fact(Fact::WalKept { segments })
 }
