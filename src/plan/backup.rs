@@ -66,18 +66,7 @@ pub fn before(host: &Host, history: &History, lsn: Lsn) -> Option<Choice> {
 /// Chooses for `target`.
 pub fn choose(host: &Host, request: &Request, target: &Target) -> Chosen {
     let mut result = Chosen::default();
-    let mut serving: Vec<Choice> = Vec::new();
-    for entry in &host.backups {
-        if let Some((_, why)) = request.ruled_out.iter().find(|(path, _)| *path == entry.path) {
-            result.passed_over.push((entry.name.clone(), why.clone()));
-            continue;
-        }
-        match judge(host, target, entry) {
-            Ok(choice) => serving.push(choice),
-            Err(why) => result.passed_over.push((entry.name.clone(), why)),
-        }
-    }
-    serving.sort_by_key(|c| (c.start, c.ended, c.entry.path.clone()));
+    let mut serving = serving(host, request, target, &mut result.passed_over);
     match &request.backup {
         Some(name) => named(host, name, serving, &mut result),
         None => {
@@ -97,6 +86,23 @@ pub fn choose(host: &Host, request: &Request, target: &Target) -> Chosen {
         }
     }
     result
+}
+
+/// The backups that serve `target`, the best one last; the others are added to `passed_over` with the reason.
+pub(super) fn serving(host: &Host, request: &Request, target: &Target, passed_over: &mut Vec<(String, String)>) -> Vec<Choice> {
+    let mut serving: Vec<Choice> = Vec::new();
+    for entry in &host.backups {
+        if let Some((_, why)) = request.ruled_out.iter().find(|(path, _)| *path == entry.path) {
+            passed_over.push((entry.name.clone(), why.clone()));
+            continue;
+        }
+        match judge(host, target, entry) {
+            Ok(choice) => serving.push(choice),
+            Err(why) => passed_over.push((entry.name.clone(), why)),
+        }
+    }
+    serving.sort_by_key(|c| (c.start, c.ended, c.entry.path.clone()));
+    serving
 }
 
 fn named(host: &Host, name: &str, mut serving: Vec<Choice>, result: &mut Chosen) {

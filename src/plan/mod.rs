@@ -12,6 +12,7 @@ pub mod discards;
 pub mod entry;
 pub mod facts;
 pub mod guard;
+pub mod help;
 pub mod host_check;
 pub mod ledger;
 pub mod loss;

@@ -12,6 +12,7 @@ use super::consequence;
 use super::discards;
 use super::facts::{Host, Remains, Server};
 use super::guard::Guard;
+use super::help;
 use super::loss::Names;
 use super::migration::Aim;
 use super::planned::{BackupLine, ClusterLine, Estimate, Planned, Reason, SpaceLine, TargetLine, WalLine};
@@ -108,6 +109,9 @@ pub fn plan(host: &Host, request: &Request) -> Planned {
         planned.consequences.splice(0..0, migration.consequences.iter().cloned());
         planned.alternatives.extend(migration.alternatives.iter().cloned());
     }
+    if let Some(target) = &target {
+        help::complete(host, request, target, chosen, &mut reasons);
+    }
     let (kept, accepted) = judge(reasons, &request.accept);
     planned.refusals = kept;
     if let (true, Some(target), Some(chosen), Some((chain, _))) = (planned.refusals.is_empty(), target, chosen, built) {
@@ -179,15 +183,9 @@ fn build_chain(
             let reachable = chosen.end.is_none_or(|end| gap.reachable > end) && !links.segments.is_empty();
             let furthest = findings_for(request, chosen).and_then(WalFindings::furthest);
             let hint = if let (true, Some(flag)) = (reachable, furthest) {
-                format!(
-                    "WAL is there up to {}: {flag} reaches that point. Look for {name} in other copies of the archive (--wal DIR).",
-                    gap.reachable
-                )
+                format!("WAL is there up to {}: {flag} reaches that point.", gap.reachable)
             } else {
-                format!(
-                    "Backup {} cannot be used without it. Look for {name} in other copies of the archive (--wal DIR), or choose another backup.",
-                    chosen.entry.name
-                )
+                format!("Backup {} cannot be used without it.", chosen.entry.name)
             };
             reasons.push(Reason::fact("wal-gap", format!("WAL segment {name} is missing{damaged}"), hint));
         }
