@@ -5,6 +5,7 @@
 //! every step looks at the host first and does only what is left. Nothing else about a crash is special.
 
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -200,8 +201,13 @@ impl<'a> Run<'a> {
 
     /// The same with an open file for the task.
     pub fn owner_with<T: serde::de::DeserializeOwned>(&mut self, task: Task, passed: Option<OwnedFd>) -> Result<T> {
-        let owner = self.recovery.cluster.owner.clone();
         let watch = Watch::of(self);
+        self.owner_watching(task, passed, &watch)
+    }
+
+    /// The same under another watch.
+    pub fn owner_watching<T: serde::de::DeserializeOwned>(&mut self, task: Task, passed: Option<OwnedFd>, watch: &Watch) -> Result<T> {
+        let owner = self.recovery.cluster.owner.clone();
         let narrator = &mut *self.narrator;
         let trusted = self.recovery.site.trusted.clone();
         owner::call_with(&owner, Some(&self.lock), &trusted, (task, passed), &mut |progress| {
@@ -277,6 +283,15 @@ impl Watch {
         Watch { signals: building.then(|| run.signals.clone()), reserves: if building { reserves.collect() } else { vec![] } }
     }
 
+    /// `at` is watched too, where nothing on its filesystem is: a twentieth of it stays free.
+    pub fn with(mut self, at: &Path) -> Result<Watch> {
+        let device = |path: &Path| std::fs::metadata(path).map(|m| m.dev()).ok();
+        if !self.reserves.iter().any(|(watched, _)| device(watched) == device(at)) {
+            self.reserves.push((at.to_path_buf(), filesystem_bytes(at)? / 20));
+        }
+        Ok(self)
+    }
+
     /// An error when work must stop.
     pub fn check(&self) -> Result<()> {
         if let Some(signals) = &self.signals {
@@ -292,6 +307,13 @@ impl Watch {
         }
         Ok(())
     }
+}
+
+/// Size of the filesystem of `path` in bytes.
+fn filesystem_bytes(path: &Path) -> Result<u64> {
+    use crate::error::At;
+    let stat = rustix::fs::statvfs(path).at("measure", path)?;
+    Ok(stat.f_blocks.saturating_mul(stat.f_frsize))
 }
 
 /// Bytes that an unprivileged user may still write on the filesystem of `path`.

@@ -177,16 +177,18 @@ pub fn session_entry(words: &[std::ffi::OsString]) -> Error {
 /// Starts `launch` through a child of ours; both outputs go to `output`. `lock` is held by everything that
 /// descends from it.
 pub fn launch(launch: &Launch, output: &std::fs::File, lock: Option<&Lock>) -> Result<Child> {
-    let request = serde_json::to_vec(launch).map_err(|e| Error::failed("describe launch").cause(e))?;
-    let held = lock.map(Lock::for_child).transpose()?;
     let copy = |act| output.try_clone().at(act, "the server's log");
-    let mut child = itself("__launch")
-        .stdin(Stdio::piped())
-        .stdout(copy("duplicate")?)
-        .stderr(copy("duplicate")?)
-        .spawn()
-        .at("start", &launch.program)?;
+    let (output, errors) = (copy("duplicate")?, copy("duplicate")?);
+    let held = lock.map(Lock::for_child).transpose()?;
+    let child = launch_apart(launch, output.into(), errors.into());
     drop(held);
+    child
+}
+
+/// The same from a child that is the owner already and holds the lock: what it writes and what it complains of go apart.
+pub fn launch_apart(launch: &Launch, output: Stdio, errors: Stdio) -> Result<Child> {
+    let request = serde_json::to_vec(launch).map_err(|e| Error::failed("describe launch").cause(e))?;
+    let mut child = itself("__launch").stdin(Stdio::piped()).stdout(output).stderr(errors).spawn().at("start", &launch.program)?;
     hand_over(&mut child, &request)?;
     Ok(child)
 }
