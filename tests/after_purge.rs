@@ -237,3 +237,26 @@ fn half_purged(ground: &Ground, run: &str) {
     let reason = refused["refusals"].as_array().unwrap().iter().find(|r| r["id"] == "open-run").unwrap_or_else(|| panic!("{refused}"));
     assert!(word(&reason["hint"]).contains(&way), "{refused}");
 }
+
+/// Two runs go, an open one is left: one document for all three, and one for what was left to do the next time.
+#[cfg(feature = "crash-points")]
+#[test]
+fn purge_all_prints_one_document() {
+    let scratch = Scratch::new("purge-all");
+    let ground = Ground::new(&scratch);
+    let early = ground.work();
+    let late = ground.work();
+    let (first, second) = (ground.restore(&late), ground.restore(&early));
+    ground.pitr.crash_at("done extract", &["restore", "--yes", "--to-consistent"]);
+    let purged = ground.pitr.json(&["purge", "--all", "--yes"]);
+    assert_eq!((&purged["outcome"], &purged["changed"], &purged["run"]), (&"removed".into(), &true.into(), &Value::Null), "{purged}");
+    let runs: Vec<_> = purged["runs"].as_array().unwrap().iter().map(|run| (word(&run["run"]), word(&run["outcome"]))).collect();
+    assert_eq!(runs, [(first.as_str(), "removed"), (second.as_str(), "removed")]);
+    let [left] = purged["left"].as_array().unwrap().as_slice() else { panic!("{purged}") };
+    assert!(word(&left["hint"]).contains(&format!("pitr undo {}", word(&left["run"]))), "{purged}");
+    ground.pitr.json(&["undo", "--yes"]);
+    let last = ground.pitr.json(&["purge", "--all", "--yes"]);
+    assert_eq!((last["runs"].as_array().unwrap().len(), &last["left"]), (1, &serde_json::json!([])), "{last}");
+    let nothing = ground.pitr.json(&["purge", "--all", "--yes"]);
+    assert_eq!((&nothing["outcome"], &nothing["changed"]), (&"nothing".into(), &false.into()), "{nothing}");
+}

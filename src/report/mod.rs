@@ -17,6 +17,7 @@ pub mod migrations;
 pub mod narrator;
 pub mod plan;
 pub mod progress;
+pub mod purge;
 pub mod run;
 pub mod runs;
 pub mod status;
