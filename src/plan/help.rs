@@ -15,7 +15,7 @@ use super::recovery::Target;
 use super::restore::Request;
 use super::target::TargetRequest;
 use super::time::render_time;
-use super::wal_facts::{WalFindings, question};
+use super::wal_facts::question;
 use crate::pg::{History, Lsn, SegmentName, Timeline};
 use crate::store::catalogue::CatalogueEntry;
 use crate::store::source::Form;
@@ -71,15 +71,11 @@ impl Help<'_> {
         self.host.cluster.control_file.segment_size
     }
 
-    fn findings(&self, chosen: &Choice) -> Option<&WalFindings> {
-        self.request.findings.as_ref().filter(|findings| findings.backup == chosen.entry.path)
-    }
-
     /// The segment that is missed.
     fn lack(&self, id: &str, chosen: &Choice) -> Option<SegmentName> {
         let size = self.size();
         if id == "wal-damaged" {
-            let findings = self.findings(chosen)?;
+            let findings = self.request.findings_for(chosen)?;
             let number = size.number(findings.damage(size)?.at);
             return findings.segments.iter().find(|segment| segment.number == number).copied();
         }
