@@ -14,11 +14,11 @@ use crate::run::owner::{self, Task};
 use crate::run::sql::{Reply, SqlRequest, Statement};
 use crate::run::switch::ServerStatus;
 use crate::run::validate::{OPEN, judge, owner_query, statements};
-use crate::verb::{Context, act, restore};
+use crate::verb::{Context, act, asked};
 
 /// `pitr check --sql FILE…`: exit 6 where a check fails.
 pub fn run(context: &Context, args: &CheckArgs) -> Result<u8> {
-    let checks = restore::read_checks(args.sql.iter())?;
+    let checks = asked::read_checks(args.sql.iter())?;
     let found = match discover::choose(&context.config, context.global.cluster.as_deref()) {
         Ok(found) => Some(found),
         // A URL may lead to a server elsewhere, from a host without any.

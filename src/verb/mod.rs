@@ -1,15 +1,17 @@
 //! What a person can ask for, one file a verb. Each observes, plans, asks, runs and reports; none decides.
 
 pub mod act;
-pub mod backups;
+mod asked;
+mod backups;
 pub mod check;
 pub mod check_sql;
 pub mod log;
 pub mod mark;
 pub mod migrations;
 pub mod purge;
+pub mod reading;
 pub mod report;
-pub mod restore;
+mod restore;
 pub mod resume;
 pub mod runs;
 pub mod status;
