@@ -79,7 +79,10 @@ impl<'a> Run<'a> {
         let (lock, journal) = made?;
         let mut run = Run::of(state, (paths, lock, journal), Ledger::default(), recovery.clone(), signals, narrator);
         let program = env!("CARGO_PKG_VERSION").to_string();
-        run.write(Event::Run { format: FORMAT, program, recovery: Box::new(recovery), by })?;
+        if let Err(error) = run.write(Event::Run { format: FORMAT, program, recovery: Box::new(recovery), by }) {
+            let _ = run.paths.remove();
+            return Err(error);
+        }
         Ok(run)
     }
 
@@ -137,7 +140,7 @@ impl<'a> Run<'a> {
 
     /// Makes an event durable.
     pub fn write(&mut self, event: Event) -> Result<()> {
-        let entry = Entry { time: Timestamp::now(), event };
+        let entry = Entry { time: Timestamp::now(), event: event.bounded() };
         self.journal.append(&entry)?;
         self.ledger.take(&entry);
         Ok(())

@@ -248,6 +248,10 @@ pub fn list(request: &ListRequest) -> Result<Vec<Exchange>> {
     Ok(found)
 }
 
+/// The entries of a mounted PGDATA and its staging that may change places, one by one and all in one line of the journal.
+/// PostgreSQL itself makes about thirty.
+const MOST_ENTRIES: usize = 4096;
+
 /// Everything in a mounted PGDATA and in staging, `global` first: with it goes pg_control.
 fn entries(live: &Dir, aside: &Dir) -> Result<Vec<String>> {
     let mut names = std::collections::BTreeSet::new();
@@ -259,6 +263,10 @@ fn entries(live: &Dir, aside: &Dir) -> Result<Vec<String>> {
     }
     for not_ours in [INSIDE, "lost+found", "global"] {
         names.remove(not_ours);
+    }
+    if names.len() > MOST_ENTRIES {
+        return Err(Error::failed(format!("{} has {} entries, more than {MOST_ENTRIES}", live.path().display(), names.len()))
+            .hint("Each of them would change places alone. Move away what is not PostgreSQL's."));
     }
     Ok(std::iter::once("global".to_string()).chain(names).collect())
 }
