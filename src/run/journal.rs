@@ -9,7 +9,7 @@
 //! long lines are while there is still room for the short ones that an undo and a purge consist of.
 
 use std::fs::{File, OpenOptions};
-use std::io::{Read, Seek, SeekFrom, Write};
+use std::io::{BufRead, BufReader, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
@@ -74,6 +74,14 @@ impl Journal {
     pub fn read(path: &Path) -> Result<Vec<Entry>> {
         let mut file = OpenOptions::new().read(true).custom_flags(nix::libc::O_NOFOLLOW).open(path).at("open journal", path)?;
         Ok(read_from(&mut file, path)?.0)
+    }
+
+    /// The first entry of a journal that may be damaged after it, if that line is whole.
+    pub fn first(path: &Path) -> Option<Entry> {
+        let file = OpenOptions::new().read(true).custom_flags(nix::libc::O_NOFOLLOW).open(path).ok()?;
+        let mut line = Vec::new();
+        BufReader::new(file.take(LONGEST)).read_until(b'\n', &mut line).ok()?;
+        parse_line(1, line.strip_suffix(b"\n")?).ok()
     }
 
     /// Appends one entry; it is on disk when this returns.
@@ -198,6 +206,7 @@ mod tests {
         drop(journal);
         let (mut journal, entries) = Journal::open(&path).unwrap();
         assert_eq!(entries, [entry("one"), entry("two")]);
+        assert_eq!(Journal::first(&path), Some(entry("one")));
         journal.append(&entry("three")).unwrap();
         assert_eq!(Journal::read(&path).unwrap().len(), 3);
     }
@@ -217,11 +226,16 @@ mod tests {
     #[test]
     fn a_flipped_byte_is_never_believed() {
         let whole = journal_of(&["one", "two", "three"]);
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("journal");
+        let first_line = whole.iter().position(|b| *b == b'\n').unwrap();
         let expected = parse(&whole).unwrap().0;
         let last_line = whole[..whole.len() - 1].iter().rposition(|b| *b == b'\n').unwrap() + 1;
         for at in 0..whole.len() {
             let mut flipped = whole.clone();
             flipped[at] ^= 0x20;
+            std::fs::write(&path, &flipped).unwrap();
+            assert_eq!(Journal::first(&path), (at > first_line).then(|| entry("one")), "byte {at}");
             match parse(&flipped) {
                 Err(_) => assert!(at < last_line),
                 Ok((entries, _)) => assert!(at >= last_line - 1 && entries.len() < 3 && expected.starts_with(&entries), "byte {at}"),
