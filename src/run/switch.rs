@@ -97,7 +97,7 @@ pub fn hidden_name(run: &str) -> String {
 }
 
 /// The name that a directory has between two renames, where a filesystem cannot exchange.
-fn between(name: &str) -> String {
+pub fn between(name: &str) -> String {
     format!("{name}.between")
 }
 
@@ -135,8 +135,13 @@ pub fn look(places: &Places) -> Result<Stage> {
     }
 }
 
+/// Whether a cluster stands in a run's directory, whichever, also in the middle of an exchange.
+pub fn holds_a_cluster(run: &Dir) -> Result<bool> {
+    Ok(run.metadata_if_exists("data")?.is_some() || run.metadata_if_exists(between("data"))?.is_some())
+}
+
 /// The run's cluster in the run's directory.
-fn beside(run: &Dir, places: &Places) -> Result<Option<Dir>> {
+pub fn beside(run: &Dir, places: &Places) -> Result<Option<Dir>> {
     if let Some(first) = &places.first {
         let Some(data) = open_optional(run, Path::new("data"))? else { return Ok(None) };
         let ours = [first.aside_name.clone(), between(&first.aside_name)].iter().find_map(|n| inode(&data, n).transpose()).transpose()?;
