@@ -17,6 +17,7 @@ mod dump;
 mod goes_on;
 mod harness;
 mod hosts;
+#[cfg(feature = "crash-points")]
 mod leftovers;
 mod lint;
 mod majors;

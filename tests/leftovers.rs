@@ -109,7 +109,6 @@ fn a_dump_that_stays_is_ended() {
 }
 
 /// A process of others with the lock or the log in its hands: named or passed over, never signalled.
-#[cfg(feature = "crash-points")]
 #[test]
 fn strangers_are_left_alone() {
     let scratch = Scratch::new("strangers");
