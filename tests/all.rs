@@ -18,6 +18,8 @@ mod goes_on;
 mod harness;
 mod help;
 mod hosts;
+#[cfg(feature = "crash-points")]
+mod leftovers;
 mod lint;
 mod majors;
 mod mark;

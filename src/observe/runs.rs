@@ -61,15 +61,6 @@ pub fn damaged(state: &Path) -> Result<Vec<String>> {
     Ok(all(state)?.into_iter().filter_map(|k| k.ledger.err().map(|why| format!("{}: {why}", k.id))).collect())
 }
 
-/// What is left of run `id` outside its own directory, in and beside `data_directories`, and the WAL that it kept: as
-/// long as there is anything, a run whose journal tells nothing may have a cluster aside.
-pub fn traces(state: &Path, id: &str, data_directories: &[PathBuf]) -> Vec<PathBuf> {
-    let paths = RunPaths::new(state, id);
-    let beside = data_directories.iter().filter_map(|data| Some(data.parent()?.join(format!(".pitr-{id}"))));
-    let markers = data_directories.iter().map(|data| data.join(paths.marker()));
-    beside.chain(markers).chain([paths.kept_wal()]).filter(|path| std::fs::symlink_metadata(path).is_ok()).collect()
-}
-
 /// The runs of one cluster, by system identifier and data directory, oldest first; those that recovered another one
 /// to the same place while this one stood there; and those that are open at this place, whatever cluster they are of: two
 /// would work on one directory.

@@ -218,7 +218,7 @@ pub fn dump(request: &DumpRequest, passed: Option<OwnedFd>, say: &mut dyn FnMut(
 
 fn run_dump(request: &DumpRequest, file: &File, path: &Path, say: &mut dyn FnMut(Progress) -> bool) -> Result<u64> {
     let output = Stdio::from(file.try_clone().at("duplicate", path)?);
-    let mut child = launch_apart(&tied(request), output, Stdio::piped())?;
+    let mut child = launch_apart(&tied(request), output, Stdio::piped(), None)?;
     let errors = child.stderr.take();
     let words = std::thread::spawn(move || errors.map(crate::sys::descendant::tail).unwrap_or_default());
     let size = || file.metadata().map_or(0, |m| m.len());

@@ -95,10 +95,7 @@ fn ask(run: &mut Run, wal: &Path, archived: Vec<Pair>, given_up: Vec<String>) ->
 /// recoveries. Returns that directory.
 pub fn keep(run: &mut Run, files: Vec<(PathBuf, String, u64)>) -> Result<PathBuf> {
     let to = run.paths.kept_wal();
-    if !to.is_dir() {
-        let owner = run.recovery().cluster.owner.clone();
-        run.paths.make_owned(&to, &owner)?;
-    }
+    run.paths.make_owned(&to, &run.recovery().cluster.owner)?;
     let _copied: u64 = run.owner(Task::CopyWal(Box::new(CopyRequest { files, to: to.clone() })))?;
     Ok(to)
 }

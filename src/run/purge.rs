@@ -101,7 +101,9 @@ fn never_startable(run: &mut Run) -> Result<()> {
 /// Deletes the run's directory beside PGDATA and the run's marker in PGDATA.
 pub fn remove_aside(run: &mut Run) -> Result<()> {
     let data_directory = run.recovery().cluster.data_directory.clone();
-    match steps::stage(run)? {
+    // Once deleting was begun there is no whole cluster left to look at.
+    let seen = if run.ledger().removing() { Stage::Nothing } else { steps::stage(run)? };
+    match seen {
         Stage::Exchanged => return Err(Error::new(Kind::Hands, "a switch is open").hint("End it: pitr resume, or pitr undo.")),
         Stage::Switched | Stage::Staged | Stage::Hidden | Stage::Nothing | Stage::Foreign | Stage::Sealed => {}
     }

@@ -2,7 +2,7 @@
 
 use crate::cli::PurgeArgs;
 use crate::error::{Error, Kind, Result};
-use crate::observe::{discover, runs};
+use crate::observe::{discover, runs, traces};
 use crate::plan::course;
 use crate::plan::ledger::{Ledger, Outcome};
 use crate::plan::recovery::Recovery;
@@ -107,8 +107,10 @@ fn unreadable(context: &Context, args: &PurgeArgs, id: &str, why: &str, signals:
     let state = &context.config.state_directory;
     let paths = RunPaths::new(state, id);
     let data_directories: Vec<_> = discover::clusters(&context.config)?.into_iter().map(|found| found.data_directory).collect();
-    if let Some(trace) = runs::traces(state, id, &data_directories).first() {
-        return Err(Error::new(Kind::Hands, format!("the journal of run {id} cannot be read, and {} is left of it", trace.display()))
+    let left: Vec<String> = traces::of(state, id, &data_directories)?.iter().map(|path| path.display().to_string()).collect();
+    if !left.is_empty() {
+        let verb = if left.len() == 1 { "is" } else { "are" };
+        return Err(Error::new(Kind::Hands, format!("the journal of run {id} cannot be read, and {} {verb} left of it", left.join(", ")))
             .cause(why)
             .id("journal-damaged")
             .hint("Nothing was deleted. Look at PGDATA and at what stands beside it; what is not needed goes by hand."));
