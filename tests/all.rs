@@ -38,6 +38,7 @@ mod store_plain;
 mod store_real;
 mod support;
 mod tablespaces;
+mod terminal;
 mod timelines;
 mod verbs;
 mod verify;

@@ -31,6 +31,10 @@ pub const FORMAT: u32 = 1;
 
 /// Who is told what happens; `report` implements it.
 pub trait Narrator {
+    /// The work of run `id` begins: from here on it does not depend on whoever asked for it.
+    fn begins(&mut self, _id: &str) {}
+    /// Whether a stop that is asked for now is heeded.
+    fn stoppable(&mut self, _yes: bool) {}
     /// A step begins: its number from 1, how many there are, its description.
     fn step(&mut self, number: usize, of: usize, text: &str);
     /// Progress of the step in bytes.
@@ -159,6 +163,7 @@ impl<'a> Run<'a> {
     /// Executes a section from its first step, or the rest of an interrupted one, to `outcome`.
     pub fn execute(&mut self, purpose: Purpose, steps: Vec<Step>, by: By, outcome: Outcome) -> Result<()> {
         self.write(Event::Section { purpose, steps: steps.clone(), by })?;
+        self.narrator.begins(&self.paths.id);
         let total = steps.len();
         for (index, step) in steps.into_iter().enumerate() {
             self.narrator.step(index + 1, total, &step.describe(&self.recovery));
@@ -177,11 +182,13 @@ impl<'a> Run<'a> {
 
     fn one(&mut self, index: usize, step: &Step) -> Result<()> {
         let watch = self.ledger.section.as_ref().is_some_and(|s| s.purpose == Purpose::Restore);
+        // From the switch on a stop would leave nothing serving: signals wait until the end.
+        let early = watch && !self.ledger.switch_begun();
+        self.narrator.stoppable(early && *step != Step::Switch);
+        if early {
+            self.signals.check()?;
+        }
         if watch {
-            // From the switch on a stop would leave nothing serving: signals wait until the end.
-            if !self.ledger.switch_begun() {
-                self.signals.check()?;
-            }
             steps::compare_old_cluster(self)?;
         }
         let begun = Instant::now();
@@ -325,6 +332,11 @@ fn outlive_the_session(id: &str) {
     }
 }
 
+/// A process of a person's own command, not one that it started for itself.
+fn is_coordinator(arguments: &[String]) -> bool {
+    arguments.get(1).is_none_or(|verb| verb == crate::cli::BEHIND || !verb.starts_with("__"))
+}
+
 /// Ends processes of an earlier coordinator that still hold the run's lock: children that a kill -9 left at
 /// work would race a resume (pitfalls F6). They are tied to the coordinator and normally gone already.
 fn end_leftovers(paths: &RunPaths) -> Result<()> {
@@ -342,7 +354,7 @@ fn end_leftovers(paths: &RunPaths) -> Result<()> {
         }
         for pid in holders {
             let Some(process) = proc::process(pid, &boot) else { continue };
-            if process.uid == 0 && process.arguments.get(1).is_none_or(|verb| !verb.starts_with("__")) {
+            if process.uid == 0 && is_coordinator(&process.arguments) {
                 return Err(Error::new(Kind::Locked, format!("run {} is at work in process {pid}", paths.id))
                     .hint("Wait for it, or stop it by SIGTERM."));
             }

@@ -6,6 +6,7 @@
 pub mod crash;
 pub mod descendant;
 pub mod dir;
+pub mod front;
 pub mod identity;
 pub mod label;
 pub mod lock;
