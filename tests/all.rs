@@ -27,6 +27,7 @@ mod postmaster;
 mod preloaded;
 mod private;
 mod privileges;
+mod records;
 mod resolve;
 mod restore;
 mod root_only;

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::cli::BEHIND;
 use crate::error::{At, Result};
 use crate::observe::survey::tree_bytes;
 use crate::plan::facts::{Control, Remains, RunFact};
@@ -9,6 +10,8 @@ use crate::plan::ledger::{Entry, Fact, Ledger};
 use crate::run::journal::Journal;
 use crate::run::paths::{RunPaths, is_run_id};
 use crate::sys::dir::Dir;
+use crate::sys::lock::Lock;
+use crate::sys::proc::{self, Process};
 
 /// A run's journal, folded, or why it tells nothing.
 #[derive(Debug)]
@@ -45,6 +48,20 @@ fn ledger(journal: &Path) -> std::result::Result<Ledger, String> {
 /// Every entry of the journal of run `id`.
 pub fn entries(state: &Path, id: &str) -> Result<Vec<Entry>> {
     Journal::read(&RunPaths::new(state, id).journal())
+}
+
+/// The process of a person's command that is at work on run `id`.
+pub fn at_work(state: &Path, id: &str) -> Option<i32> {
+    let (device, inode) = Lock::identity(&RunPaths::new(state, id).lock()).ok()?;
+    let holders = proc::holders(device, inode).ok()?;
+    // Its children hold the lock with it.
+    let found = holders.into_iter().filter_map(|pid| proc::process(pid, ""));
+    found.filter(|process| is_coordinator(process)).map(|process| process.identity.pid).next()
+}
+
+/// A process of a person's own command, not one that it started for itself.
+pub fn is_coordinator(process: &Process) -> bool {
+    process.uid == 0 && process.arguments.get(1).is_none_or(|verb| verb == BEHIND || !verb.starts_with("__"))
 }
 
 /// What a run still holds on the host: its directory beside PGDATA and WAL that a purge kept, each with its bytes.

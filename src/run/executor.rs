@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 
 use crate::error::{Error, Kind, Result};
+use crate::observe::runs;
 use crate::plan::ledger::{By, Entry, Event, Fact, Ledger, Outcome, Purpose, Section};
 use crate::plan::place::Place;
 use crate::plan::recovery::Recovery;
@@ -20,6 +21,7 @@ use crate::run::journal::Journal;
 use crate::run::owner::{self, Progress, Task};
 use crate::run::paths::RunPaths;
 use crate::run::private::Private;
+use crate::run::record;
 use crate::run::steps;
 use crate::sys::crash;
 use crate::sys::lock::Lock;
@@ -144,6 +146,7 @@ impl<'a> Run<'a> {
         let entry = Entry { time: Timestamp::now(), event };
         self.journal.append(&entry)?;
         self.ledger.take(&entry);
+        record::write(&self.paths.id, &self.recovery, &self.ledger, &entry.event);
         Ok(())
     }
 
@@ -332,11 +335,6 @@ fn outlive_the_session(id: &str) {
     }
 }
 
-/// A process of a person's own command, not one that it started for itself.
-fn is_coordinator(arguments: &[String]) -> bool {
-    arguments.get(1).is_none_or(|verb| verb == crate::cli::BEHIND || !verb.starts_with("__"))
-}
-
 /// Ends processes of an earlier coordinator that still hold the run's lock: children that a kill -9 left at
 /// work would race a resume (pitfalls F6). They are tied to the coordinator and normally gone already.
 fn end_leftovers(paths: &RunPaths) -> Result<()> {
@@ -354,7 +352,7 @@ fn end_leftovers(paths: &RunPaths) -> Result<()> {
         }
         for pid in holders {
             let Some(process) = proc::process(pid, &boot) else { continue };
-            if process.uid == 0 && is_coordinator(&process.arguments) {
+            if runs::is_coordinator(&process) {
                 return Err(Error::new(Kind::Locked, format!("run {} is at work in process {pid}", paths.id))
                     .hint("Wait for it, or stop it by SIGTERM."));
             }

@@ -16,5 +16,6 @@ pub mod proc;
 pub mod reflink;
 pub mod service;
 pub mod signals;
+pub mod syslog;
 pub mod vault;
 pub mod way;

@@ -149,6 +149,11 @@ pub fn let_start(name: &str) -> Result<()> {
     reload()
 }
 
+/// The file by which [`keep_down`] keeps `name` down at present.
+pub fn kept_down_by(name: &str) -> Option<PathBuf> {
+    Some(drop_in(name)).filter(|path| path.exists())
+}
+
 fn drop_in(name: &str) -> PathBuf {
     PathBuf::from(format!("/run/systemd/system/{name}.d")).join(DROP_IN)
 }
