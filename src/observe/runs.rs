@@ -8,6 +8,7 @@ use crate::observe::survey::tree_bytes;
 use crate::plan::facts::{Control, Remains, RunFact};
 use crate::plan::ledger::{Entry, Fact, Ledger};
 use crate::run::journal::Journal;
+use crate::run::leftovers;
 use crate::run::paths::{RunPaths, is_run_id};
 use crate::sys::dir::Dir;
 
@@ -46,6 +47,11 @@ fn ledger(journal: &Path) -> std::result::Result<Ledger, String> {
 /// Every entry of the journal of run `id`.
 pub fn entries(state: &Path, id: &str) -> Result<Vec<Entry>> {
     Journal::read(&RunPaths::new(state, id).journal())
+}
+
+/// The process of a person's command that is at work on run `id`.
+pub fn at_work(state: &Path, id: &str) -> Option<i32> {
+    leftovers::coordinator(&RunPaths::new(state, id)).ok().flatten()
 }
 
 /// What a run still holds on the host: its directory beside PGDATA and WAL that a purge kept, each with its bytes.

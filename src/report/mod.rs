@@ -1,7 +1,7 @@
 //! The only part that prints.
 //!
 //! * [`plan`], [`run`], [`status`], [`backups`] turn values into a page for people and a document for programs.
-//! * [`confirm`] asks before a run; [`narrator`] tells its steps while they happen.
+//! * [`confirm`] asks before a run, [`interrupt`] after Ctrl-C; [`narrator`] tells its steps while they happen.
 //! * [`layout`], [`terminal`], [`progress`], [`logging`] are what all of them are printed with.
 
 pub mod account;
@@ -9,6 +9,7 @@ pub mod backups;
 pub mod chapters;
 pub mod check;
 pub mod confirm;
+pub mod interrupt;
 pub mod layout;
 pub mod log;
 pub mod logging;

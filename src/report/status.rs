@@ -67,6 +67,10 @@ pub struct OpenRun {
     pub state: String,
     /// Commands that end it.
     pub next: Vec<String>,
+    /// The process that is at work on it.
+    pub process: Option<i32>,
+    /// The file that keeps the cluster's unit from being started until it ends.
+    pub kept_down_by: Option<String>,
 }
 
 /// What a run left beside PGDATA.
@@ -103,6 +107,9 @@ fn put_cluster(sheet: &mut Sheet, cluster: &ClusterStatus) {
         sheet.line("Run", &format!("{}  {}", run.id, run.state));
         for command in &run.next {
             sheet.more(2, &format!("`{command}`"));
+        }
+        if let Some(file) = &run.kept_down_by {
+            sheet.more(2, &format!("until it ends, {file} keeps the cluster from being started"));
         }
     }
     let windows: Vec<String> = cluster.windows.iter().map(window_words).collect();
@@ -149,6 +156,10 @@ pub fn json(status: &StatusDocument) -> Value {
     })
 }
 
+fn run_json(run: &OpenRun) -> Value {
+    json!({"id": run.id, "state": run.state, "next": run.next, "process": run.process, "kept_down_by": run.kept_down_by})
+}
+
 fn cluster_json(cluster: &ClusterStatus) -> Value {
     let backup = |b: &BackupStatus| json!({"name": b.name, "usable": b.usable, "why": b.why, "time": b.time.map(rfc3339)});
     let window = |w: &Window| json!({"timeline": w.timeline, "from": w.from.map(rfc3339), "to": w.to.map(rfc3339)});
@@ -161,7 +172,7 @@ fn cluster_json(cluster: &ClusterStatus) -> Value {
         "backups": cluster.backups.iter().map(backup).collect::<Vec<_>>(),
         "windows": cluster.windows.iter().map(window).collect::<Vec<_>>(),
         "gaps": cluster.gaps,
-        "run": cluster.run.as_ref().map(|r| json!({"id": r.id, "state": r.state, "next": r.next})),
+        "run": cluster.run.as_ref().map(|r| run_json(r)),
         "asides": cluster.asides.iter().map(aside).collect::<Vec<_>>(),
         "problems": cluster.problems,
     })
@@ -190,6 +201,8 @@ mod tests {
                 id: "r2".into(),
                 state: "open: recovery ended or was interrupted at 'extract'".into(),
                 next: vec!["pitr resume r2".into(), "pitr undo r2".into()],
+                process: None,
+                kept_down_by: Some("/run/systemd/system/postgresql@15-main.service.d/zz-pitr.conf".into()),
             }),
             asides: vec![Aside { run: "r1".into(), path: "/var/lib/postgresql/15/.pitr-r1".into(), state: "the old cluster".into() }],
             problems: vec!["archive_mode is off".into()],
@@ -208,6 +221,8 @@ Cluster   15-main  /var/lib/postgresql/15/main  PostgreSQL 15.18  stopped
 Run       r2  open: recovery ended or was interrupted at 'extract'
             `pitr resume r2`
             `pitr undo r2`
+            until it ends, /run/systemd/system/postgresql@15-main.service.d/zz-pitr.conf keeps the cluster
+            from being started
 Back to   any moment from 2026-11-20 21:00:00.000000+00 to the newest WAL, timeline 1
 Backups   2 of 3 can be used, the newest new.tar taken 2026-11-21 21:03:14+00
             not cut\\x07.tar: it is truncated

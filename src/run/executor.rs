@@ -22,6 +22,7 @@ use crate::run::leftovers;
 use crate::run::owner::{self, Progress, Task};
 use crate::run::paths::RunPaths;
 use crate::run::private::Private;
+use crate::run::record;
 use crate::run::steps;
 use crate::sys::crash;
 use crate::sys::lock::Lock;
@@ -33,6 +34,10 @@ pub const FORMAT: u32 = 1;
 
 /// Who is told what happens; `report` implements it.
 pub trait Narrator {
+    /// The work of run `id` begins: from here on it does not depend on whoever asked for it.
+    fn begins(&mut self, _id: &str) {}
+    /// Whether a stop that is asked for now is heeded.
+    fn stoppable(&mut self, _yes: bool) {}
     /// A step begins: its number from 1, how many there are, its description.
     fn step(&mut self, number: usize, of: usize, text: &str);
     /// Progress of the step in bytes.
@@ -145,6 +150,7 @@ impl<'a> Run<'a> {
         let entry = Entry { time: Timestamp::now(), event: event.bounded() };
         self.journal.append(&entry)?;
         self.ledger.take(&entry);
+        record::write(&self.paths.id, &self.recovery, &self.ledger, &entry.event);
         Ok(())
     }
 
@@ -164,6 +170,7 @@ impl<'a> Run<'a> {
     /// Executes a section from its first step, or the rest of an interrupted one, to `outcome`.
     pub fn execute(&mut self, purpose: Purpose, steps: Vec<Step>, by: By, outcome: Outcome) -> Result<()> {
         self.write(Event::Section { purpose, steps: steps.clone(), by })?;
+        self.narrator.begins(&self.paths.id);
         let total = steps.len();
         for (index, step) in steps.into_iter().enumerate() {
             self.narrator.step(index + 1, total, &step.describe(&self.recovery));
@@ -182,11 +189,13 @@ impl<'a> Run<'a> {
 
     fn one(&mut self, index: usize, step: &Step) -> Result<()> {
         let watch = self.ledger.section.as_ref().is_some_and(|s| s.purpose == Purpose::Restore);
+        // From the switch on a stop would leave nothing serving: signals wait until the end.
+        let early = watch && !self.ledger.switch_begun();
+        self.narrator.stoppable(early && *step != Step::Switch);
+        if early {
+            self.signals.check()?;
+        }
         if watch {
-            // From the switch on a stop would leave nothing serving: signals wait until the end.
-            if !self.ledger.switch_begun() {
-                self.signals.check()?;
-            }
             steps::compare_old_cluster(self)?;
         }
         let begun = Instant::now();

@@ -33,6 +33,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
+use crate::cli::BEHIND;
 use crate::error::{Error, Kind, Result};
 use crate::plan::ledger::{Fact, Ledger};
 use crate::run::paths::RunPaths;
@@ -81,6 +82,13 @@ pub fn take_over(paths: &RunPaths, ledger: &Ledger) -> Result<Lock> {
     let dumps_it = |process: &Process| process.exe.file_name().is_some_and(|name| name.to_string_lossy().starts_with("pg_dump"));
     end_holders(paths, &dumps(ledger), &ours, dumps_it)?;
     Ok(lock)
+}
+
+/// The process of a person's command that is at work on a run.
+pub fn coordinator(paths: &RunPaths) -> Result<Option<i32>> {
+    let holders = holders(&[paths.lock()])?;
+    let at_work = holders.iter().find(|process| process.only_uid == Some(0) && is_a_persons(process));
+    Ok(at_work.map(|process| process.identity.pid))
 }
 
 fn take(paths: &RunPaths, ours: &Ours) -> Result<Lock> {
@@ -170,10 +178,9 @@ impl Ours {
 
     fn judge(&self, process: &Process) -> Verdict {
         let own = self.own.contains(&process.exe);
-        let hidden = process.arguments.get(1).is_some_and(|verb| verb.starts_with("__"));
         match process.only_uid {
-            Some(0) if own && hidden => Verdict::End,
-            Some(0) if own => Verdict::AtWork,
+            Some(0) if own && is_a_persons(process) => Verdict::AtWork,
+            Some(0) if own => Verdict::End,
             Some(uid) if uid != 0 && Some(uid) == self.uid && (own || self.is_postgresqls(&process.exe)) => Verdict::End,
             Some(uid) if uid != 0 && Some(uid) == self.uid => Verdict::Owners,
             _ => Verdict::Stranger,
@@ -185,6 +192,11 @@ impl Ours {
         let linked = |programs: &PathBuf| exe.file_name().and_then(|name| programs.join(name).canonicalize().ok());
         self.programs.iter().any(|programs| exe.parent() == Some(programs) || linked(programs).as_deref() == Some(exe))
     }
+}
+
+/// A command that a person typed, also the part of it that works behind the terminal; not one that it started for itself.
+fn is_a_persons(process: &Process) -> bool {
+    process.arguments.get(1).is_none_or(|verb| verb == BEHIND || !verb.starts_with("__"))
 }
 
 /// Processes, other than this one, that have one of these files open. Files that are not there have no holders.

@@ -30,6 +30,7 @@ pub mod private;
 pub mod promote;
 pub mod purge;
 pub mod reading;
+pub mod record;
 pub mod replay;
 pub mod segments;
 pub mod sources;

@@ -152,6 +152,11 @@ pub fn let_start(name: &str) -> Result<()> {
     reload()
 }
 
+/// The file by which [`keep_down`] keeps `name` down at present.
+pub fn kept_down(name: &str) -> Option<PathBuf> {
+    Some(drop_in(name)).filter(|path| path.exists())
+}
+
 /// Our drop-ins by which run `run` keeps units down.
 pub fn kept_down_by(run: &str) -> Result<Vec<PathBuf>> {
     kept_down_in(Path::new(RUNTIME_UNITS), run)

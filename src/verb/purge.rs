@@ -7,7 +7,6 @@ use crate::plan::course;
 use crate::plan::ledger::{Ledger, Outcome};
 use crate::plan::recovery::Recovery;
 use crate::report::confirm::Question;
-use crate::report::narrator::StepNarrator;
 use crate::report::purge::{Left, Purged, json as purged_json};
 use crate::report::run::{Mark, ResultOutcome, RunResult, section_text};
 use crate::report::terminal::Out;
@@ -122,7 +121,7 @@ fn unreadable(context: &Context, args: &PurgeArgs, id: &str, why: &str, signals:
         return Ok(None);
     }
     let host = crate::observe::host::host_name();
-    Question { host: &host, cluster: id, verb: "purge" }.ask(args.yes, &mut || signals.check())?;
+    Question { host: &host, cluster: id, verb: "purge" }.ask(args.yes, context.is_typed(), &mut || signals.check())?;
     // A run that is only just beginning holds it.
     let _lock = Lock::take(&paths.lock())?;
     paths.remove()?;
@@ -143,10 +142,10 @@ fn one(context: &Context, args: &PurgeArgs, id: &str, ledger: &Ledger, recovery:
         return Ok(None);
     }
     let host = crate::observe::host::host_name();
-    Question { host: &host, cluster: &recovery.cluster.name, verb: "purge" }.ask(args.yes, &mut || signals.check())?;
+    Question { host: &host, cluster: &recovery.cluster.name, verb: "purge" }.ask(args.yes, context.is_typed(), &mut || signals.check())?;
     let _lock = act::lock_cluster(&context.config, recovery)?;
     let by = act::by(context, None);
-    let mut narrator = StepNarrator::new(context.global.quiet, context.global.no_progress);
+    let mut narrator = context.narrator();
     let mut run = Run::open(&context.config.state_directory, id, signals, &mut narrator)?;
     let mark = Mark::end_of(run.ledger());
     let (outcome, error) = act::carry_out(&mut run, course, by);

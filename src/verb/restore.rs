@@ -18,7 +18,6 @@ use crate::plan::recovery::{Consequence, Recovery, Site};
 use crate::plan::restore::{Request, plan};
 use crate::plan::target::TargetRequest;
 use crate::report::confirm::Question;
-use crate::report::narrator::StepNarrator;
 use crate::report::run::{Mark, RunResult};
 use crate::run::executor::Run;
 use crate::run::paths::new_run_id;
@@ -50,7 +49,7 @@ pub fn run(context: &Context, args: &RestoreArgs, signals: Signals) -> Result<u8
         act::print_text(&crate::report::plan::text(planned, context.width(), ""))?;
     }
     let question = Question { host: &planned.host, cluster: &planned.cluster.name, verb: "restore" };
-    question.ask(args.yes, &mut || signals.check())?;
+    question.ask(args.yes, context.is_typed(), &mut || signals.check())?;
     carry_out(context, &drawn, &recovery, args, signals)
 }
 
@@ -60,10 +59,11 @@ fn carry_out(context: &Context, drawn: &Drawn, shown: &Recovery, args: &RestoreA
     let Some(recovery) = planned.recovery.clone().filter(|_| planned.refusals.is_empty()) else {
         return refuse(context, &planned);
     };
+    signals.check()?;
     let id = new_run_id(Timestamp::now());
     let by = act::by(context, args.source.reason.clone());
     let course = Course { purpose: Purpose::Restore, steps: recovery.steps.clone(), outcome: Outcome::Switched };
-    let mut narrator = StepNarrator::new(context.global.quiet, context.global.no_progress);
+    let mut narrator = context.narrator();
     let mut run = Run::begin(&context.config.state_directory, &id, recovery, by.clone(), signals, &mut narrator)?;
     let (outcome, error) = act::carry_out(&mut run, course, by);
     let ledger = run.ledger().clone();

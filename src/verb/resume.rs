@@ -7,7 +7,6 @@ use crate::plan::course;
 use crate::plan::ledger::{Fact, Ledger};
 use crate::plan::recovery::Recovery;
 use crate::report::confirm::Question;
-use crate::report::narrator::StepNarrator;
 use crate::report::run::{Mark, RunResult, section_text};
 use crate::run::executor::Run;
 use crate::run::steps;
@@ -30,10 +29,10 @@ pub fn run(context: &Context, args: &ReturnArgs, signals: Signals) -> Result<u8>
     if args.dry_run {
         return Ok(0);
     }
-    Question { host: &host, cluster: &recovery.cluster.name, verb: "resume" }.ask(args.yes, &mut || signals.check())?;
+    Question { host: &host, cluster: &recovery.cluster.name, verb: "resume" }.ask(args.yes, context.is_typed(), &mut || signals.check())?;
     let _lock = act::lock_cluster(&context.config, &recovery)?;
     let by = act::by(context, args.reason.clone());
-    let mut narrator = StepNarrator::new(context.global.quiet, context.global.no_progress);
+    let mut narrator = context.narrator();
     let mut run = Run::open(&context.config.state_directory, &id, signals, &mut narrator)?;
     let mark = Mark::end_of(run.ledger());
     run.accepted.extend(args.accept.iter().cloned());
