@@ -199,7 +199,7 @@ impl Default for Collector {
 impl Collector {
     /// Takes one record.
     pub fn record(&mut self, record: &Record<'_>) {
-        let header = &record.header;
+        let header = record.header;
         let tally = Tally { records: 1, bytes: u64::from(header.total_length), image_bytes: u64::from(record.layout.image_bytes) };
         if let Some(sum) = self.tallies.get_mut(usize::from(header.rmgr.0)) {
             sum.add(tally);

@@ -1,6 +1,7 @@
 //! Every record, every commit and every abort as `pg_waldump` sees them.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -11,7 +12,7 @@ use pitr::wal::chain::Chain;
 use pitr::wal::effects::What;
 use pitr::wal::ledger::{Entry, Ledger};
 use pitr::wal::scan::Checks;
-use pitr::wal::summary::summarise;
+use pitr::wal::summary::summarise_stream;
 use pitr::wal::xlog::Xlog;
 use pitr::wal::{EndOfWal, PgTime, Reason, RelationFile, Rmgr, SegmentSource, Walk, resolve};
 
@@ -24,14 +25,14 @@ pub struct Directory {
 }
 
 impl SegmentSource for Directory {
-    type Bytes = Vec<u8>;
+    type Stream = File;
 
-    fn segment(&mut self, name: SegmentName) -> Result<Option<Vec<u8>>> {
+    fn segment(&mut self, name: SegmentName) -> Result<Option<File>> {
         let path = self.path.join(name.file_name(self.size));
         if !path.exists() {
             return Ok(None);
         }
-        std::fs::read(&path).at("read", &path).map(Some)
+        File::open(&path).at("open", &path).map(Some)
     }
 }
 
@@ -144,11 +145,11 @@ pub fn join(source: &mut impl SegmentSource, size: SegmentSize, history: &Histor
     let mut chain = Chain::new(size, history.clone(), None);
     let mut ledger = Ledger::new(0);
     let (mut records, mut xlog, mut entries) = (BTreeMap::new(), Vec::new(), Vec::new());
-    let mut number = from;
+    let (mut number, mut buffer) = (from, Vec::new());
     let end = loop {
         let name = chain.name_of(number);
-        let Some(bytes) = source.segment(name).unwrap() else { break chain.missing() };
-        let summary = match summarise(bytes.as_ref(), name, size, Checks::default(), None) {
+        let Some(stream) = source.segment(name).unwrap() else { break chain.missing() };
+        let summary = match summarise_stream(stream, &mut buffer, name, size, Checks::default()).unwrap() {
             Ok(summary) => summary,
             Err(end) => break chain.unreadable(end),
         };

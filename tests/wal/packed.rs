@@ -21,7 +21,7 @@ fn summaries(memory: &Memory) -> Vec<SegmentSummary> {
     let chain = Chain::new(memory.size, memory.history.clone(), None);
     let numbers = memory.first()..;
     let names = numbers.map(|number| chain.name_of(number)).map_while(|name| memory.segments.get(&name).map(|bytes| (name, bytes)));
-    names.map(|(name, bytes)| summarise(bytes, name, memory.size, Checks::default(), None).unwrap()).collect()
+    names.map(|(name, bytes)| summarise(bytes, name, memory.size, Checks::default()).unwrap()).collect()
 }
 
 fn packed(summary: &SegmentSummary) -> Packed {
