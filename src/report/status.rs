@@ -172,7 +172,7 @@ fn cluster_json(cluster: &ClusterStatus) -> Value {
         "backups": cluster.backups.iter().map(backup).collect::<Vec<_>>(),
         "windows": cluster.windows.iter().map(window).collect::<Vec<_>>(),
         "gaps": cluster.gaps,
-        "run": cluster.run.as_ref().map(|r| run_json(r)),
+        "run": cluster.run.as_ref().map(run_json),
         "asides": cluster.asides.iter().map(aside).collect::<Vec<_>>(),
         "problems": cluster.problems,
     })
@@ -221,8 +221,8 @@ Cluster   15-main  /var/lib/postgresql/15/main  PostgreSQL 15.18  stopped
 Run       r2  open: recovery ended or was interrupted at 'extract'
             `pitr resume r2`
             `pitr undo r2`
-            until it ends, /run/systemd/system/postgresql@15-main.service.d/zz-pitr.conf keeps the cluster
-            from being started
+            until it ends, /run/systemd/system/postgresql@15-main.service.d/zz-pitr.conf keeps the
+            cluster from being started
 Back to   any moment from 2026-11-20 21:00:00.000000+00 to the newest WAL, timeline 1
 Backups   2 of 3 can be used, the newest new.tar taken 2026-11-21 21:03:14+00
             not cut\\x07.tar: it is truncated

@@ -187,8 +187,9 @@ fn roots_own(exchange: &Exchange) -> Result<()> {
 /// Nothing is renamed below a running server, whoever started it.
 fn nothing_runs(run: &Run) -> Result<()> {
     for place in [run.recovery().cluster.data_directory.clone(), run.staging()] {
-        if let Some(process) = postmaster::find(&place)? {
-            return Err(Error::failed(format!("a server runs on {}", place.display())).cause(format!("process {}", process.identity.pid)));
+        if let Some(process) = postmaster::find_staying(&place)? {
+            let what = format!("process {}: {}", process.identity.pid, process.arguments.join(" "));
+            return Err(Error::failed(format!("a server runs on {}", place.display())).cause(what));
         }
     }
     Ok(())
