@@ -133,8 +133,8 @@ fn one(context: &Context, args: &PurgeArgs, id: &str, ledger: &Ledger, recovery:
     if !context.json() || args.dry_run {
         let deleted = recovery.all_places().into_iter().map(|place| format!("{} is deleted", place.run_directory(id).display()));
         let first = format!("run {id} is {}", ledger.state());
-        let last = "undo of this run is not possible afterwards".to_string();
-        let lines: Vec<String> = std::iter::once(first).chain(deleted).chain([last]).collect();
+        let last = (ledger.outcome == Some(Outcome::Switched)).then(|| "undo of this run is not possible afterwards".to_string());
+        let lines: Vec<String> = std::iter::once(first).chain(deleted).chain(last).collect();
         act::print_text(&section_text(&format!("Purge {id}"), &course.steps, recovery, &lines))?;
     }
     if args.dry_run {
