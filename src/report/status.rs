@@ -128,7 +128,7 @@ fn window_words(window: &Window) -> String {
     // In full: a rounded beginning would lie before the window.
     let from = window.from.map_or_else(|| "the end of the oldest backup".to_string(), render_time);
     if window.from.is_some() && window.from == window.to {
-        return format!("the end of the backup, {from}, timeline {}: nothing was committed since", window.timeline);
+        return format!("the end of the backup, {from}, timeline {}: no later commit is in the WAL", window.timeline);
     }
     let to = window.to.map_or_else(|| "the newest WAL".to_string(), render_time);
     format!("any moment from {from} to {to}, timeline {}", window.timeline)

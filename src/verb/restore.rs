@@ -46,7 +46,7 @@ pub fn run(context: &Context, args: &RestoreArgs, signals: Signals) -> Result<u8
     let Some(recovery) = planned.recovery.clone().filter(|_| planned.refusals.is_empty()) else {
         return refuse(context, planned);
     };
-    if !context.json() {
+    if context.shows(args.yes) {
         act::print_text(&crate::report::plan::text(planned, context.width(), ""))?;
     }
     let question = Question { host: &planned.host, cluster: &planned.cluster.name, verb: "restore" };
