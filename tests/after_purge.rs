@@ -274,7 +274,9 @@ fn purge_all_prints_one_document() {
     assert_eq!(runs, [(first.as_str(), "removed"), (second.as_str(), "removed")]);
     let [left] = purged["left"].as_array().unwrap().as_slice() else { panic!("{purged}") };
     assert!(word(&left["hint"]).contains(&format!("pitr undo {}", word(&left["run"]))), "{purged}");
-    ground.pitr.json(&["undo", "--yes"]);
+    // Quiet: the result and nothing else.
+    let quiet = ground.pitr.run(&["undo", "--yes", "-q"]).expect_code(0);
+    assert!(quiet.stdout.starts_with("Result"), "{}", quiet.stdout);
     let last = ground.pitr.json(&["purge", "--all", "--yes"]);
     assert_eq!((last["runs"].as_array().unwrap().len(), &last["left"]), (1, &serde_json::json!([])), "{last}");
     let nothing = ground.pitr.json(&["purge", "--all", "--yes"]);

@@ -12,6 +12,7 @@ mod chroot;
 #[cfg(feature = "crash-points")]
 mod crash;
 mod damage;
+mod digest;
 mod docs;
 mod dump;
 mod goes_on;

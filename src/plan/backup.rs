@@ -73,7 +73,7 @@ pub fn choose(host: &Host, request: &Request, target: &Target) -> Chosen {
             result.chosen = serving.pop();
             result.passed_over.extend(serving.into_iter().map(|c| (c.entry.name, "older than the one chosen".to_string())));
             if result.chosen.is_none() && request.backups_known {
-                result.reasons.push(none_serves(host, &result));
+                result.reasons.push(none_serves(host, request, &result));
             }
         }
     }
@@ -122,7 +122,14 @@ fn named(host: &Host, name: &str, mut serving: Vec<Choice>, result: &mut Chosen)
     });
 }
 
-fn none_serves(host: &Host, result: &Chosen) -> Reason {
+fn none_serves(host: &Host, request: &Request, result: &Chosen) -> Reason {
+    if let (true, Some(why)) = (host.backups.is_empty(), request.backups_unread.first()) {
+        return Reason::fact(
+            "no-backup",
+            format!("no backup is known: {why}"),
+            "Is the place mounted, and may the cluster's owner read it? Correct `backups`, or --backups DIR.",
+        );
+    }
     if host.backups.is_empty() {
         return Reason::fact("no-backup", "the backup directories hold no backup", "Is the place mounted? Look there: pitr backups.");
     }

@@ -136,10 +136,14 @@ fn digest(recovery: &Recovery) -> String {
     if target.moving {
         (target.lsn, target.end) = (None, None);
     }
+    let cold = recovery.backup.control.as_ref().map(|control| control.checkpoint);
     let decisions = serde_json::json!({
         "cluster": [recovery.cluster.name, recovery.cluster.data_directory, recovery.cluster.system_identifier.to_string()],
+        // What serves on another timeline loses something else.
+        "timeline": recovery.cluster.timeline,
         "target": target,
-        "backup": [recovery.backup.name, recovery.backup.path],
+        // Another one may have been put in its place since.
+        "backup": (&recovery.backup.name, &recovery.backup.path, &recovery.backup.label, cold),
         "chain": [recovery.chain.first, last],
         "steps": recovery.steps,
         "control": recovery.cluster.control_words(),
@@ -159,4 +163,114 @@ fn digest(recovery: &Recovery) -> String {
         "migration": recovery.migration,
     });
     hex::encode(Sha256::digest(decisions.to_string().as_bytes())).chars().take(16).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::pg::Lsn;
+    use crate::plan::target::TargetRequest;
+    use crate::report::fixtures;
+    use crate::store::catalogue::Label;
+
+    /// Facts of a recovery and another value for each, by JSON pointer.
+    fn decisions() -> Vec<(&'static str, Value)> {
+        vec![
+            ("/cluster/name", json!("15-other")),
+            ("/cluster/data_directory", json!("/srv/pg")),
+            ("/cluster/system_identifier", json!("7300000000000000001")),
+            ("/cluster/timeline", json!(2)),
+            ("/cluster/control/name", json!("other")),
+            ("/cluster/remains", json!(Remains::Missing)),
+            ("/cluster/configuration/in_data_directory", json!(true)),
+            ("/target/request", json!(TargetRequest::ToXid(208_245))),
+            ("/target/timeline", json!(3)),
+            ("/target/lsn", json!(Lsn(0xDE00_0028))),
+            ("/target/inclusive", json!(true)),
+            ("/backup/name", json!("other.tar.gz")),
+            ("/backup/path", json!("/srv/other.tar.gz")),
+            ("/backup/label", json!(Label::Absent)),
+            ("/chain/first/number", json!(0xDD)),
+            ("/chain/last/number", json!(0x1FD)),
+            ("/site/archives", json!(["/mnt/wal"])),
+            ("/site/database", json!("postgres")),
+            ("/site/user", json!("admin")),
+            ("/site/check_user", json!("checker")),
+            ("/site/quiesce", json!(["app.service"])),
+            ("/config_from_backup", json!(true)),
+            ("/dump", json!({"directory": "/srv/dumps", "databases": []})),
+            ("/accepted", json!([])),
+            ("/live_tablespaces", json!([[16_384, "/srv/space"]])),
+            ("/preloaded/go", json!(["pg_cron"])),
+            ("/steps", json!([Step::Stop, Step::Extract])),
+        ]
+    }
+
+    /// Facts that grow or differ while a person reads the plan, and what only says where something lies.
+    fn others() -> Vec<(&'static str, Value)> {
+        vec![
+            ("/cluster/inode", json!(8)),
+            ("/cluster/serving", json!(false)),
+            ("/backup_end", json!(Lsn(0xDF00_0000))),
+            ("/backup/compressed_bytes", json!(1)),
+            ("/chain/segments", json!(7)),
+            ("/chain/outside_archive", json!(0)),
+            ("/other_wal", json!([{"run": "r", "directory": "/w", "sealed": true}])),
+            ("/floors", json!({"max_connections": 500})),
+            ("/reserve", json!(5)),
+            ("/digest", json!("other")),
+            ("/consequences", json!([{"id": "x", "text": "y"}])),
+            ("/damaged_wal", json!(["/wal/x"])),
+        ]
+    }
+
+    fn changed(pointer: &str, value: Value) -> Recovery {
+        let mut document = serde_json::to_value(fixtures::recovery()).unwrap();
+        let place = document.pointer_mut(pointer).unwrap_or_else(|| panic!("{pointer} is not there"));
+        assert_ne!(*place, value, "{pointer}: the same value");
+        *place = value;
+        serde_json::from_value(document).unwrap_or_else(|e| panic!("{pointer}: {e}"))
+    }
+
+    #[test]
+    fn the_digest_covers_decisions_and_nothing_else() {
+        let own = digest(&fixtures::recovery());
+        assert_eq!(own, digest(&fixtures::recovery()));
+        let mut seen = vec![own.clone()];
+        for (pointer, value) in decisions() {
+            let other = digest(&changed(pointer, value));
+            assert!(!seen.contains(&other), "{pointer} is not in the digest, or as little as another one is");
+            seen.push(other);
+        }
+        for (pointer, value) in others() {
+            assert_eq!(digest(&changed(pointer, value)), own, "{pointer} is in the digest");
+        }
+    }
+
+    /// A new fact of a recovery must be put into one of the two lists, or be named here with where it is tried.
+    #[test]
+    fn every_fact_was_decided_upon() {
+        // Their forms are many: places and tablespaces in tests/tablespaces.rs, hooks and checks in tests/digest.rs.
+        const ELSEWHERE: [&str; 5] = ["places", "tablespaces", "in_place", "names", "migration"];
+        let listed: Vec<&str> = decisions().into_iter().chain(others()).filter_map(|(pointer, _)| pointer.split('/').nth(1)).collect();
+        let document = serde_json::to_value(fixtures::recovery()).unwrap();
+        for field in document.as_object().unwrap().keys() {
+            assert!(listed.contains(&field.as_str()) || ELSEWHERE.contains(&field.as_str()), "{field} is in no list");
+        }
+    }
+
+    /// For latest it is that word and the timeline: the LSN is known after the stop.
+    #[test]
+    fn what_only_grows_changes_nothing_for_latest() {
+        let mut recovery = fixtures::recovery();
+        recovery.target.moving = true;
+        let own = digest(&recovery);
+        recovery.target.lsn = Some(Lsn(7));
+        recovery.chain.last.number += 1;
+        assert_eq!(digest(&recovery), own);
+        recovery.chain.first.number -= 1;
+        assert_ne!(digest(&recovery), own);
+    }
 }

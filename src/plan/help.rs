@@ -198,7 +198,7 @@ impl Help<'_> {
             (Some(lsn), None) => format!(", {lsn}"),
             (None, None) => String::new(),
         };
-        Some(format!("The earliest point there is, is the end of {name}{at}: --to-consistent --backup {name}."))
+        Some(format!("The earliest point that can be reached is the end of {name}{at}: --to-consistent --backup {name}."))
     }
 
     fn better(&self) -> Option<String> {

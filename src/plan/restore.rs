@@ -48,6 +48,8 @@ pub struct Request {
     pub other_wal: Vec<OtherWal>,
     /// Backup directories were given or configured.
     pub backups_known: bool,
+    /// Those of them that cannot be read, and why.
+    pub backups_unread: Vec<String>,
     /// Backups that reading the WAL ruled out: path and why.
     pub ruled_out: Vec<(PathBuf, String)>,
     /// What reading the chain's records showed, when that was done.

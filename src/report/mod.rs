@@ -27,7 +27,7 @@ pub mod verify_backups;
 pub mod verify_wal;
 
 #[cfg(test)]
-mod fixtures;
+pub(crate) mod fixtures;
 #[cfg(test)]
 mod schema_check;
 

@@ -56,6 +56,7 @@ pub fn request(found: &Found, source: &SourceFlags, target: TargetRequest, check
         service_manager: service::runs(),
         other_wal: observed.other_wal.clone(),
         backups_known: !(config.backups.is_empty() && source.backups.is_empty()),
+        backups_unread: observed.backup_problems.clone(),
         ruled_out: vec![],
         findings: None,
         serving: None,

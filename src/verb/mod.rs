@@ -54,6 +54,11 @@ impl Context {
         self.global.output == Output::Json
     }
 
+    /// Whether what will be done is shown first: always where a person is asked.
+    pub fn shows(&self, unasked: bool) -> bool {
+        !(self.json() || self.global.quiet && unasked)
+    }
+
     /// Columns of the terminal.
     pub fn width(&self) -> usize {
         terminal::columns()

@@ -114,7 +114,7 @@ fn unreadable(context: &Context, args: &PurgeArgs, id: &str, why: &str, signals:
             .id("journal-damaged")
             .hint("Nothing was deleted. Look at PGDATA and at what stands beside it; what is not needed goes by hand."));
     }
-    if !context.json() || args.dry_run {
+    if context.shows(args.yes) || args.dry_run {
         act::print_text(&format!("Run {id} has no readable journal ({why}) and left nothing: {} is deleted", paths.root.display()))?;
     }
     if args.dry_run {
@@ -131,11 +131,11 @@ fn unreadable(context: &Context, args: &PurgeArgs, id: &str, why: &str, signals:
 /// Purges one run; nothing comes back where it was only to be shown.
 fn one(context: &Context, args: &PurgeArgs, id: &str, ledger: &Ledger, recovery: &Recovery, signals: Signals) -> Result<Option<RunResult>> {
     let course = course::purge(ledger);
-    if !context.json() || args.dry_run {
+    if context.shows(args.yes) || args.dry_run {
         let deleted = recovery.all_places().into_iter().map(|place| format!("{} is deleted", place.run_directory(id).display()));
         let first = format!("run {id} is {}", ledger.state());
-        let last = "undo of this run is not possible afterwards".to_string();
-        let lines: Vec<String> = std::iter::once(first).chain(deleted).chain([last]).collect();
+        let last = (ledger.outcome == Some(Outcome::Switched)).then(|| "undo of this run is not possible afterwards".to_string());
+        let lines: Vec<String> = std::iter::once(first).chain(deleted).chain(last).collect();
         act::print_text(&section_text(&format!("Purge {id}"), &course.steps, recovery, &lines))?;
     }
     if args.dry_run {

@@ -45,7 +45,7 @@ pub fn run(context: &Context, args: &RestoreArgs, signals: Signals) -> Result<u8
     let Some(recovery) = planned.recovery.clone().filter(|_| planned.refusals.is_empty()) else {
         return refuse(context, planned);
     };
-    if !context.json() {
+    if context.shows(args.yes) {
         act::print_text(&crate::report::plan::text(planned, context.width(), ""))?;
     }
     let question = Question { host: &planned.host, cluster: &planned.cluster.name, verb: "restore" };
@@ -228,6 +228,8 @@ fn plan_from(context: &Context, found: &Found, request_target: TargetRequest, so
             observed.archives.iter().map(|a| a.display().to_string()).collect::<Vec<_>>().join(", ")
         ));
     }
-    planned.passed_over.extend(observed.backup_problems.iter().map(|p| ("backups".to_string(), p.clone())));
+    if !observed.host.backups.is_empty() {
+        planned.passed_over.extend(observed.backup_problems.iter().map(|p| ("all of a directory".to_string(), p.clone())));
+    }
     Ok(Drawn { planned, request, damaged })
 }

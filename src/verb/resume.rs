@@ -90,7 +90,7 @@ pub fn choose(context: &Context, name: Option<&str>, wanted: impl Fn(&Ledger) ->
         }
     }
     match (newest, name) {
-        (None, Some(name)) => Err(Error::usage(format!("there is no run {name}")).hint("pitr status shows the runs.")),
+        (None, Some(name)) => Err(Error::usage(format!("there is no run {name}")).hint("`pitr runs` lists them.")),
         (found, _) => Ok(found),
     }
 }
