@@ -17,6 +17,7 @@ mod dump;
 mod goes_on;
 mod harness;
 mod hosts;
+mod labels;
 mod lint;
 mod majors;
 mod mark;
