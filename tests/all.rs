@@ -19,6 +19,7 @@ mod goes_on;
 mod harness;
 mod help;
 mod hosts;
+mod labels;
 #[cfg(feature = "crash-points")]
 mod leftovers;
 mod lint;

@@ -1,6 +1,7 @@
 //! Ctrl-C on a terminal asks what it means; a terminal that goes away means nothing.
 
 use nix::sys::signal::Signal;
+use serde_json::json;
 
 use crate::support::held::Held;
 use crate::support::stand::Serves;
@@ -46,6 +47,9 @@ fn a_run_goes_on_in_the_background() {
     let pid = worker(&held);
     let shown = terminal.screen();
     assert!(shown.contains(&format!("goes on in the background, process {pid}.")), "{shown}");
+    let run = &held.stand.pitr.json(&["status"])["clusters"][0]["run"];
+    assert_eq!((&run["process"], &run["next"]), (&json!(pid), &json!([format!("kill {pid}")])), "{run}");
+    assert!(run["state"].as_str().unwrap().starts_with(&format!("at work in process {pid}: recovery is at 'stop'")), "{run}");
     held.let_go();
     wait_for_the_end(&held, "switched");
     held.stand.assert_serves(Serves::New);
@@ -66,6 +70,22 @@ fn a_run_in_the_background_is_stopped_by_sigterm() {
     process::send(worker(&held), Signal::SIGTERM);
     held.let_go();
     wait_for_the_end(&held, "kept");
+    held.stand.assert_serves(Serves::Old);
+    held.stand.assert_open();
+    held.stand.halt();
+}
+
+/// So can one that is watched, by a signal to the process that watches.
+#[test]
+fn sigterm_to_the_process_in_front_stops_the_run() {
+    let scratch = Scratch::new("front-term");
+    let held = Held::in_the_stop(&scratch);
+    let mut terminal = held.typed_until("stopping");
+    process::send(terminal.pid(), Signal::SIGTERM);
+    // Its wish is passed on at once when it is no end of the session; let go before, the stop would be over.
+    terminal.shows("SIGTERM", 1);
+    held.let_go();
+    assert_eq!(terminal.code(), 143, "{}", terminal.screen());
     held.stand.assert_serves(Serves::Old);
     held.stand.assert_open();
     held.stand.halt();

@@ -367,13 +367,7 @@ fn prove_staging(run: &mut Run, number: Timeline) -> Result<ControlFile> {
     if top.uid() != cluster.owner.uid || top.mode() & 0o7777 != mode {
         return Err(Error::failed(format!("{} has uid {} and mode {:o}", run.staging().display(), top.uid(), top.mode() & 0o7777)));
     }
-    if label::kind(&Dir::open(run.staging())?)? != label::kind(&Dir::open(&cluster.data_directory)?)? {
-        return Err(Error::failed(format!(
-            "{} has another SELinux type than {}",
-            run.staging().display(),
-            cluster.data_directory.display()
-        )));
-    }
+    label::settle(&Dir::open(&cluster.data_directory)?, &Dir::open(run.staging())?)?;
     Ok(control)
 }
 

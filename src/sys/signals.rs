@@ -91,8 +91,8 @@ impl Caught {
         self.terminate.swap(false, Ordering::SeqCst)
     }
 
-    /// The same of a lost connection.
-    pub fn take_hang_up(&self) -> bool {
-        self.hang_up.swap(false, Ordering::SeqCst)
+    /// The connection was lost.
+    pub fn is_hung_up(&self) -> bool {
+        self.hang_up.load(Ordering::SeqCst)
     }
 }

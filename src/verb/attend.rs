@@ -17,6 +17,10 @@ use crate::sys::signals::Caught;
 /// How long the one behind may take to fall silent before the question is asked all the same.
 const SILENCE: Duration = Duration::from_millis(500);
 
+/// A session that ends sends SIGTERM and at once SIGHUP (systemd.kill(5), `SendSIGHUP=`): the one without the other is
+/// somebody's wish to stop the run.
+const END_OF_SESSION: Duration = Duration::from_secs(1);
+
 /// Exit code of the process in front when the terminal went away: 128 and SIGHUP's number.
 const HUNG_UP: u8 = 129;
 
@@ -57,12 +61,14 @@ fn watch(mut front: Front, caught: &Caught) -> u8 {
             Ok(None) => {}
             Err(_) => return Kind::Failed.exit_code(),
         }
-        if caught.take_terminate() {
+        // Without a run there is nothing that could outlive the session.
+        if caught.take_terminate() && (run.is_none() || !hung_up_within(caught, END_OF_SESSION)) {
+            log::warn!("SIGTERM: the run is told to stop");
             front.terminate();
         }
         // Before its work begins the one behind hears every key itself.
         let Some(id) = &run else { continue };
-        if caught.take_hang_up() {
+        if caught.is_hung_up() {
             front.leave();
             return HUNG_UP;
         }
@@ -83,13 +89,22 @@ fn watch(mut front: Front, caught: &Caught) -> u8 {
     }
 }
 
+/// Whether the terminal goes away within this time; that is not taken, only seen.
+fn hung_up_within(caught: &Caught, limit: Duration) -> bool {
+    let begun = Instant::now();
+    while !caught.is_hung_up() && begun.elapsed() < limit {
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    caught.is_hung_up()
+}
+
 fn ask(front: &mut Front, caught: &Caught, interruption: &Interruption<'_>) -> Choice {
     front.hush(true);
     let begun = Instant::now();
     // In the middle of a long wait it says nothing anyhow, and does not answer.
     while begun.elapsed() < SILENCE && !front.listen(Duration::from_millis(50)).contains(&Told::Quiet) {}
     interruption.ask(&mut || {
-        if caught.take_terminate() {
+        if caught.take_terminate() && !hung_up_within(caught, END_OF_SESSION) {
             front.terminate();
         }
         match caught.take_interrupt() {

@@ -54,6 +54,11 @@ impl Terminal {
         Terminal { child, keyboard, screen, reader, over }
     }
 
+    /// The process id of the program.
+    pub fn pid(&self) -> i32 {
+        self.child.id().cast_signed()
+    }
+
     /// Types these keys.
     pub fn keys(&mut self, keys: &str) {
         self.keyboard.write_all(keys.as_bytes()).expect("type");
