@@ -18,6 +18,7 @@ mod goes_on;
 mod harness;
 mod hosts;
 mod lint;
+mod log;
 mod majors;
 mod mark;
 mod migrations;
