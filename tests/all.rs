@@ -23,6 +23,7 @@ mod labels;
 #[cfg(feature = "crash-points")]
 mod leftovers;
 mod lint;
+mod log;
 mod majors;
 mod mark;
 mod marks;

@@ -67,6 +67,17 @@ impl<'a> Door<'a> {
         found.flat_map(|(oid, replies)| replies.into_iter().flat_map(|r| r.rows).filter_map(move |row| named(oid, &row))).collect()
     }
 
+    /// Schemas of these databases: database, OID, name.
+    pub fn schemas(&self, databases: &BTreeSet<u32>, names: &Names) -> Vec<(u32, u32, String)> {
+        let mut schemas = Vec::new();
+        for (database, place) in names.databases.iter().filter(|(oid, _)| databases.contains(oid)) {
+            let replies = self.ask(place, vec!["SELECT oid, nspname FROM pg_namespace".into()]).unwrap_or_default();
+            let rows = replies.iter().flat_map(|r| &r.rows);
+            schemas.extend(rows.filter_map(|row| Some((*database, number(row, 0)?, text(row, 1)?))));
+        }
+        schemas
+    }
+
     /// Runs our own statements as they are; they must make sure themselves that they reach the right server.
     pub fn run(&self, database: &str, statements: Vec<Statement>) -> Result<Vec<Reply>> {
         let none = || Error::failed("the server has no local socket").hint("Look at unix_socket_directories.");

@@ -98,7 +98,7 @@ fn find_files(request: &RowsRequest, summaries: &Summaries) -> Result<TableFiles
             ledger.apply(part, &mut |entry| log.entry(&entry));
         }
     })?;
-    let replaced = log.into_replaced();
+    let replaced = log.into_known().0;
     let table = |file: RelationFile| request.tables.iter().position(|table| table.file == newest(&replaced, file));
     let of_tables: BTreeMap<RelationFile, usize> = written.keys().filter_map(|file| Some((*file, table(*file)?))).collect();
     let touched = of_tables.keys().filter_map(|file| written.get(file)).flatten().copied().collect();

@@ -12,7 +12,8 @@
 //!   of which some pages are in memory at a time.
 //! * [`transaction`], [`heap`], [`xlog`], [`standby`], [`storage`]: what records say. [`effects`]: their sum.
 //! * [`ledger`]: transactions put together. [`resolve`]: what a recovery target means. [`inquiry`], [`log`]: one pass for
-//!   a plan, and for a person. [`tuple`], [`image`], [`rows`], [`acts`]: rows of a few tables, and who wrote them.
+//!   a plan, and for a person. [`tuple`], [`image`], [`rows`], [`acts`]: rows of a few tables, and who wrote them. [`names`],
+//!   [`called`]: what relations were called.
 //!
 //! # Bytes that no check covers
 //!
@@ -26,6 +27,7 @@ pub mod acts;
 pub mod assembly;
 pub mod block;
 pub(crate) mod bytes;
+pub mod called;
 pub mod chain;
 pub mod effects;
 pub mod end;
@@ -35,6 +37,7 @@ pub mod image;
 pub mod inquiry;
 pub mod ledger;
 pub mod log;
+pub mod names;
 pub mod packed;
 pub mod page;
 mod pages;

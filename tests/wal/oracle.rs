@@ -8,6 +8,7 @@ use std::process::Command;
 use pitr::error::{At, Result};
 use pitr::pg::segment::history_name;
 use pitr::pg::{History, Lsn, SegmentName, SegmentSize, Timeline};
+use pitr::wal::called::Called;
 use pitr::wal::chain::Chain;
 use pitr::wal::effects::What;
 use pitr::wal::ledger::{Entry, Ledger};
@@ -138,6 +139,8 @@ pub struct Joined {
     pub xlog: Vec<Xlog>,
     pub entries: Vec<Entry>,
     pub in_doubt: Vec<String>,
+    /// Relations that committed transactions dropped, or made, by the names that rows of catalogs have.
+    pub definitions: Vec<(bool, String)>,
     pub end: EndOfWal,
 }
 
@@ -145,6 +148,7 @@ pub fn join(source: &mut impl SegmentSource, size: SegmentSize, history: &Histor
     let mut chain = Chain::new(size, history.clone(), None);
     let mut ledger = Ledger::new(0);
     let (mut records, mut xlog, mut entries) = (BTreeMap::new(), Vec::new(), Vec::new());
+    let (mut called, mut definitions) = (Called::default(), Vec::new());
     let (mut number, mut buffer) = (from, Vec::new());
     let end = loop {
         let name = chain.name_of(number);
@@ -159,7 +163,8 @@ pub fn join(source: &mut impl SegmentSource, size: SegmentSize, history: &Histor
             Ok(joined) => joined,
             Err(end) => break end,
         };
-        for effects in joined.parts() {
+        for mut effects in joined.parts() {
+            called.add(std::mem::take(&mut effects.names));
             assert_eq!(effects.unfit, [], "every payload is understood");
             for (rmgr, tally) in &effects.records {
                 *records.entry(*rmgr).or_insert(0) += tally.records;
@@ -168,14 +173,20 @@ pub fn join(source: &mut impl SegmentSource, size: SegmentSize, history: &Histor
                 What::Xlog(xlog) => Some((**xlog).clone()),
                 _ => None,
             }));
-            ledger.apply(effects, &mut |entry| entries.push(entry));
+            ledger.apply(effects, &mut |entry| {
+                if let Entry::Committed(transaction) = &entry {
+                    let found = called.definitions(transaction).into_iter();
+                    definitions.extend(found.map(|d| (d.dropped, d.what.map_or_else(|file| file.to_string(), |called| called.name))));
+                }
+                entries.push(entry);
+            });
         }
         if let Some(end) = chain.end() {
             break end;
         }
         number += 1;
     };
-    Joined { records, xlog, entries, in_doubt: ledger.in_doubt().map(|p| p.gid.clone()).collect(), end }
+    Joined { records, xlog, entries, in_doubt: ledger.in_doubt().map(|p| p.gid.clone()).collect(), definitions, end }
 }
 
 /// Names of the segments of one timeline, ascending.
