@@ -172,7 +172,7 @@ fn cluster_json(cluster: &ClusterStatus) -> Value {
         "backups": cluster.backups.iter().map(backup).collect::<Vec<_>>(),
         "windows": cluster.windows.iter().map(window).collect::<Vec<_>>(),
         "gaps": cluster.gaps,
-        "run": cluster.run.as_ref().map(|r| run_json(r)),
+        "run": cluster.run.as_ref().map(run_json),
         "asides": cluster.asides.iter().map(aside).collect::<Vec<_>>(),
         "problems": cluster.problems,
     })
