@@ -56,7 +56,7 @@ pub fn at_work(state: &Path, id: &str) -> Option<i32> {
     let holders = proc::holders(device, inode).ok()?;
     // Its children hold the lock with it.
     let found = holders.into_iter().filter_map(|pid| proc::process(pid, ""));
-    found.filter(|process| is_coordinator(process)).map(|process| process.identity.pid).next()
+    found.filter(is_coordinator).map(|process| process.identity.pid).next()
 }
 
 /// A process of a person's own command, not one that it started for itself.
