@@ -13,6 +13,7 @@ mod chroot;
 mod crash;
 mod damage;
 mod docs;
+mod documents;
 mod dump;
 mod goes_on;
 mod harness;

@@ -37,9 +37,12 @@ pub fn run(context: &Context, args: &StatusArgs) -> Result<u8> {
 
 fn document(context: &Context) -> Result<StatusDocument> {
     let named = context.global.cluster.as_deref();
-    let clusters = discover::clusters(&context.config)?;
-    let wanted = clusters.iter().filter(|f| named.is_none_or(|n| n == f.name));
-    Ok(StatusDocument { host: host_name(), clusters: wanted.map(|found| cluster(context, found)).collect() })
+    let wanted = match named {
+        // A name that none has is a mistake, not an empty host.
+        Some(_) => vec![discover::choose(&context.config, named)?],
+        None => discover::clusters(&context.config)?,
+    };
+    Ok(StatusDocument { host: host_name(), clusters: wanted.iter().map(|found| cluster(context, found)).collect() })
 }
 
 fn cluster(context: &Context, found: &Found) -> ClusterStatus {
