@@ -12,16 +12,22 @@ mod chroot;
 #[cfg(feature = "crash-points")]
 mod crash;
 mod damage;
+mod digest;
 mod docs;
 mod documents;
 mod dump;
 mod goes_on;
 mod harness;
+mod help;
 mod hosts;
 mod labels;
+#[cfg(feature = "crash-points")]
+mod leftovers;
 mod lint;
+mod log;
 mod majors;
 mod mark;
+mod marks;
 mod migrations;
 mod places;
 mod planned;

@@ -131,11 +131,13 @@ impl Ledger {
         self.facts.iter().rev().find_map(pick)
     }
 
-    /// The old cluster's pg_control as it must still be, while it must be down.
+    /// The old cluster's pg_control as it must still be, while it must be down: until it is let go or, on undo, moved to
+    /// another number. An exchange there and back changes nothing in it: once it is back at PGDATA somebody may start it
+    /// before we do, and that must be noticed.
     pub fn old_control(&self) -> Option<ControlFile> {
         let picked = self.facts.iter().rev().find_map(|fact| match fact {
             Fact::OldStopped { control, .. } => Some(Some((**control).clone())),
-            Fact::OldAbsent | Fact::OldStarted | Fact::SwitchedBack | Fact::Moved { .. } => Some(None),
+            Fact::OldAbsent | Fact::OldStarted | Fact::MoveTo { .. } | Fact::Moved { .. } => Some(None),
             _ => None,
         });
         picked.flatten()
@@ -243,6 +245,12 @@ impl Ledger {
             Fact::Number { timeline } => Some(*timeline),
             _ => None,
         })
+    }
+
+    /// Whether a `resume` goes on with the recovery, rather than with an undo or a purge.
+    pub fn goes_forward(&self) -> bool {
+        let back = |section: &Section| matches!(section.purpose, Purpose::Undo | Purpose::Purge);
+        !(self.outcome.is_none() && self.section.as_ref().is_some_and(back))
     }
 
     /// Whether the run still wants `resume` or `undo`.

@@ -18,6 +18,7 @@ pub mod migrations;
 pub mod narrator;
 pub mod plan;
 pub mod progress;
+pub mod purge;
 pub mod run;
 pub mod runs;
 pub mod status;
@@ -26,7 +27,7 @@ pub mod verify_backups;
 pub mod verify_wal;
 
 #[cfg(test)]
-mod fixtures;
+pub(crate) mod fixtures;
 #[cfg(test)]
 mod schema_check;
 

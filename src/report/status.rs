@@ -82,6 +82,8 @@ pub struct Aside {
     pub path: String,
     /// In words.
     pub state: String,
+    /// It was replaced by a recovery that can be undone.
+    pub comes_back: bool,
 }
 
 /// The page, `width` columns wide.
@@ -121,6 +123,9 @@ fn put_cluster(sheet: &mut Sheet, cluster: &ClusterStatus) {
     sheet.list("Gaps", cluster.gaps.iter().map(String::as_str));
     for (number, aside) in cluster.asides.iter().enumerate() {
         sheet.line(if number == 0 { "Aside" } else { "" }, &format!("run {}  {}  {}", aside.run, aside.path, aside.state));
+        if aside.comes_back {
+            sheet.more(2, &format!("`pitr undo {}` puts it back", aside.run));
+        }
         sheet.more(2, &format!("`pitr purge {}` deletes it", aside.run));
     }
     sheet.list("Problem", cluster.problems.iter().map(String::as_str));
@@ -129,6 +134,9 @@ fn put_cluster(sheet: &mut Sheet, cluster: &ClusterStatus) {
 fn window_words(window: &Window) -> String {
     // In full: a rounded beginning would lie before the window.
     let from = window.from.map_or_else(|| "the end of the oldest backup".to_string(), render_time);
+    if window.from.is_some() && window.from == window.to {
+        return format!("the end of the backup, {from}, timeline {}: no later commit is in the WAL", window.timeline);
+    }
     let to = window.to.map_or_else(|| "the newest WAL".to_string(), render_time);
     format!("any moment from {from} to {to}, timeline {}", window.timeline)
 }
@@ -204,7 +212,12 @@ mod tests {
                 process: None,
                 kept_down_by: Some("/run/systemd/system/postgresql@15-main.service.d/zz-pitr.conf".into()),
             }),
-            asides: vec![Aside { run: "r1".into(), path: "/var/lib/postgresql/15/.pitr-r1".into(), state: "the old cluster".into() }],
+            asides: vec![Aside {
+                run: "r1".into(),
+                path: "/var/lib/postgresql/15/.pitr-r1".into(),
+                state: "the old cluster".into(),
+                comes_back: true,
+            }],
             problems: vec!["archive_mode is off".into()],
         };
         StatusDocument { host: "db-prod-03".into(), clusters: vec![cluster] }
@@ -221,13 +234,14 @@ Cluster   15-main  /var/lib/postgresql/15/main  PostgreSQL 15.18  stopped
 Run       r2  open: recovery ended or was interrupted at 'extract'
             `pitr resume r2`
             `pitr undo r2`
-            until it ends, /run/systemd/system/postgresql@15-main.service.d/zz-pitr.conf keeps the cluster
-            from being started
+            until it ends, /run/systemd/system/postgresql@15-main.service.d/zz-pitr.conf keeps the
+            cluster from being started
 Back to   any moment from 2026-11-20 21:00:00.000000+00 to the newest WAL, timeline 1
 Backups   2 of 3 can be used, the newest new.tar taken 2026-11-21 21:03:14+00
             not cut\\x07.tar: it is truncated
 Gaps      000000010000000000000007 is missing
 Aside     run r1  /var/lib/postgresql/15/.pitr-r1  the old cluster
+            `pitr undo r1` puts it back
             `pitr purge r1` deletes it
 Problem   archive_mode is off"
         );

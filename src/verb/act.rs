@@ -144,15 +144,20 @@ fn explained(run: &Run, error: Error, outcome: ResultOutcome) -> Error {
 /// Prints the result and returns the exit code.
 pub fn finish(context: &Context, id: &str, ledger: &Ledger, mark: Mark, outcome: ResultOutcome, error: Option<Error>) -> Result<u8> {
     let code = error.as_ref().map_or(0, |e| e.kind.exit_code());
+    print_result(context, &result(id, ledger, mark, outcome, error))?;
+    Ok(code)
+}
+
+/// What the journal of run `id` says since `mark`, with its error.
+pub fn result(id: &str, ledger: &Ledger, mark: Mark, outcome: ResultOutcome, error: Option<Error>) -> RunResult {
     let mut result = RunResult::of(id, ledger, mark, outcome);
-    if let Some(error) = &error {
+    if let Some(error) = error {
         if let Some(id) = &error.id {
             result.refusals.push(Reason::fact(id, error.to_string(), error.hint.clone().unwrap_or_default()));
         }
-        result = result.with_error(error.clone());
+        result = result.with_error(error);
     }
-    print_result(context, &result)?;
-    Ok(code)
+    result
 }
 
 /// Prints a result: one document, or a page, with the error on standard error.

@@ -1,16 +1,18 @@
 //! What a person can ask for, one file a verb. Each observes, plans, asks, runs and reports; none decides.
 
 pub mod act;
+mod asked;
 pub mod attend;
-pub mod backups;
+mod backups;
 pub mod check;
 pub mod check_sql;
 pub mod log;
 pub mod mark;
 pub mod migrations;
 pub mod purge;
+pub mod reading;
 pub mod report;
-pub mod restore;
+mod restore;
 pub mod resume;
 pub mod runs;
 pub mod status;
@@ -50,6 +52,11 @@ impl Context {
     /// Whether one JSON document is wanted.
     pub fn json(&self) -> bool {
         self.global.output == Output::Json
+    }
+
+    /// Whether what will be done is shown first: always where a person is asked.
+    pub fn shows(&self, unasked: bool) -> bool {
+        !(self.json() || self.global.quiet && unasked)
     }
 
     /// Columns of the terminal.

@@ -48,10 +48,13 @@ pub fn run(context: &Context, args: &ReturnArgs, signals: Signals) -> Result<u8>
     act::finish(context, &id, &ledger, mark, outcome, error)
 }
 
-/// The old cluster may have run meanwhile: that stops here, unless it was accepted by name.
-/// Returns whether the recovered cluster stands at PGDATA.
+/// The old cluster may have run meanwhile: that stops here, unless it was accepted by name. An undo or a purge takes nothing
+/// from it. Returns whether the recovered cluster stands at PGDATA.
 fn settle(run: &mut Run) -> Result<bool> {
     let at_pgdata = matches!(steps::stage(run)?, Stage::Exchanged | Stage::Switched);
+    if !run.ledger().goes_forward() {
+        return Ok(at_pgdata);
+    }
     match steps::compare_old_cluster(run) {
         Err(error) if error.kind == Kind::Refused && run.accepted.iter().any(|id| id == "old-cluster-ran") => {
             log::warn!("{error}");
@@ -87,7 +90,7 @@ pub fn choose(context: &Context, name: Option<&str>, wanted: impl Fn(&Ledger) ->
         }
     }
     match (newest, name) {
-        (None, Some(name)) => Err(Error::usage(format!("there is no run {name}")).hint("pitr status shows the runs.")),
+        (None, Some(name)) => Err(Error::usage(format!("there is no run {name}")).hint("`pitr runs` lists them.")),
         (found, _) => Ok(found),
     }
 }

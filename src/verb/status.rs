@@ -37,12 +37,11 @@ pub fn run(context: &Context, args: &StatusArgs) -> Result<u8> {
 
 fn document(context: &Context) -> Result<StatusDocument> {
     let named = context.global.cluster.as_deref();
-    let wanted = match named {
-        // A name that none has is a mistake, not an empty host.
-        Some(_) => vec![discover::choose(&context.config, named)?],
+    let clusters = match named {
+        Some(name) => vec![discover::choose(&context.config, Some(name))?],
         None => discover::clusters(&context.config)?,
     };
-    Ok(StatusDocument { host: host_name(), clusters: wanted.iter().map(|found| cluster(context, found)).collect() })
+    Ok(StatusDocument { host: host_name(), clusters: clusters.iter().map(|found| cluster(context, found)).collect() })
 }
 
 fn cluster(context: &Context, found: &Found) -> ClusterStatus {
@@ -146,7 +145,11 @@ fn newest(context: &Context, found: &Found, observed: &Observed, windows: &mut [
         let read: Result<Vec<Verified>> =
             ground.read(context, |index| Task::VerifyWal(Box::new(VerifyRequest { chain: chain.clone(), index })));
         match read {
-            Ok(verified) => window.to = verified.iter().rev().find_map(|stretch| stretch.newest).and_then(timestamp),
+            // Where nothing was committed behind the backup, its end is the newest moment too.
+            Ok(verified) => {
+                let newest = verified.iter().rev().find_map(|stretch| stretch.newest).and_then(timestamp);
+                window.to = newest.map(|newest| window.from.map_or(newest, |from| newest.max(from)));
+            }
             Err(error) => log::info!("the newest transaction is not known: {error}"),
         }
     }
@@ -167,7 +170,7 @@ fn journal_problem(damaged: String) -> String {
 fn open_run(context: &Context, id: &str, ledger: &Ledger) -> OpenRun {
     let process = runs::at_work(&context.config.state_directory, id);
     let kept_down_by = ledger.recovery.as_ref().and_then(|r| match &r.cluster.control {
-        Control::Systemd { unit, .. } => service::kept_down_by(unit),
+        Control::Systemd { unit, .. } => service::kept_down(unit),
         Control::PgCtl { .. } | Control::PgCtlCluster { .. } => None,
     });
     let purpose = ledger.section.as_ref().map(|s| s.purpose);
@@ -189,5 +192,11 @@ fn open_run(context: &Context, id: &str, ledger: &Ledger) -> OpenRun {
 }
 
 fn aside(run: &RunFact) -> Option<Aside> {
-    run.directory.as_ref().map(|path| Aside { run: run.id.clone(), path: path.display().to_string(), state: run.state.clone() })
+    let aside = |path: &std::path::PathBuf| Aside {
+        run: run.id.clone(),
+        path: path.display().to_string(),
+        state: run.state.clone(),
+        comes_back: run.switched && !run.removing,
+    };
+    run.directory.as_ref().map(aside)
 }

@@ -55,7 +55,7 @@ pub fn run(context: &Context, args: &ReturnArgs, signals: Signals) -> Result<u8>
     let course = course::undo(run.ledger(), &recovery, matches!(seen, Stage::Exchanged | Stage::Switched));
     let written = written_since(&mut run);
     let lines = vec![format!("run {id} is {}", run.ledger().state()), written.clone()];
-    if !context.json() {
+    if context.shows(args.yes) {
         act::print_text(&section_text(&format!("Undo {id} on {host}"), &course.steps, &recovery, &lines))?;
     }
     Question { host: &host, cluster: &recovery.cluster.name, verb: "undo" }.ask(args.yes, context.is_typed(), &mut || signals.check())?;
