@@ -14,6 +14,7 @@ mod crash;
 mod damage;
 mod digest;
 mod docs;
+mod documents;
 mod dump;
 mod goes_on;
 mod harness;

@@ -60,9 +60,10 @@ fn page(command: &Command, names: &[String], top: &Path) -> io::Result<String> {
         man.render_subcommands_section(&mut bytes)?;
     }
     man.render_options_section(&mut bytes)?;
-    // clap_mangen's own title line loses the empty date; each of its sections defines the apostrophe anew.
-    let title = format!("{APOSTROPHE}.TH {} 8 \"\" \"pitr {}\" \"{MANUAL}\"\n", escape(&name.to_uppercase()), env!("CARGO_PKG_VERSION"));
-    let sections = String::from_utf8_lossy(&bytes).replace(APOSTROPHE, "");
+    // Each of clap_mangen's sections defines the apostrophe anew, and an empty line between two breaks is one too many.
+    let (title, date) = (escape(&name.to_uppercase()), released(top)?);
+    let title = format!("{APOSTROPHE}.TH {title} 8 \"{date}\" \"pitr {}\" \"{MANUAL}\"\n", env!("CARGO_PKG_VERSION"));
+    let sections = String::from_utf8_lossy(&bytes).replace(APOSTROPHE, "").replace(".br\n\n.br\n", ".sp\n");
     let mut text = title + &subsections(command, &sections).replace(".SH Verbs", ".SH VERBS");
     if let Some(after) = command.get_after_help() {
         let after = after.to_string();
@@ -88,11 +89,18 @@ fn subsections(command: &Command, page: &str) -> String {
                 let _ = writeln!(text, ".SS \"{}\"", escape(heading));
             }
             None => {
-                let _ = writeln!(text, "{line}");
+                let _ = writeln!(text, "{}", line.trim_end());
             }
         }
     }
     text
+}
+
+/// The day of the newest entry of the packages' changelog.
+fn released(top: &Path) -> io::Result<String> {
+    let changelog = std::fs::read_to_string(top.join("packaging/changelog.yml"))?;
+    let date = changelog.lines().find_map(|line| line.trim().strip_prefix("date: ")?.split('T').next().map(str::to_string));
+    date.ok_or_else(|| io::Error::other("packaging/changelog.yml has no date"))
 }
 
 /// The lines of the help below `heading`, up to the next empty one.

@@ -1,4 +1,5 @@
-//! Which clusters this host has: configured ones, running postmasters, Debian's `/etc/postgresql/*/*`.
+//! Which clusters this host has: configured ones, Debian's `/etc/postgresql/*/*`, those of units as Red Hat's packages name
+//! them, running postmasters.
 
 use std::path::{Path, PathBuf};
 
@@ -8,8 +9,10 @@ use crate::config::{ClusterConfig, Config, Control as ConfiguredControl};
 use crate::error::{At, Error, Kind, Result};
 use crate::observe::{postmaster, trust, whose};
 use crate::pg::conf::{Directive, parse_conf};
+use crate::pg::version;
 use crate::sys::dir::Dir;
 use crate::sys::proc::Process;
+use crate::sys::service;
 
 /// A cluster by what tells it from others.
 #[derive(Debug, Clone)]
@@ -22,6 +25,8 @@ pub struct Found {
     pub config: ClusterConfig,
     /// Debian's version and name, if it is one of Debian's.
     pub debian: Option<(String, String)>,
+    /// The unit whose `PGDATA` it is, as Red Hat's packages have it.
+    pub unit: Option<String>,
     /// Its postmaster.
     pub process: Option<Process>,
 }
@@ -29,9 +34,10 @@ pub struct Found {
 /// Every cluster: those of the configuration first, then what was found besides.
 pub fn clusters(config: &Config) -> Result<Vec<Found>> {
     let debian = debian_clusters();
+    let units = units();
     let mut found: Vec<Found> = Vec::new();
     for (name, cluster) in &config.clusters {
-        let configured = configured(name, cluster, &debian)?;
+        let configured = configured(name, cluster, &debian, &units)?;
         found.push(configured);
     }
     for (version, name, data_directory) in &debian {
@@ -41,8 +47,15 @@ pub fn clusters(config: &Config) -> Result<Vec<Found>> {
                 data_directory: data_directory.clone(),
                 config: ClusterConfig::default(),
                 debian: Some((version.clone(), name.clone())),
+                unit: None,
                 process: None,
             });
+        }
+    }
+    for (unit, data_directory) in units {
+        if !found.iter().any(|f| f.data_directory == data_directory) {
+            let name = unit.trim_end_matches(".service").to_string();
+            found.push(Found { name, data_directory, config: ClusterConfig::default(), debian: None, unit: Some(unit), process: None });
         }
     }
     // Told by what the directory is, not by its name: a server in a chroot has another name for it.
@@ -57,7 +70,7 @@ pub fn clusters(config: &Config) -> Result<Vec<Found>> {
         }
         let name = process.cwd.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_else(|| "cluster".into());
         let data_directory = process.cwd.clone();
-        found.push(Found { name, data_directory, config: ClusterConfig::default(), debian: None, process: Some(process) });
+        found.push(Found { name, data_directory, config: ClusterConfig::default(), debian: None, unit: None, process: Some(process) });
     }
     Ok(found)
 }
@@ -88,12 +101,12 @@ pub fn choose(config: &Config, name: Option<&str>) -> Result<Found> {
     }
 }
 
-fn configured(name: &str, cluster: &ClusterConfig, debian: &[(String, String, PathBuf)]) -> Result<Found> {
-    let by_name = debian.iter().find(|(v, n, _)| format!("{v}-{n}") == name);
-    let path = match (&cluster.data_directory, by_name) {
-        (Some(path), _) => path.clone(),
-        (None, Some((_, _, path))) => path.clone(),
-        (None, None) => {
+fn configured(name: &str, cluster: &ClusterConfig, debian: &[(String, String, PathBuf)], units: &[(String, PathBuf)]) -> Result<Found> {
+    let by_name = || debian.iter().find(|(v, n, _)| format!("{v}-{n}") == name).map(|(_, _, path)| path.clone());
+    let by_unit = || cluster.service.as_deref().filter(|_| service::runs()).and_then(|unit| service::pgdata(&[unit]).pop());
+    let path = match cluster.data_directory.clone().or_else(by_name).or_else(|| by_unit().map(|(_, path)| path)) {
+        Some(path) => path,
+        None => {
             return Err(Error::usage(format!("cluster {name} has no data_directory")).cause(cluster.file.display()).hint("Add it."));
         }
     };
@@ -108,7 +121,25 @@ fn configured(name: &str, cluster: &ClusterConfig, debian: &[(String, String, Pa
             .cause(format!("no /etc/postgresql/*/* names {}", data_directory.display()))
             .hint("Use control = \"pg_ctl\"."));
     }
-    Ok(Found { name: name.to_string(), data_directory, config: cluster.clone(), debian, process: None })
+    let unit = units.iter().find(|(_, path)| *path == data_directory).map(|(unit, _)| unit.clone());
+    Ok(Found { name: name.to_string(), data_directory, config: cluster.clone(), debian, unit, process: None })
+}
+
+/// Units as Red Hat's packages and PostgreSQL's own name them, whose `PGDATA` is a directory that somebody else than root
+/// owns. What a unit says is root's word.
+fn units() -> Vec<(String, PathBuf)> {
+    if !service::runs() {
+        return Vec::new();
+    }
+    let versioned = version::SUPPORTED.iter().map(|major| format!("postgresql-{major}.service"));
+    let names: Vec<String> = std::iter::once("postgresql.service".to_string()).chain(versioned).collect();
+    let known = service::pgdata(&names.iter().map(String::as_str).collect::<Vec<_>>());
+    let real = |(unit, path): (String, PathBuf)| {
+        let place = whose::place(&path).ok()?;
+        let directory = place.there.is_some_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::Directory);
+        (directory && place.uid != 0).then_some((unit, place.path))
+    };
+    known.into_iter().filter_map(real).collect()
 }
 
 /// Version, name and data directory of each cluster in `/etc/postgresql`. The files are the owner's and hostile:
@@ -250,12 +281,12 @@ mod tests {
         chown(&real, Some(ALICE), None).unwrap();
         symlink(&real, &link).unwrap();
         let cluster = ClusterConfig { data_directory: Some(link.clone()), ..ClusterConfig::default() };
-        let mut found = configured("main", &cluster, &[]).unwrap();
+        let mut found = configured("main", &cluster, &[], &[]).unwrap();
         assert_eq!((found.data_directory.as_path(), owner_of(&link).unwrap().0), (real.as_path(), ALICE));
         lchown(&link, Some(POSTGRES), None).unwrap();
         found.data_directory = link.clone();
         let errors = [
-            configured("main", &cluster, &[]).unwrap_err(),
+            configured("main", &cluster, &[], &[]).unwrap_err(),
             remains::look(&Config::default(), &found, &Where::default()).unwrap_err(),
             owner_of(&link).unwrap_err(),
         ];

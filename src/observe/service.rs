@@ -54,7 +54,9 @@ fn unit(found: &Found) -> Result<std::result::Result<Option<String>, String>> {
     let of_debian = found.debian.as_ref().map(|(version, name)| format!("postgresql@{version}-{name}.service"));
     let running = found.process.as_ref().map(|process| process.identity.pid);
     let of_process = running.and_then(service_of);
-    let Some(name) = found.config.service.clone().or(if running.is_some() { of_process } else { None }).or(of_debian) else {
+    let Some(name) =
+        found.config.service.clone().or(if running.is_some() { of_process } else { None }).or(of_debian).or(found.unit.clone())
+    else {
         return Ok(if asked { Err("no unit of this cluster is known: name it by `service`".into()) } else { Ok(None) });
     };
     let seen = service::unit(&name)?;

@@ -51,6 +51,50 @@ pub fn unit(name: &str) -> Result<Unit> {
     Ok(understand(&words))
 }
 
+/// `PGDATA` of the environments of those of `names` that can be started; none of a unit that systemd does not know.
+pub fn pgdata(names: &[&str]) -> Vec<(String, PathBuf)> {
+    let arguments = [&["show", "--property=Id,LoadState,Environment", "--"][..], names].concat();
+    match run_program(Path::new(SYSTEMCTL), &arguments, ANSWER_LIMIT, b"") {
+        Ok((status, words)) if status.success() => words.split("\n\n").filter_map(data_directory).collect(),
+        Ok((status, words)) => {
+            log::info!("systemctl show: {} {words}", ending(status));
+            Vec::new()
+        }
+        Err(error) => {
+            log::info!("{error}");
+            Vec::new()
+        }
+    }
+}
+
+fn data_directory(shown: &str) -> Option<(String, PathBuf)> {
+    let value = |key: &str| shown.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix('='));
+    if value("LoadState") != Some("loaded") {
+        return None;
+    }
+    // Of a variable that is set twice the later one counts.
+    let path = assignments(value("Environment")?).into_iter().rev().find_map(|word| word.strip_prefix("PGDATA=").map(PathBuf::from))?;
+    path.is_absolute().then_some((value("Id")?.to_string(), path))
+}
+
+/// Assignments as `systemctl show` prints them: one with blanks stands between double quotes, with `\` before what would
+/// end it.
+fn assignments(text: &str) -> Vec<String> {
+    let (mut words, mut word, mut quoted) = (Vec::new(), String::new(), false);
+    let mut characters = text.chars();
+    while let Some(c) = characters.next() {
+        match c {
+            '"' => quoted = !quoted,
+            '\\' if quoted => word.extend(characters.next()),
+            ' ' if !quoted => words.push(std::mem::take(&mut word)),
+            c => word.push(c),
+        }
+    }
+    words.push(word);
+    words.retain(|word| !word.is_empty());
+    words
+}
+
 fn understand(words: &str) -> Unit {
     let mut unit = Unit::default();
     let (mut read, mut transient) = (false, false);
@@ -245,8 +289,29 @@ mod tests {
         assert_eq!(running.stopped_along, ["app.service", "other.service"]);
         assert!(running.loaded && running.active && running.drop_ins == [drop_in("postgresql@15-main.service")]);
 
+        // Recorded: a unit as Red Hat's packages have it, its PGDATA changed by a drop-in.
+        let red_hat = "MainPID=9184\nEnvironment=PGDATA=/srv/pgsql/data/ PG_OOM_ADJUST_FILE=/proc/self/oom_score_adj PG_OOM_ADJUST_VALUE=0\n\
+                       Id=postgresql-15.service\nLoadState=loaded\nActiveState=active\n\
+                       DropInPaths=/etc/systemd/system/postgresql-15.service.d/pgdata.conf\nTransient=no";
+        let unit = understand(red_hat);
+        assert_eq!((unit.id.as_str(), unit.main_pid, unit.loaded, unit.active), ("postgresql-15.service", Some(9184), true, true));
+        assert!(unit.stopped_along.is_empty());
+        assert_eq!(data_directory(red_hat), Some(("postgresql-15.service".into(), "/srv/pgsql/data/".into())));
+
         let absent = understand("Id=no.service\nLoadState=not-found\nActiveState=inactive\nMainPID=0\nTransient=no");
         assert!(!absent.loaded && !absent.active && absent.main_pid.is_none());
         assert!(!understand("LoadState=loaded\nTransient=yes").loaded, "a unit that is gone once it is stopped");
+    }
+
+    #[test]
+    fn the_data_directory_of_a_unit() {
+        let shown =
+            |environment: &str| data_directory(&format!("Id=a.service\nLoadState=loaded\nEnvironment={environment}")).map(|(_, path)| path);
+        assert_eq!(shown("PGDATA=/one A=b PGDATA=/two"), Some("/two".into()));
+        assert_eq!(shown(r#""PGDATA=/with a blank and \" \\" A=b"#), Some(r#"/with a blank and " \"#.into()));
+        assert_eq!((shown(""), shown("PGDATA=relative"), shown("NOPGDATA=/x")), (None, None, None));
+        // Debian's own, and one that is not there.
+        assert_eq!(data_directory("Id=postgresql.service\nLoadState=loaded\nEnvironment="), None);
+        assert_eq!(data_directory("Id=postgresql-16.service\nLoadState=not-found\nEnvironment="), None);
     }
 }
