@@ -16,6 +16,7 @@ mod docs;
 mod dump;
 mod goes_on;
 mod harness;
+mod histories;
 mod hosts;
 mod lint;
 mod majors;

@@ -196,7 +196,7 @@ fn build_chain(
         findings.reasons(chosen, reasons);
     }
     let last = *links.segments.last()?;
-    let copies = chain::copies(&host.wal);
+    let copies = chain::readable(&host.wal);
     let outside = links.segments.iter().filter(|n| copies.get(n).is_none_or(|list| list.iter().all(|c| !c.archived))).count();
     let chain = Chain {
         first: *links.segments.first()?,

@@ -114,7 +114,7 @@ pub fn after_stop(run: &mut Run) -> Result<Answer> {
     let recovery = run.recovery();
     let size = recovery.cluster.segment_size;
     let links = chain::follow(&recovery.target.history, recovery.chain.first.number, None, &listed, size);
-    let copies = chain::copies(&listed);
+    let copies = chain::readable(&listed);
     let segments = links.segments.iter();
     let segments = segments.filter_map(|n| copies.get(n).and_then(|l| l.first()).map(|c| (*n, c.directory.clone(), c.file.clone())));
     let question = match (recovery.target.lsn, &recovery.target.request) {

@@ -15,6 +15,7 @@ use crate::pg::SegmentName;
 use crate::run::owner::{Kept, keep, open_directory};
 use crate::run::reading::{ChainRequest, Segment, identity};
 use crate::store::index::{self, Key};
+use crate::store::layout::is_partial;
 use crate::sys::dir::Dir;
 use crate::wal::EndOfWal;
 use crate::wal::chain::{Chain, Joined};
@@ -104,19 +105,24 @@ pub fn chained<T: Send>(
     Ok(chain)
 }
 
-/// A whole segment, decompressed; one byte more when the file is longer, which is then found out.
+/// A whole segment, decompressed; one byte more when the file is longer, which is then found out. What a partial one lacks
+/// is zero, as if nothing had been written there yet.
 pub fn segment_bytes(opened: &Dir, file: &str, size: u64, bytes: &mut Vec<u8>) -> Result<()> {
     let path = opened.join(file);
     let (_, reader) = crate::store::codec::decoder(opened.open_file(file)?).at("read", &path)?;
     bytes.clear();
     bytes.reserve(usize::try_from(size.saturating_add(1)).unwrap_or(0));
-    match reader.take(size.saturating_add(1)).read_to_end(bytes) {
+    let read = match reader.take(size.saturating_add(1)).read_to_end(bytes) {
         // Damage of what is packed is damage of the segment, which then is too short.
         Err(e) if matches!(e.kind(), ErrorKind::InvalidData | ErrorKind::InvalidInput | ErrorKind::UnexpectedEof | ErrorKind::Other) => {
             Ok(())
         }
         read => read.at("read", &path).map(drop),
+    };
+    if read.is_ok() && is_partial(file) {
+        bytes.resize(bytes.len().max(usize::try_from(size).unwrap_or(0)), 0);
     }
+    read
 }
 
 /// The outer error: a file could not be read; the inner one: what it holds is not this segment.

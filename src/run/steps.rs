@@ -150,7 +150,7 @@ fn copy_tail(run: &mut Run) -> Result<()> {
     let listed = sources::list(run, &all)?;
     let recovery = run.recovery();
     let first = recovery.chain.first.number;
-    let known = chain::copies(&listed);
+    let known = chain::readable(&listed);
     let wanted = known.iter().filter(|(name, _)| name.number >= first).filter_map(|(_, list)| {
         let elsewhere = list.iter().all(|c| !c.archived);
         list.first().filter(|_| elsewhere).map(|c| (all.open_path(&c.directory), c.file.clone(), c.size))
@@ -325,8 +325,11 @@ fn tidy(run: &mut Run) -> Result<()> {
     let recovery = run.recovery();
     let size = recovery.cluster.segment_size;
     let archived = chain::copies(&listed.iter().filter(|s| s.kind == WalKind::Archive).cloned().collect::<Vec<_>>());
+    let (whole, readable) = (chain::copies(&listed), chain::readable(&listed));
+    // What there is in part only, the last of the chain, is no segment to offer.
     let names = (recovery.chain.first.number..size.number(fork))
-        .map(|n| SegmentName { timeline: recovery.target.history.timeline_of_segment(n, size), number: n });
+        .map(|n| SegmentName { timeline: recovery.target.history.timeline_of_segment(n, size), number: n })
+        .filter(|n| whole.contains_key(n) || !readable.contains_key(n));
     let archiving = run.ledger().archives(recovery);
     let segments: Vec<(String, PathBuf)> =
         names.filter(|n| archiving && !archived.contains_key(n)).map(|n| (n.file_name(size), run.tail())).collect();

@@ -18,8 +18,7 @@ use rustix::fs::{CWD, FileType, Mode, OFlags, Stat};
 use crate::error::{At, Error, Kind, Result};
 use crate::plan::recovery::Trusted;
 use crate::store::catalogue::is_backup_file;
-use crate::store::codec::Compression;
-use crate::store::layout::is_wal_file;
+use crate::store::layout::is_archived_wal_file;
 use crate::sys::dir::{self, Dir, Metadata};
 use crate::sys::passing::{receive_line, send_line};
 use crate::sys::vault::{Ask, Reply};
@@ -157,7 +156,7 @@ fn has_file(shelf: Shelf, real: &Path, path: &Path) -> bool {
     let name = path.file_name().and_then(OsStr::to_str).unwrap_or_default();
     let depth = path.strip_prefix(real).map_or(usize::MAX, |rel| rel.components().count());
     match shelf {
-        Shelf::Wal => depth == 1 && is_wal_file(Compression::of_name(name).1.as_bytes()),
+        Shelf::Wal => depth == 1 && is_archived_wal_file(name),
         // A place may be a tarball itself.
         Shelf::Backups => depth <= 2 && is_backup_file(name),
     }

@@ -52,8 +52,7 @@ impl TestCluster {
         session.sql("SET client_min_messages = warning");
         session.sql(&format!("SELECT {start}"));
         let tar = self.tar(&self.data, file, lead, options);
-        session.sql(&format!("CREATE TEMP TABLE stopped AS SELECT * FROM {stop}"));
-        let label = session.sql("SELECT labelfile FROM stopped");
+        let label = session.sql(&format!("SELECT labelfile FROM {stop}"));
         session.close();
         self.add_to_tar(&tar, "backup_label", format!("{}\n", label.trim_end()).as_bytes(), lead);
         compress(&tar, &self.backups.join(file))
