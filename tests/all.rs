@@ -40,6 +40,7 @@ mod store_real;
 mod support;
 mod tablespaces;
 mod timelines;
+mod varieties;
 mod verbs;
 mod verify;
 mod wal;

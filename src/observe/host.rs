@@ -16,7 +16,7 @@ use crate::observe::survey::{Identify, Survey, SurveyRequest};
 use crate::observe::{runs, trust};
 use crate::pg::ClusterState;
 use crate::plan::chain;
-use crate::plan::facts::{Capability, Cluster, Configuration, Host, Remains, RunFact, Server, WalKind};
+use crate::plan::facts::{Capability, Cluster, Configuration, Host, Remains, RunFact, Server, WalKind, own_environment};
 use crate::plan::place::version_directory;
 use crate::plan::recovery::{OtherWal, Trusted};
 use crate::plan::spaces;
@@ -95,8 +95,7 @@ pub fn observe(config: &Config, found: &Found, asked: &Where) -> Result<Observed
     let mut archives = if asked.wal.is_empty() { found.config.wal_archive.clone() } else { asked.wal.clone() };
     let config_file =
         found.debian.as_ref().map(|(version, name)| PathBuf::from(format!("/etc/postgresql/{version}/{name}/postgresql.conf")));
-    let library: Vec<Vec<u8>> =
-        environment.iter().filter(|e| e.starts_with(b"LD_LIBRARY_PATH=") || e.starts_with(b"TZ=")).cloned().collect();
+    let library: Vec<Vec<u8>> = own_environment(&environment).cloned().collect();
     let backups = if asked.backups.is_empty() { found.config.backups.clone() } else { asked.backups.clone() };
     let mut request = SurveyRequest {
         data_directory: data_directory.clone(),

@@ -155,6 +155,12 @@ fn judge(host: &Host, target: &Target, entry: &CatalogueEntry) -> Result<Choice,
     if let Some(major) = entry.major.filter(|m| *m != cluster.major) {
         return Err(format!("it is of PostgreSQL {major}"));
     }
+    if let Some(control) = entry.control.as_ref().filter(|control| control.block_size != cluster.control_file.block_size) {
+        return Err(format!("its pages have {} bytes, not {}", control.block_size, cluster.control_file.block_size));
+    }
+    if let Some(control) = entry.control.as_ref().filter(|control| control.segment_size != cluster.control_file.segment_size) {
+        return Err(format!("its WAL segments have {} bytes", control.segment_size.bytes()));
+    }
     super::spaces::of_backup(host, entry)?;
     let choice = place(host, entry)?;
     let leads = match choice.end {

@@ -344,6 +344,13 @@ impl RunFact {
     }
 }
 
+/// What of a server's environment its programs need to run and to read its configuration: where they find libraries, locales
+/// and time zones. Every entry is `KEY=VALUE`.
+pub fn own_environment(entries: &[Vec<u8>]) -> impl Iterator<Item = &Vec<u8>> {
+    const NAMES: [&[u8]; 5] = [b"LD_LIBRARY_PATH=", b"TZ=", b"LOCPATH=", b"LOCALE_ARCHIVE=", b"ICU_DATA="];
+    entries.iter().filter(|entry| NAMES.iter().any(|name| entry.starts_with(name)))
+}
+
 /// Room on a filesystem, in bytes.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Space {

@@ -13,6 +13,7 @@ use crate::plan::facts::{Remains, WalKind};
 use crate::plan::ledger::Fact;
 use crate::plan::loss::Loss;
 use crate::plan::place::{Holds, Place, Tablespace};
+use crate::plan::readiness::BLOCK;
 use crate::plan::step::Step;
 use crate::plan::target::TargetRequest;
 pub use crate::run::beside::give;
@@ -253,6 +254,9 @@ fn agree(run: &Run, extracted: &Extracted) -> Result<()> {
     }
     if extracted.major != cluster.major {
         return disagree(format!("it is of PostgreSQL {}", extracted.major));
+    }
+    if extracted.control.block_size != BLOCK || extracted.control.wal_block_size != BLOCK {
+        return disagree(format!("its pages have {} bytes, its WAL's {}", extracted.control.block_size, extracted.control.wal_block_size));
     }
     let start = extracted.label.as_ref().map_or(extracted.control.redo, |l| l.start_lsn);
     let size = cluster.segment_size;

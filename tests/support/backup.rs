@@ -27,7 +27,7 @@ impl TestCluster {
         let dir = make_dir(&self.backups.join(name), "postgres", "postgres", 0o700);
         let mut command = self.tool("pg_basebackup");
         command.arg("-h").arg(&self.socket.dir).arg("-p").arg(self.socket.port.to_string());
-        program::ok(command.args(["-U", "postgres", "-c", "fast", "--no-sync"]).args(options).arg("-D").arg(&dir));
+        program::ok(command.args(["-U", &self.user, "-c", "fast", "--no-sync"]).args(options).arg("-D").arg(&dir));
         dir
     }
 

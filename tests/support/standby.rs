@@ -34,6 +34,7 @@ impl TestCluster {
             archive: self.archive.clone(),
             backups: self.backups.clone(),
             flag: None,
+            user: self.user.clone(),
             data,
             home,
         };
