@@ -197,3 +197,29 @@ fn pack(command: &mut std::process::Command, to: &Path) {
     assert!(ended.success(), "{command:?}");
     fs::set_permissions(to, fs::Permissions::from_mode(0o644)).unwrap();
 }
+
+/// Where the WAL that tells of a migration is in an archive that only root may read.
+#[test]
+fn a_migration_is_found_in_an_archive_of_roots() {
+    let scratch = Scratch::new("root-migration");
+    let ground = Ground::new(&scratch);
+    ground.cluster.switch_wal();
+    ground.cluster.archive_caught_up();
+    for entry in fs::read_dir(ground.cluster.archive.as_ref().unwrap()).unwrap().flatten() {
+        let name = entry.file_name().into_string().unwrap();
+        let copy = ground.wal.join(&name);
+        fs::copy(entry.path(), &copy).unwrap();
+        fs::set_permissions(&copy, fs::Permissions::from_mode(0o600)).unwrap();
+        if name.len() == 24 {
+            let _ = fs::remove_file(ground.cluster.data.join("pg_wal").join(&name));
+        }
+    }
+
+    let listed = ground.pitr.json(&["migrations"]);
+    let last = listed["migrations"].as_array().unwrap().last().unwrap();
+    assert_eq!((&last["version"], &last["how"], &last["recoverable"]), (&"123".into(), &"mark".into(), &true.into()), "{listed:#}");
+    // The second time the segments are not read again; nothing is told differently.
+    assert_eq!(ground.pitr.json(&["migrations"]), listed);
+    let plan = ground.pitr.json(&["plan", "--before-migration", "123"]);
+    assert_eq!(plan["target"]["lsn"], last["lsn"], "{plan:#}");
+}

@@ -108,12 +108,17 @@ impl Reader for Pass {
     }
 }
 
-/// Reads every stretch without a hole, and nothing of the index; each stretch begins with a value of its own.
-pub fn stretches<T>(wanted: &ChainRequest, begin: impl Fn() -> T, each: impl FnMut(&mut T, Joined)) -> Result<Vec<(Stretch, T)>> {
+/// Reads every stretch without a hole, and all of it; each stretch begins with a value of its own.
+pub fn stretches<T>(
+    summaries: &Summaries,
+    wanted: &ChainRequest,
+    begin: impl Fn() -> T,
+    each: impl FnMut(&mut T, Joined),
+) -> Result<Vec<(Stretch, T)>> {
     let mut found = Vec::new();
     let mut reader = Everything { value: begin(), each };
     let renew = |reader: &mut Everything<_, _>| reader.value = begin();
-    read_stretches(&Summaries::new(None, false), wanted, &|_| true, &mut reader, renew, |reader, stretch| {
+    read_stretches(summaries, wanted, &|_| true, &mut reader, renew, |reader, stretch| {
         found.push((stretch, std::mem::replace(&mut reader.value, begin())));
     })?;
     Ok(found)

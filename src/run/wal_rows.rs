@@ -1,15 +1,18 @@
 //! Reads WAL for the rows of a few tables, as the owner, with every checksum.
 //!
 //! Three passes: which files the tables had and in which segments those were written; the records of these segments;
-//! and the transactions that the changes belong to, with what committed between them.
+//! and the transactions that the changes belong to, with what committed between them. The first and the last take the
+//! summaries of the index.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
 use crate::error::Result;
 use crate::pg::SegmentName;
 use crate::run::reading::{ChainRequest, Files, identity};
+use crate::run::segments::Summaries;
 use crate::run::wal_log::{Stretch, stretches};
 use crate::wal::acts::{Act, Acts, Watched};
 use crate::wal::block::RelationFile;
@@ -28,6 +31,8 @@ pub struct RowsRequest {
     pub next_xid: u64,
     /// The tables.
     pub tables: Vec<Watched>,
+    /// The index of summaries, by the path to open.
+    pub index: Option<PathBuf>,
 }
 
 /// What was found.
@@ -41,7 +46,8 @@ pub struct RowsFound {
 
 /// Reads.
 pub fn rows(request: &RowsRequest) -> Result<RowsFound> {
-    let files = find_files(request)?;
+    let summaries = Summaries::new(request.index.as_deref(), true);
+    let files = find_files(request, &summaries)?;
     let wanted: Vec<SegmentName> = names(request).filter(|name| files.touched.contains(&name.number)).collect();
     let mut changes = read_rows(request, &files, &wanted)?;
     // An image of a page that was written for hint bits alone stands in a segment that no row change points to.
@@ -51,7 +57,7 @@ pub fn rows(request: &RowsRequest) -> Result<RowsFound> {
     }
     let mut acts = Acts::new(request.tables.clone(), request.chain.history.clone(), files.replaced, changes);
     let begin = || (Ledger::new(request.next_xid), true);
-    let found = stretches(&request.chain, begin, |(ledger, fresh), joined| {
+    let found = stretches(&summaries, &request.chain, begin, |(ledger, fresh), joined| {
         if std::mem::take(fresh) {
             acts.hole();
         }
@@ -75,12 +81,12 @@ struct TableFiles {
     replaced: BTreeMap<RelationFile, RelationFile>,
 }
 
-fn find_files(request: &RowsRequest) -> Result<TableFiles> {
+fn find_files(request: &RowsRequest, summaries: &Summaries) -> Result<TableFiles> {
     let size = request.chain.identity.segment_size;
     let mut log = Log::new(Filter { limit: 0, ..Filter::default() }, request.chain.history.clone(), BTreeMap::new());
     let mut written: BTreeMap<RelationFile, BTreeSet<u64>> = BTreeMap::new();
     let begin = || Ledger::new(request.next_xid);
-    stretches(&request.chain, begin, |ledger, joined| {
+    stretches(summaries, &request.chain, begin, |ledger, joined| {
         for part in joined.parts() {
             for work in &part.work {
                 let number = size.number(work.first);

@@ -17,11 +17,12 @@ use crate::plan::migration::{Aim, Known, aim};
 use crate::plan::target::TimelineRequest;
 use crate::report::migrations::{self as page, Document, Listed};
 use crate::report::terminal::Out;
-use crate::run::owner::{self, Task};
+use crate::run::owner::Task;
 use crate::run::reading::ChainRequest;
 use crate::run::wal_rows::{RowsFound, RowsRequest};
 use crate::verb::log::{Ground, history};
 use crate::verb::{Context, act};
+use crate::wal::acts::{Act, Watched};
 
 /// `pitr migrations`.
 pub fn run(context: &Context, args: &MigrationsArgs) -> Result<u8> {
@@ -29,7 +30,7 @@ pub fn run(context: &Context, args: &MigrationsArgs) -> Result<u8> {
     let observed = observe(&context.config, &found, &Where::default())?;
     let user = found.config.bootstrap_role();
     let wanted = wanted(&args.which, args.database.clone());
-    let read = read(observed, user, &args.which, &wanted, args.timeline)?;
+    let read = read(context, observed, user, &args.which, &wanted, args.timeline)?;
     let document = document(&read);
     for note in &document.notes {
         if !context.global.quiet {
@@ -46,6 +47,7 @@ pub fn run(context: &Context, args: &MigrationsArgs) -> Result<u8> {
 
 /// The migration that `typed` means on this cluster; refused where that is not one, or not known.
 pub fn aim_before(
+    context: &Context,
     observed: &Observed,
     user: String,
     typed: &str,
@@ -53,7 +55,7 @@ pub fn aim_before(
     database: Option<String>,
     timeline: TimelineRequest,
 ) -> Result<Aim> {
-    let everywhere = read(observed.clone(), user, flags, &wanted(flags, None), Some(timeline))?;
+    let everywhere = read(context, observed.clone(), user, flags, &wanted(flags, None), Some(timeline))?;
     let result = aim(&everywhere.known, typed, &everywhere.names);
     // The configured database is what is meant where others know such a version too.
     match (result, database) {
@@ -78,7 +80,14 @@ struct Read {
     found: RowsFound,
 }
 
-fn read(observed: Observed, user: String, flags: &MigrationFlags, wanted: &Wanted, timeline: Option<TimelineRequest>) -> Result<Read> {
+fn read(
+    context: &Context,
+    observed: Observed,
+    user: String,
+    flags: &MigrationFlags,
+    wanted: &Wanted,
+    timeline: Option<TimelineRequest>,
+) -> Result<Read> {
     let ground = Ground::of(observed, user);
     let Some(door) = ground.door() else {
         return Err(Error::new(Kind::Refused, "the cluster does not serve: its catalogs tell where migrations are recorded")
@@ -91,12 +100,15 @@ fn read(observed: Observed, user: String, flags: &MigrationFlags, wanted: &Wante
     let history = history(&ground, timeline)?;
     let segments = ground.segments(&history);
     let chain = ChainRequest { segments, history: history.clone(), identity: ground.identity };
-    let watched = tables.iter().map(|table| table.watched.clone()).collect();
-    let request = RowsRequest { chain, next_xid: ground.next_xid, tables: watched };
+    let watched: Vec<Watched> = tables.iter().map(|table| table.watched.clone()).collect();
     let found: RowsFound = if tables.is_empty() {
         RowsFound { acts: Vec::new(), stretches: Vec::new() }
     } else {
-        owner::call(&ground.owner, None, Task::WalRows(Box::new(request))).map_err(|error: Error| error.with_kind(Kind::Refused))?
+        let task = |index| {
+            let (chain, tables) = (chain.clone(), watched.clone());
+            Task::WalRows(Box::new(RowsRequest { chain, next_xid: ground.next_xid, tables, index }))
+        };
+        ground.read(context, task).map_err(|error| error.with_kind(Kind::Refused))?
     };
     let known: Vec<Known> = tables
         .into_iter()
@@ -108,7 +120,7 @@ fn read(observed: Observed, user: String, flags: &MigrationFlags, wanted: &Wante
     Ok(Read { known, names, ground, history, found })
 }
 
-fn told(table: HistoryTable, acts: &[crate::wal::acts::Act], listing: Option<&Listing>) -> Known {
+fn told(table: HistoryTable, acts: &[Act], listing: Option<&Listing>) -> Known {
     let told = trace(table.tool, &table.watched.columns, acts, table.live.as_deref());
     Known {
         planned: listing.map(|listing| planned(table.tool, listing)),

@@ -234,7 +234,7 @@ fn plan_from(context: &Context, found: &Found, request_target: TargetRequest, so
         TargetRequest::BeforeMigration(migration) => {
             let user = found.config.bootstrap_role();
             let (flags, database) = (&source.migrations, found.config.database.clone());
-            Some(migrations::aim_before(&observed, user, &migration.version, flags, database, source.timeline)?)
+            Some(migrations::aim_before(context, &observed, user, &migration.version, flags, database, source.timeline)?)
         }
         _ => None,
     };

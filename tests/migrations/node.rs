@@ -1,4 +1,4 @@
-//! Drizzle and Knex, from npm; with `scripts/test-migrations` also TypeORM and Umzug.
+//! Drizzle and Knex, from npm; with `scripts/test-migrations` also TypeORM, Umzug and Prisma Migrate.
 
 use std::fs;
 use std::path::Path;
@@ -196,4 +196,67 @@ fn sequelize() {
     assert_eq!(run("pending").trim(), "02-flatten.js 03-note.js");
     assert_eq!(ground.cluster.sql(SHOP, "SELECT count(*) FROM pg_class WHERE relname = 'flattened'"), "0");
     run("rest");
+}
+
+/// The schema engine as WebAssembly, which the package brings, and JavaScript's driver: its native engine is fetched from
+/// a server of Prisma's, so that `PRISMA_…` say where there is none. The adapter does not know the type `name`, by which
+/// the engine lists schemas: it is given as text.
+const PRISMA: &str = r#"
+import { PrismaPg } from '@prisma/adapter-pg'
+import Result from 'pg/lib/result.js'
+const addFields = Result.prototype.addFields
+Result.prototype.addFields = function (fields) {
+  for (const field of fields) if (field.dataTypeID === 19) field.dataTypeID = 25
+  return addFields.call(this, fields)
+}
+const connection = JSON.parse(process.env.CONNECTION)
+export default {
+  schema: './schema.prisma', migrations: { path: './migrations' },
+  experimental: { adapter: true }, engine: 'js', adapter: async () => new PrismaPg(connection),
+}
+"#;
+
+#[test]
+#[ignore = "scripts/test-migrations"]
+fn prisma() {
+    let scratch = Scratch::new("mig-prisma");
+    let Some(dir) = tools::node(&scratch, "app", "node_more") else { return };
+    let ground = Ground::new(&scratch);
+    // Prisma refuses a database with tables it does not know, unless its own table is there.
+    let socket = &ground.cluster.socket;
+    let connection = serde_json::json!({"host": socket.dir, "port": socket.port, "user": "postgres", "database": SHOP}).to_string();
+    fs::write(dir.join("prisma.config.ts"), PRISMA).unwrap();
+    fs::write(dir.join("schema.prisma"), "datasource db {\n  provider = \"postgresql\"\n  url = \"postgresql://unused\"\n}\n").unwrap();
+    fs::create_dir(dir.join("migrations")).unwrap();
+    fs::write(dir.join("migrations/migration_lock.toml"), "provider = \"postgresql\"\n").unwrap();
+    let file = |name: &str, sql: &str| {
+        fs::create_dir(dir.join("migrations").join(name)).unwrap();
+        fs::write(dir.join("migrations").join(name).join("migration.sql"), sql).unwrap();
+    };
+    let prisma = |arguments: &[&str]| {
+        let mut command = tools::node_program(&dir, "prisma");
+        command.arg("migrate").args(arguments).env("CONNECTION", &connection).env("CHECKPOINT_DISABLE", "1");
+        command.env("PRISMA_QUERY_ENGINE_LIBRARY", "/dev/null").env("PRISMA_SCHEMA_ENGINE_BINARY", "/dev/null");
+        command
+    };
+    file("20260101000000_init", "CREATE TABLE projects (id bigint PRIMARY KEY);");
+    program::ok(&mut prisma(&["resolve", "--applied", "20260101000000_init"]));
+    let up = |name: &str, sql: &str| {
+        file(name, sql);
+        program::ok(&mut prisma(&["deploy"]));
+    };
+    ground.busily(&mut [
+        &mut || up("20260101000001_index", "CREATE INDEX environments_slug ON environments (slug);"),
+        &mut || up("20260101000002_flatten", "UPDATE environments SET slug = lower(slug);"),
+        &mut || up("20260101000003_note", "ALTER TABLE environments ADD COLUMN note text;"),
+    ]);
+
+    let migration = ground.back_to_before("20260101000002_flatten", &["--dir", dir.join("migrations").to_str().unwrap()]);
+
+    assert_eq!((&migration["tool"], &migration["how"]), (&"prisma".into(), &"mark".into()));
+    let said = program::output(&mut prisma(&["status"])).expect_code(1).stdout;
+    assert!(said.contains("20260101000002_flatten") && said.contains("20260101000003_note") && !said.contains("_index"), "{said}");
+    assert!(said.contains("have not yet been applied") && !said.contains("failed"), "{said}");
+    assert_eq!(ground.cluster.sql(SHOP, "SELECT count(*) FROM environments WHERE slug ~ '^Stage'"), "50");
+    program::ok(&mut prisma(&["deploy"]));
 }
