@@ -4,7 +4,7 @@
 use std::fs;
 use std::path::Path;
 
-use crate::support::cluster::Builder;
+use crate::support::cluster::{Archive, Builder};
 use crate::support::story::{self, CHECK_USER, CHECKS, DATABASE, Point};
 use crate::support::tree::{Tree, diff, snapshot_tree};
 use crate::support::{Pitr, Scratch, Story, TestCluster, program};
@@ -351,4 +351,47 @@ fn killed_before_the_placeholder_is_given_away() {
         let left: Vec<_> = fs::read_dir(ground.cluster.parent()).unwrap().flatten().map(|e| e.file_name()).collect();
         assert!(!ground.cluster.data.exists() && !left.iter().any(|n| n.to_string_lossy().contains("placeholder")), "{left:?}");
     }
+}
+
+/// A fresh host on Debian's layout: the package made an empty cluster of the same name, with its own configuration in
+/// `/etc/postgresql`. The recovered one takes its place and its configuration; `pitr` knows nothing but what it is told.
+#[test]
+fn an_empty_cluster_of_a_fresh_debian() {
+    let scratch = Scratch::new("fresh-debian");
+    let lost = TestCluster::builder(&scratch, "lost").start();
+    let story = Story::begin(&lost);
+    nightly(&lost);
+    let target = story.work(5);
+    let last = story.work(1);
+    lost.archive_caught_up();
+    let identifier = lost.sql("postgres", IDENTIFIER);
+    lost.crash();
+    fs::remove_dir_all(&lost.data).unwrap();
+
+    let fresh = TestCluster::builder(&scratch, "fresh").debian().archive(Archive::OwnerOwned).start();
+    fresh.sql("postgres", "CREATE TABLE fresh AS SELECT 1");
+    let own = fresh.sql("postgres", IDENTIFIER);
+    let pitr = Pitr::for_cluster(&scratch, &fresh);
+    pitr.write(&format!("state_directory = '{}'\n", pitr.state.display()));
+    let (backups, archive) = (lost.backups.to_str().unwrap(), lost.archive.as_deref().unwrap().to_str().unwrap());
+    let name = fresh.name.replacen('-', "/", 1);
+    let args = ["--before-lsn", &target.lsn, "--backups", backups, "--wal", archive, "--as", &name];
+    let plan = pitr.json(&[&["plan"], args.as_slice()].concat());
+    assert!(plan.to_string().contains(&format!("system identifier {own}, is kept aside")), "{plan}");
+    let restored = pitr.json(&[&["restore", "--yes"], args.as_slice()].concat());
+    assert_eq!(restored["outcome"], "switched", "{restored}");
+    assert_eq!(fresh.sql("postgres", IDENTIFIER), identifier);
+    assert_eq!(story::facts(&fresh, DATABASE), target.facts);
+    let file = fresh.sql("postgres", "SHOW config_file");
+    assert!(file.starts_with("/etc/postgresql/15/"), "{file}");
+    // Latest, from the cluster that now serves.
+    let undone = pitr.json(&["undo", "--yes"]);
+    assert_eq!(undone["outcome"], "undone", "{undone}");
+    assert_eq!(fresh.sql("postgres", "SELECT count(*) FROM fresh"), "1");
+    assert_eq!(fresh.sql("postgres", IDENTIFIER), own);
+    let latest = ["restore", "--yes", "--to-latest", "--backups", backups, "--wal", archive, "--as", &name];
+    let restored = pitr.json(&latest);
+    assert_eq!(restored["outcome"], "switched", "{restored}");
+    assert_eq!(story::facts(&fresh, DATABASE), last.facts);
+    pitr.assert_nothing_left();
 }

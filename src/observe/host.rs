@@ -34,6 +34,8 @@ pub struct Where {
     pub backups: Vec<PathBuf>,
     /// `--wal`; empty: the configuration's, else guessed from `archive_command`.
     pub wal: Vec<PathBuf>,
+    /// `--tablespace`: OID and location.
+    pub tablespaces: Vec<(u32, PathBuf)>,
     /// Tarballs to look through.
     pub identify: Option<Identify>,
     /// `--as`: what stands at PGDATA may be another cluster, and gives way.
@@ -137,6 +139,7 @@ pub fn observe(config: &Config, found: &Found, asked: &Where) -> Result<Observed
         now: Timestamp::now(),
         space: places::space(&parent)?,
         locations: vec![],
+        said_locations: asked.tablespaces.clone(),
         wal_location,
         capability: capability(config, &owner, &parent),
         runs: earlier,

@@ -38,6 +38,9 @@ pub struct Host {
     /// Every tablespace location that the cluster, its backups and its WAL name.
     #[serde(default)]
     pub locations: Vec<Location>,
+    /// Tablespaces whose place was said on the command line: OID and location.
+    #[serde(default)]
+    pub said_locations: Vec<(u32, PathBuf)>,
     /// The external pg_wal.
     #[serde(default)]
     pub wal_location: Option<Location>,
