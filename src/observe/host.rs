@@ -103,7 +103,7 @@ pub fn observe(config: &Config, found: &Found, asked: &Where) -> Result<Observed
         data_directory: data_directory.clone(),
         programs: programs.clone(),
         arguments: found.process.as_ref().map(|p| p.arguments.iter().skip(1).cloned().collect()).unwrap_or_default(),
-        config_file,
+        config_file: config_file.clone().filter(|_| !found.unregistered),
         environment: library,
         control: (remains != Remains::Whole).then(|| early.clone()),
         backups,
@@ -169,7 +169,10 @@ fn cluster(
     survey: &mut Survey,
 ) -> Result<Cluster> {
     let data_directory = found.data_directory.clone();
-    let config_file = survey.settings.get("config_file").map_or_else(|| data_directory.join("postgresql.conf"), PathBuf::from);
+    let config_file = match &found.debian {
+        Some((version, name)) if found.unregistered => PathBuf::from(format!("/etc/postgresql/{version}/{name}/postgresql.conf")),
+        _ => survey.settings.get("config_file").map_or_else(|| data_directory.join("postgresql.conf"), PathBuf::from),
+    };
     let server = server(found, survey, &remains);
     let options = found.process.as_ref().map_or_else(|| survey.options.clone(), |p| p.arguments.iter().skip(1).cloned().collect());
     let (control, service) = service::control(found, Start { options, log, environment })?;
@@ -184,6 +187,7 @@ fn cluster(
         programs,
         control,
         service,
+        unregistered: found.unregistered,
         debian_version: found.debian.as_ref().map(|(version, _)| version.clone()),
         server,
         configuration: Configuration {

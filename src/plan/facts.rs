@@ -70,6 +70,9 @@ pub struct Cluster {
     /// Major version of the place in `/etc/postgresql` that it has, as Debian writes it.
     #[serde(default)]
     pub debian_version: Option<String>,
+    /// Its place in `/etc/postgresql` is yet to be made.
+    #[serde(default)]
+    pub unregistered: bool,
     /// pg_control; where there is none that could be read, what backups and archive say of the cluster.
     pub control_file: ControlFile,
     /// What stands at PGDATA.

@@ -27,6 +27,7 @@ pub mod private;
 pub mod promote;
 pub mod purge;
 pub mod reading;
+pub mod register;
 pub mod replay;
 pub mod segments;
 pub mod sources;

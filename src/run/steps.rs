@@ -32,7 +32,7 @@ use crate::run::staging::ExtractRequest;
 use crate::run::switch::Stage;
 use crate::run::tail::CopyRequest;
 use crate::run::tidy::{SettleRequest, TidyRequest};
-use crate::run::{absent, control, dump, hooks, moveold, purge, validate};
+use crate::run::{absent, control, dump, hooks, moveold, purge, register, validate};
 use crate::store::extract::{ExtractOptions, Extracted};
 use crate::store::layout::required_directories;
 use crate::sys::dir::Dir;
@@ -43,6 +43,7 @@ pub fn apply(run: &mut Run, step: &Step) -> Result<()> {
     let configured = run.recovery().site.hooks.clone();
     match step {
         Step::HookBefore => hooks::run_hooks(run, "before", &configured.before, true),
+        Step::Register => register::register(run),
         Step::Placeholder => absent::make_placeholder(run),
         Step::StopUnits => hooks::stop_units(run),
         Step::HookBeforeStop => hooks::run_hooks(run, "before_stop", &configured.before_stop, true),
@@ -100,8 +101,12 @@ pub fn compare_old_cluster(run: &mut Run) -> Result<()> {
     let added = found.next_xid.saturating_sub(expected.next_xid);
     let cause = if running {
         "it runs again".to_string()
+    } else if found.system_identifier != expected.system_identifier {
+        format!("another cluster stands there, system identifier {}, not {}", found.system_identifier, expected.system_identifier)
     } else {
-        format!("its checkpoint moved from {} to {}", expected.checkpoint, found.checkpoint)
+        let moved =
+            |what: &ControlFile| format!("{} (redo {}, timeline {}, {})", what.checkpoint, what.redo, what.timeline, what.state.name());
+        format!("its checkpoint moved from {} to {}", moved(&expected), moved(&found))
     };
     Err(Error::new(
         Kind::Refused,
