@@ -5,7 +5,6 @@
 //! resource manager, what committed, and where WAL ends.
 
 use std::collections::BTreeMap;
-use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{SyncSender, sync_channel};
@@ -17,7 +16,7 @@ use pitr::wal::EndOfWal;
 use pitr::wal::chain::Chain;
 use pitr::wal::ledger::{Entry, Ledger};
 use pitr::wal::scan::Checks;
-use pitr::wal::summary::{SegmentSummary, summarise};
+use pitr::wal::summary::{SegmentSummary, summarise_stream};
 
 type Summary = std::result::Result<SegmentSummary, EndOfWal>;
 
@@ -86,17 +85,13 @@ fn join(directory: &Path, first: SegmentName, size: SegmentSize, threads: u64) -
     chain.missing()
 }
 
-/// One buffer per thread, until a segment is missing.
+/// One window per thread, until a segment is missing.
 fn read(directory: &Path, first: SegmentName, size: SegmentSize, next: &AtomicU64, sender: SyncSender<(u64, Option<Summary>)>) {
-    let mut bytes = Vec::with_capacity(size.bytes() as usize);
+    let mut buffer = Vec::new();
     loop {
         let name = SegmentName { number: next.fetch_add(1, Ordering::Relaxed), ..first };
-        bytes.clear();
         let file = std::fs::File::open(directory.join(name.file_name(size)));
-        let summary = match file.and_then(|mut file| file.read_to_end(&mut bytes)) {
-            Ok(_) => Some(summarise(&bytes, name, size, Checks::default(), None)),
-            Err(_) => None,
-        };
+        let summary = file.and_then(|file| summarise_stream(file, &mut buffer, name, size, Checks::default())).ok();
         let last = summary.is_none();
         if sender.send((name.number, summary)).is_err() || last {
             return;

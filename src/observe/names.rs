@@ -67,6 +67,17 @@ impl<'a> Door<'a> {
         found.flat_map(|(oid, replies)| replies.into_iter().flat_map(|r| r.rows).filter_map(move |row| named(oid, &row))).collect()
     }
 
+    /// Schemas of these databases: database, OID, name.
+    pub fn schemas(&self, databases: &BTreeSet<u32>, names: &Names) -> Vec<(u32, u32, String)> {
+        let mut schemas = Vec::new();
+        for (database, place) in names.databases.iter().filter(|(oid, _)| databases.contains(oid)) {
+            let replies = self.ask(place, vec!["SELECT oid, nspname FROM pg_namespace".into()]).unwrap_or_default();
+            let rows = replies.iter().flat_map(|r| &r.rows);
+            schemas.extend(rows.filter_map(|row| Some((*database, number(row, 0)?, text(row, 1)?))));
+        }
+        schemas
+    }
+
     /// Runs our own statements as they are; they must make sure themselves that they reach the right server.
     pub fn run(&self, database: &str, statements: Vec<Statement>) -> Result<Vec<Reply>> {
         let none = || Error::failed("the server has no local socket").hint("Look at unix_socket_directories.");
@@ -79,14 +90,13 @@ impl<'a> Door<'a> {
     /// where nobody answers, or another cluster does.
     pub fn ask(&self, database: &str, statements: Vec<String>) -> Option<Vec<Reply>> {
         let (socket, port) = (self.status.socket.clone()?, self.status.port?);
-        let identity = "SELECT system_identifier FROM pg_control_system()".to_string();
-        let guarded = std::iter::once(identity).chain(statements).map(|sql| Statement { sql, guarded: Some(LIMITS) });
-        let statements = std::iter::once(Statement::catalog_only()).chain(guarded).collect();
+        let guarded = statements.into_iter().map(|sql| Statement::limited(sql, LIMITS));
+        let statements = [Statement::identity(Some(self.identifier)), Statement::catalog_only()].into_iter().chain(guarded).collect();
         let request = SqlRequest { socket, port, user: self.user.into(), database: database.into(), statements };
         let replies: Result<Vec<Reply>> = owner::call(self.owner, None, Task::Sql(request));
         let replies = replies.inspect_err(|error| log::info!("names in {database} are not known: {error}")).ok()?;
-        let ours = replies.get(1).and_then(Reply::single) == Some(self.identifier.to_string().as_str());
-        ours.then(|| replies.into_iter().skip(2).collect())
+        // Where it is another one there is no second reply.
+        (replies.len() > 1).then(|| replies.into_iter().skip(2).collect())
     }
 }
 

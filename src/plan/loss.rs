@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::wal_facts::timestamp;
 use crate::pg::Lsn;
 use crate::wal::RelationFile;
+use crate::wal::called::{CalledRelation, is_own};
 use crate::wal::inquiry::Lost;
 use crate::wal::resolve::Ended;
 
@@ -69,6 +70,9 @@ pub struct Names {
     pub databases: Vec<(u32, String)>,
     /// Relations.
     pub relations: Vec<Named>,
+    /// Schemas: database OID, OID, name.
+    #[serde(default)]
+    pub schemas: Vec<(u32, u32, String)>,
 }
 
 /// A relation that has a name.
@@ -102,10 +106,45 @@ impl Names {
 }
 
 impl Names {
+    /// A schema's name, or its OID. Three have the same OID in every database (catalog/pg_namespace.dat).
+    fn schema(&self, database: u32, oid: u32) -> String {
+        let known = self.schemas.iter().find(|(place, known, _)| (*place, *known) == (database, oid));
+        match (known, oid) {
+            (Some((_, _, name)), _) => identifier(name),
+            (None, 11) => "pg_catalog".into(),
+            (None, 99) => "pg_toast".into(),
+            (None, 2200) => "public".into(),
+            (None, _) => format!("schema {oid}"),
+        }
+    }
+
+    /// The name of a relation that the WAL tells of.
+    pub fn called(&self, called: &CalledRelation) -> String {
+        format!("{}.{}", self.schema(called.database, called.relation.schema), identifier(&called.name))
+    }
+
+    /// Adds what the WAL tells of a file that the catalogs have no longer.
+    pub fn add(&mut self, called: &CalledRelation) {
+        let file = RelationFile { tablespace: 0, database: called.database, number: called.relation.file };
+        if self.relation(file).is_none() {
+            let CalledRelation { database, oid, .. } = *called;
+            let system = !is_own(called.relation.kind) || matches!(called.relation.schema, 11 | 99);
+            let name = self.called(called);
+            self.relations.push(Named { database, file: file.number, oid, name, system, part_of: None });
+        }
+    }
+
     /// A relation's name, or its file's number.
     pub fn words(&self, file: RelationFile) -> String {
         self.relation(file).map_or_else(|| format!("file {}", file.number), |named| named.name.clone())
     }
+}
+
+/// As it is written in SQL, without knowing the key words.
+fn identifier(name: &str) -> String {
+    let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
+    let bare = name.chars().all(plain) && !name.starts_with(|c: char| c.is_ascii_digit()) && !name.is_empty();
+    if bare { name.to_owned() } else { format!("\"{}\"", name.replace('"', "\"\"")) }
 }
 
 impl Loss {
@@ -187,7 +226,7 @@ mod tests {
             ..Lost::default()
         };
         let relations = vec![named(20000, "public.a", false), named(20001, "pg_toast.pg_toast_20000", true)];
-        let loss = Loss::of(&lost, &Names { databases: vec![(5, "shop".into())], relations });
+        let loss = Loss::of(&lost, &Names { databases: vec![(5, "shop".into())], relations, ..Names::default() });
         let told: Vec<_> = loss.relations.iter().map(|r| (r.database.as_str(), r.name.as_str(), r.inserted, r.deleted)).collect();
         assert_eq!(told, [("shop", "file 20002", 0, 6), ("shop", "public.a", 5, 0)]);
         assert_eq!((loss.transactions, loss.system_rows, loss.seconds()), (3, 14, 0));
@@ -209,7 +248,7 @@ mod tests {
         enum Tagged {
             Run { names: Names },
         }
-        let names = Names { databases: vec![(5, "shop".into())], relations: vec![named(20000, "public.a", false)] };
+        let names = Names { databases: vec![(5, "shop".into())], relations: vec![named(20000, "public.a", false)], ..Names::default() };
         let event = Tagged::Run { names };
         let text = serde_json::to_string(&event).unwrap();
         assert_eq!(serde_json::from_str::<Tagged>(&text).unwrap(), event);

@@ -12,6 +12,7 @@ use crate::plan::loss::Names;
 use crate::plan::time::{render_time, rfc3339};
 use crate::plan::wal_facts::timestamp;
 use crate::run::wal_log::Logged;
+use crate::wal::called::Definition;
 use crate::wal::log::{Change, Kind, Line};
 use crate::wal::{PgTime, Reason};
 
@@ -76,10 +77,12 @@ pub fn text(line: &Line, names: &Names) -> String {
 }
 
 fn committed(line: &Line, names: &Names) -> String {
-    let mut words: Vec<String> = line.relations.iter().filter_map(|change| changed(change, names)).collect();
+    let mut words: Vec<String> = Vec::new();
     if line.ddl {
-        words.insert(0, "DDL".into());
+        words.push("DDL".into());
     }
+    words.extend(line.definitions.iter().map(|definition| defined(definition, names)));
+    words.extend(line.relations.iter().filter_map(|change| changed(change, names)));
     if let Some(gid) = &line.name {
         words.push(format!("was prepared as {gid:?}"));
     }
@@ -88,6 +91,18 @@ fn committed(line: &Line, names: &Names) -> String {
     }
     words.push(human_bytes(line.bytes));
     words.join("; ")
+}
+
+fn defined(definition: &Definition, names: &Names) -> String {
+    let what = if definition.dropped { "dropped" } else { "created" };
+    format!("{what} {}", definition_name(definition, names))
+}
+
+fn definition_name(definition: &Definition, names: &Names) -> String {
+    match &definition.what {
+        Ok(called) => names.called(called),
+        Err(file) => names.words(*file),
+    }
 }
 
 fn changed(change: &Change, names: &Names) -> Option<String> {
@@ -139,6 +154,10 @@ pub fn json(line: &Line, names: &Names) -> Value {
         "ddl": line.ddl,
         "bytes": line.bytes,
         "relations": changes_json(&line.relations, names),
+        "definitions": line.definitions.iter().map(|definition| json!({
+            "name": definition_name(definition, names),
+            "dropped": definition.dropped,
+        })).collect::<Vec<_>>(),
         "name": line.name,
         "incomplete": line.incomplete,
     })
@@ -149,7 +168,14 @@ mod tests {
     use super::*;
     use crate::report::schema_check::assert_valid;
     use crate::wal::RelationFile;
+    use crate::wal::called::CalledRelation;
     use crate::wal::heap::Rows;
+    use crate::wal::names::SeenRelation;
+
+    fn dropped() -> CalledRelation {
+        let relation = SeenRelation { schema: 2200, file: 20_001, kind: 'r' };
+        CalledRelation { database: 5, oid: 20_001, name: "Orders".into(), relation }
+    }
 
     #[test]
     fn the_document_is_as_its_schema_says() {
@@ -166,6 +192,7 @@ mod tests {
             ddl: false,
             bytes: 99,
             relations: vec![change.clone()],
+            definitions: vec![Definition { dropped: true, what: Ok(dropped()) }, Definition { dropped: true, what: Err(file) }],
             name: Some("a name".into()),
             incomplete: false,
         };
@@ -180,6 +207,8 @@ mod tests {
             let document = json(&line, &Names::default());
             assert_valid(schema, &document);
             assert_eq!(document["relations"][0]["name"], "file 20000");
+            assert_eq!(document["definitions"][0]["name"], "public.\"Orders\"");
+            assert_eq!(document["definitions"][1]["name"], "file 20000");
         }
     }
 }

@@ -53,7 +53,7 @@ fn document() -> Document {
             told: Told { applied: all, unread: 0 },
             planned: None,
         }],
-        names: Names { databases: vec![(5, "shop".into())], relations: vec![named] },
+        names: Names { databases: vec![(5, "shop".into())], relations: vec![named], ..Names::default() },
     }
 }
 

@@ -4,7 +4,6 @@
 //! The child becomes the owner before it looks at its task, has no terminal, no inherited environment, no
 //! capabilities, cannot gain any (no_new_privs), dies with the coordinator and holds the run's lock.
 
-use std::io::Write;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -20,11 +19,11 @@ use crate::plan::recovery::Trusted;
 use crate::run::vault::Vault;
 use crate::run::{configure, dump, reading, sql, staging, switch, tail, tidy, wal_log, wal_rows};
 use crate::store::{self, Source};
-use crate::sys::descendant::{Descendant, Heard, ending};
+use crate::sys::descendant::{Descendant, Heard, Said, ending};
 use crate::sys::dir::Dir;
 use crate::sys::identity::{Leash, Owner, become_owner};
 use crate::sys::lock::Lock;
-use crate::sys::passing::receive_line;
+use crate::sys::passing::receive_with;
 use crate::sys::vault;
 
 /// What the child is asked to do.
@@ -167,6 +166,8 @@ struct Request {
     parent: i32,
     /// Somebody answers on standard input.
     vault: bool,
+    /// The first of the files beside this is the run's lock.
+    locked: bool,
     task: Task,
 }
 
@@ -187,23 +188,9 @@ pub struct Kept {
     pub directory: PathBuf,
     /// Its name.
     pub file: String,
-    /// The entry.
-    #[serde(with = "as_base64")]
+    /// The entry; it follows the line that tells of it.
+    #[serde(skip)]
     pub bytes: Vec<u8>,
-}
-
-mod as_base64 {
-    use base64::Engine;
-    use base64::engine::general_purpose::STANDARD;
-    use serde::{Deserialize, Deserializer, Serializer};
-
-    pub(super) fn serialize<S: Serializer>(bytes: &[u8], serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(&STANDARD.encode(bytes))
-    }
-
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<u8>, D::Error> {
-        STANDARD.decode(String::deserialize(deserializer)?).map_err(serde::de::Error::custom)
-    }
 }
 
 /// How far a long task got, in bytes.
@@ -252,7 +239,7 @@ fn converse<T: DeserializeOwned>(
 ) -> Result<T> {
     let parent = rustix::process::getpid().as_raw_nonzero().get();
     let vault = Vault::of(trusted);
-    let request = Request { owner: owner.clone(), parent, vault: !vault.is_empty(), task };
+    let request = Request { owner: owner.clone(), parent, vault: !vault.is_empty(), locked: lock.is_some(), task };
     let line = serde_json::to_string(&request).map_err(|e| Error::failed("describe task").cause(e))?;
     let mut child = Descendant::spawn("__owner", &line, passed.as_ref(), lock)?;
     if let Some(socket) = child.take_socket().filter(|_| !vault.is_empty()) {
@@ -264,9 +251,9 @@ fn converse<T: DeserializeOwned>(
         let (heard, still) = child.listen(Duration::from_millis(100))?;
         let mut progress = None;
         match heard {
-            Heard::Line(line) => match serde_json::from_str(&line) {
+            Heard::Said(Said { line, bytes }) => match serde_json::from_str(&line) {
                 Ok(Message::Progress(p)) => progress = Some(p),
-                Ok(Message::Keep(found)) => kept(found),
+                Ok(Message::Keep(found)) => kept(Kept { bytes, ..found }),
                 Ok(Message::Result(value)) => outcome = Some(Ok(value)),
                 Ok(Message::Error(error)) => outcome = Some(Err(error)),
                 Err(e) => outcome = Some(Err(Error::failed("understand the owner's child").cause(e))),
@@ -314,9 +301,13 @@ pub fn entry() -> u8 {
 }
 
 fn perform_request() -> Result<()> {
-    let received = receive_line(std::io::stdin()).map_err(|e| Error::failed("read task").cause(e))?;
-    let (line, passed) = received.ok_or_else(|| Error::failed("read task").cause("there is none"))?;
+    let received = receive_with(std::io::stdin()).map_err(|e| Error::failed("read task").cause(e))?;
+    let (line, files) = received.ok_or_else(|| Error::failed("read task").cause("there is none"))?;
     let request: Request = serde_json::from_str(&line).map_err(|e| Error::failed("understand task").cause(e))?;
+    let mut files = files.into_iter();
+    // Held to the end of this process, and by no program that it runs.
+    let _lock = if request.locked { files.next() } else { None };
+    let passed = files.next();
     become_owner(&request.owner, Leash::Tied(nix::libc::SIGKILL), request.parent)?;
     if request.vault {
         vault::ask_from_now_on();
@@ -398,8 +389,9 @@ fn answer<T: Serialize>(value: T) -> Result<Value> {
 }
 
 /// Sends the coordinator what may be kept.
-pub fn keep(kept: &Kept) {
-    say(&Message::Keep(kept.clone()));
+pub fn keep(mut kept: Kept) {
+    let bytes = std::mem::take(&mut kept.bytes);
+    say_with(&Message::Keep(kept), &bytes);
 }
 
 fn say_progress(progress: Progress) -> bool {
@@ -407,10 +399,12 @@ fn say_progress(progress: Progress) -> bool {
     true
 }
 
-/// One line to the coordinator. If it cannot be said the coordinator is gone and we die with it.
 fn say(message: &Message) {
-    let Ok(mut line) = serde_json::to_string(message) else { return };
-    line.push('\n');
-    let mut out = std::io::stdout().lock();
-    let _ = out.write_all(line.as_bytes()).and_then(|()| out.flush());
+    say_with(message, &[]);
+}
+
+/// One line to the coordinator, and bytes that belong to it. If it cannot be said the coordinator is gone and we die with it.
+fn say_with(message: &Message, bytes: &[u8]) {
+    let Ok(line) = serde_json::to_string(message) else { return };
+    let _ = Said::write(&mut std::io::stdout().lock(), &line, bytes);
 }

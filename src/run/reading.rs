@@ -8,12 +8,12 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
-use crate::pg::{History, Lsn, SegmentName};
+use crate::pg::{History, Lsn, SegmentName, SegmentSize};
 use crate::plan::chain;
 use crate::plan::wal_facts::question;
 use crate::run::executor::Run;
 use crate::run::owner::{Task, open_directory};
-use crate::run::segments::{chained, segment_bytes, summary};
+use crate::run::segments::{Stream, chained, summary};
 use crate::run::sources;
 use crate::run::tail::WalIdentity;
 use crate::wal::chain::{Chain, Joined};
@@ -79,7 +79,7 @@ pub fn identity(request: &ChainRequest) -> Identity {
 fn locate(request: &ChainRequest, wanted: Lsn, inclusive: bool) -> Result<Option<Stop>> {
     let size = request.identity.segment_size;
     let files = request.segments.iter().map(|(name, directory, file)| (*name, (directory.clone(), file.clone()))).collect();
-    let source = Files { size: size.bytes(), files };
+    let source = Files(files, size);
     let mut walk = Walk::from_segment(source, size, request.history.clone(), Some(identity(request)), size.number(wanted));
     while let Some(record) = walk.next()? {
         if record.lsn >= wanted {
@@ -89,22 +89,15 @@ fn locate(request: &ChainRequest, wanted: Lsn, inclusive: bool) -> Result<Option
     Ok(None)
 }
 
-/// Segments by name, read when they are asked for.
-pub(super) struct Files {
-    /// Bytes of a segment.
-    pub(super) size: u64,
-    /// Directory and file of each.
-    pub(super) files: BTreeMap<SegmentName, (PathBuf, String)>,
-}
+/// Segments of one size by name, read when they are asked for: directory and file of each.
+pub(super) struct Files(pub(super) BTreeMap<SegmentName, (PathBuf, String)>, pub(super) SegmentSize);
 
 impl SegmentSource for Files {
-    type Bytes = Vec<u8>;
+    type Stream = Stream;
 
-    fn segment(&mut self, name: SegmentName) -> Result<Option<Vec<u8>>> {
-        let Some((directory, file)) = self.files.get(&name) else { return Ok(None) };
-        let mut bytes = Vec::new();
-        segment_bytes(&open_directory(directory)?, file, self.size, &mut bytes)?;
-        Ok(Some(bytes))
+    fn segment(&mut self, name: SegmentName) -> Result<Option<Stream>> {
+        let Some((directory, file)) = self.0.get(&name) else { return Ok(None) };
+        Stream::open(&open_directory(directory)?, file, self.1.bytes()).map(Some)
     }
 }
 

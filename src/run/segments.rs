@@ -1,10 +1,10 @@
 //! Segments of a chain, read by the owner's child: several at a time, handed over in order.
 //!
-//! Memory is bounded by one segment and two summaries for each reader. What was summarised before is taken from the
+//! Memory is bounded by one window and some summaries for each reader. What was summarised before is taken from the
 //! index where the caller allows that; what is new is sent to the coordinator to be kept.
 
 use std::collections::BTreeMap;
-use std::io::{ErrorKind, Read};
+use std::io::{self, ErrorKind, Read};
 use std::path::Path;
 use std::sync::Mutex;
 use std::sync::mpsc::sync_channel;
@@ -14,6 +14,7 @@ use crate::error::{At, Error, Result};
 use crate::pg::SegmentName;
 use crate::run::owner::{Kept, keep, open_directory};
 use crate::run::reading::{ChainRequest, Segment, identity};
+use crate::store::codec::Decoded;
 use crate::store::index::{self, Key};
 use crate::store::layout::is_partial;
 use crate::sys::dir::Dir;
@@ -21,7 +22,7 @@ use crate::wal::EndOfWal;
 use crate::wal::chain::{Chain, Joined};
 use crate::wal::packed::{Digest, Front, Inside, Packed, divide, pack, unpack};
 use crate::wal::scan::Checks;
-use crate::wal::summary::{SegmentSummary, Tail, summarise};
+use crate::wal::summary::{SegmentSummary, Tail, summarise_stream};
 
 /// Readers at the same time, and bytes of segments that they may hold together.
 const READERS: usize = 4;
@@ -105,35 +106,53 @@ pub fn chained<T: Send>(
     Ok(chain)
 }
 
-/// A whole segment, decompressed; one byte more when the file is longer, which is then found out. What a partial one lacks
-/// is zero, as if nothing had been written there yet.
-pub fn segment_bytes(opened: &Dir, file: &str, size: u64, bytes: &mut Vec<u8>) -> Result<()> {
-    let path = opened.join(file);
-    let (_, reader) = crate::store::codec::decoder(opened.open_file(file)?).at("read", &path)?;
-    bytes.clear();
-    bytes.reserve(usize::try_from(size.saturating_add(1)).unwrap_or(0));
-    let read = match reader.take(size.saturating_add(1)).read_to_end(bytes) {
-        // Damage of what is packed is damage of the segment, which then is too short.
-        Err(e) if matches!(e.kind(), ErrorKind::InvalidData | ErrorKind::InvalidInput | ErrorKind::UnexpectedEof | ErrorKind::Other) => {
-            Ok(())
-        }
-        read => read.at("read", &path).map(drop),
-    };
-    if read.is_ok() && is_partial(file) {
-        bytes.resize(bytes.len().max(usize::try_from(size).unwrap_or(0)), 0);
+/// The bytes of a segment, decompressed. Damage of what is packed ends them: the segment is too short then. What a partial one
+/// lacks is zero, as if nothing had been written there yet.
+pub struct Stream {
+    decoded: Decoded,
+    /// Zeros that are still to come.
+    lacking: u64,
+}
+
+impl Stream {
+    /// Opens the file of a segment of `size` bytes.
+    pub fn open(opened: &Dir, file: &str, size: u64) -> Result<Stream> {
+        let (_, decoded) = crate::store::codec::decoder(opened.open_file(file)?).at("read", opened.join(file))?;
+        Ok(Stream { decoded, lacking: if is_partial(file) { size } else { 0 } })
     }
-    read
+}
+
+impl Read for Stream {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        use ErrorKind::{InvalidData, InvalidInput, Other, UnexpectedEof};
+        let read = self
+            .decoded
+            .read(buffer)
+            .or_else(|e| if matches!(e.kind(), InvalidData | InvalidInput | UnexpectedEof | Other) { Ok(0) } else { Err(e) })?;
+        let lacking = usize::try_from(self.lacking).unwrap_or(usize::MAX);
+        let given = if read == 0 { buffer.len().min(lacking) } else { read };
+        if read == 0
+            && let Some(zeros) = buffer.get_mut(..given)
+        {
+            zeros.fill(0);
+        }
+        self.lacking = self.lacking.saturating_sub(given as u64);
+        Ok(given)
+    }
 }
 
 /// The outer error: a file could not be read; the inner one: what it holds is not this segment.
 pub type Read1<T> = Result<std::result::Result<T, EndOfWal>>;
 
 /// Reads a segment and nothing else: what a proof rests on.
-pub fn summary(request: &ChainRequest, (name, directory, file): &Segment, bytes: &mut Vec<u8>) -> Read1<SegmentSummary> {
-    let size = request.identity.segment_size;
-    segment_bytes(&open_directory(directory)?, file, size.bytes(), bytes)?;
+pub fn summary(request: &ChainRequest, segment: &Segment, buffer: &mut Vec<u8>) -> Read1<SegmentSummary> {
     let checks = Checks { identity: Some(identity(request)), history: Some(request.history.clone()) };
-    Ok(summarise(bytes, *name, size, checks, None))
+    read(request, &open_directory(&segment.1)?, segment, checks, buffer)
+}
+
+fn read(request: &ChainRequest, opened: &Dir, (name, _, file): &Segment, checks: Checks, buffer: &mut Vec<u8>) -> Read1<SegmentSummary> {
+    let size = request.identity.segment_size;
+    summarise_stream(Stream::open(opened, file, size.bytes())?, buffer, *name, size, checks).at("read", opened.join(file))
 }
 
 /// What takes the segments of a chain one by one, and may leave out what it does not need.
@@ -203,14 +222,11 @@ impl Summaries {
         if let Some(ready) = known {
             return Ok(Ok(ready));
         }
-        let size = wanted.identity.segment_size;
-        segment_bytes(&opened, file, size.bytes(), buffer)?;
         // By itself, as it can be kept: what chains check of it again.
-        let plain = summarise(buffer, *name, size, Checks::default(), None);
+        let plain = read(wanted, &opened, segment, Checks::default(), buffer)?;
         let whole = plain.ok().filter(|summary| !matches!(summary.tail, Tail::Ended(_)) && fits(wanted, *name, summary));
         let Some(summary) = whole else {
-            let checks = Checks { identity: Some(identity(wanted)), history: Some(wanted.history.clone()) };
-            let summary = summarise(buffer, *name, size, checks, None);
+            let summary = summary(wanted, segment, buffer)?;
             return Ok(summary.map(|summary| Ready { front: summary.into(), inside: Rest::Unpacked(Inside::default()) }));
         };
         let (front, inside) = divide(summary);
@@ -218,7 +234,7 @@ impl Summaries {
         if self.remembered.is_some() || still.is_some() {
             let packed = pack(&front, &inside).map_err(|e| Error::failed("pack a summary").cause(e))?;
             if let Some(bytes) = still.and_then(|key| index::encode(&key, &packed)) {
-                keep(&Kept { directory: directory.clone(), file: file.clone(), bytes });
+                keep(Kept { directory: directory.clone(), file: file.clone(), bytes });
             }
             self.remember(*name, packed);
         }

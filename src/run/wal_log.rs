@@ -1,6 +1,6 @@
 //! Reads WAL for `log` and `verify wal`, as the owner: every stretch that is without a hole, with every checksum.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
@@ -13,10 +13,11 @@ use crate::run::reading::{ChainRequest, Segment};
 use crate::run::segments::{Reader, Summaries};
 use crate::run::tail::WalIdentity;
 use crate::wal::block::RelationFile;
+use crate::wal::called::CalledRelation;
 use crate::wal::chain::Joined;
 use crate::wal::effects::{Event, What};
 use crate::wal::ledger::Ledger;
-use crate::wal::log::{Filter, Line, Log};
+use crate::wal::log::{Filter, Found as Lines, Line, Log};
 use crate::wal::packed::Digest;
 use crate::wal::page::Page;
 use crate::wal::xlog::Xlog;
@@ -45,6 +46,12 @@ pub struct Logged {
     pub left_out: u64,
     /// Stretches that were read: first record, end, and why reading ended there.
     pub stretches: Vec<Stretch>,
+    /// Relations of the lines as the WAL names them, by the files that they have there.
+    pub named: Vec<CalledRelation>,
+    /// Schemas that the WAL names: database, OID, name.
+    pub schemas: Vec<(u32, u32, String)>,
+    /// No relation has the name that was asked for, or had it.
+    pub unknown: bool,
 }
 
 /// A stretch of WAL without a hole.
@@ -58,20 +65,26 @@ pub struct Stretch {
     pub end: Option<EndOfWal>,
 }
 
-/// Lists. Where relations are asked for there are two passes: only at the end it is known which files they had before. The
-/// second takes the summaries of the first.
+/// Lists. Where relations are asked for there are two passes: only at the end it is known which files and names they had
+/// before. The second takes the summaries of the first.
 pub fn log(request: &LogRequest) -> Result<Logged> {
-    let twice = request.filter.relations.is_some();
-    let summaries = Summaries::new(request.index.as_deref(), twice);
+    let mut filter = request.filter.clone();
+    let summaries = Summaries::new(request.index.as_deref(), filter.relations.is_some());
     let mut replaced = BTreeMap::new();
-    if twice {
+    if let Some(relations) = &mut filter.relations {
         let nothing = Filter { limit: 0, ..Filter::default() };
-        replaced = pass(&summaries, request, nothing, BTreeMap::new(), &|digest| digest.replaces)?.0.into_replaced();
+        let known = pass(&summaries, request, nothing, BTreeMap::new(), &|digest| digest.replaces)?.0.into_known();
+        replaced = known.0;
+        relations.look_up(&known.1, &replaced);
     }
-    let wants = |digest: &Digest| digest.replaces || request.filter.may_match(digest, &replaced);
-    let (log, stretches) = pass(&summaries, request, request.filter.clone(), replaced.clone(), &wants)?;
-    let (lines, left_out) = log.finish();
-    Ok(Logged { lines, left_out, stretches })
+    let wants = |digest: &Digest| digest.replaces || filter.may_match(digest, &replaced);
+    let (log, stretches) = pass(&summaries, request, filter.clone(), replaced.clone(), &wants)?;
+    let Lines { lines, left_out, called } = log.finish();
+    let files: BTreeSet<RelationFile> = lines.iter().flat_map(|line| &line.relations).map(|change| change.file).collect();
+    let named = files.into_iter().filter_map(|file| called.relation(file)).collect();
+    let schemas = called.schemas().map(|(database, oid, name)| (database, oid, name.to_owned())).collect();
+    let unknown = filter.relations.is_some_and(|relations| relations.is_empty());
+    Ok(Logged { lines, left_out, stretches, named, schemas, unknown })
 }
 
 fn pass(
@@ -99,7 +112,8 @@ impl Reader for Pass {
     }
 
     fn joined(&mut self, joined: Joined, left_out: Option<&Digest>) {
-        for part in joined.parts() {
+        for mut part in joined.parts() {
+            self.log.names(std::mem::take(&mut part.names));
             self.ledger.apply(part, &mut |entry| self.log.entry(&entry));
         }
         if let Some(digest) = left_out {

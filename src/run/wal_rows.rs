@@ -98,7 +98,7 @@ fn find_files(request: &RowsRequest, summaries: &Summaries) -> Result<TableFiles
             ledger.apply(part, &mut |entry| log.entry(&entry));
         }
     })?;
-    let replaced = log.into_replaced();
+    let replaced = log.into_known().0;
     let table = |file: RelationFile| request.tables.iter().position(|table| table.file == newest(&replaced, file));
     let of_tables: BTreeMap<RelationFile, usize> = written.keys().filter_map(|file| Some((*file, table(*file)?))).collect();
     let touched = of_tables.keys().filter_map(|file| written.get(file)).flatten().copied().collect();
@@ -109,12 +109,11 @@ fn find_files(request: &RowsRequest, summaries: &Summaries) -> Result<TableFiles
 fn read_rows(request: &RowsRequest, files: &TableFiles, wanted: &[SegmentName]) -> Result<Vec<RowChange>> {
     let columns = request.tables.iter().map(|table| table.columns.clone()).collect();
     let mut watch = Watch::new(columns, files.of_tables.clone());
-    let size = request.chain.identity.segment_size;
     for run in wanted.chunk_by(|a, b| a.number + 1 == b.number) {
         let (Some(first), Some(last)) = (run.first(), run.last()) else { continue };
         let near = request.chain.segments.iter().filter(|(name, _, _)| (first.number..=last.number + 1).contains(&name.number));
         let paths = near.map(|(name, directory, file)| (*name, (directory.clone(), file.clone()))).collect();
-        let mut rest = Some(Files { size: size.bytes(), files: paths });
+        let mut rest = Some(Files(paths, request.chain.identity.segment_size));
         let mut number = first.number;
         // Behind damage the next segment begins anew, and nothing is known of the pages.
         while let Some(source) = rest.take() {

@@ -2,7 +2,8 @@
 //!
 //! A child gets its request as one JSON document on standard input and answers in JSON lines on standard
 //! output. It is executed from `/proc/self/exe`, so that a package upgrade in the middle changes nothing, with
-//! an empty environment, and inherits exactly the descriptors named here.
+//! an empty environment, and gets exactly the descriptors named here. The run's lock comes with the request, over the
+//! socket, and is closed on exec: the child holds it as long as it is this program, and no program of others ever does.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -21,8 +22,8 @@ use super::namespace::Bind;
 use super::passing;
 use crate::error::{At, Error, Result};
 
-/// Longest line a child may send; more is a broken child.
-const LINE_LIMIT: u64 = 256 << 20;
+/// Longest line, and most bytes behind one, that a child may send; more is a broken child.
+const LIMIT: u64 = 256 << 20;
 
 /// A running child and what it says.
 #[derive(Debug)]
@@ -30,15 +31,52 @@ pub struct Descendant {
     child: Child,
     /// Our end of its standard input.
     socket: Option<UnixStream>,
-    lines: Receiver<std::io::Result<String>>,
+    said: Receiver<std::io::Result<Said>>,
     complaints: std::thread::JoinHandle<String>,
+}
+
+/// One thing that a child says: a line, and bytes that belong to it. On its standard output those follow the line, and
+/// `#` with their number and a blank stands before it.
+#[derive(Debug, Default)]
+pub struct Said {
+    /// The line, without what stands before it.
+    pub line: String,
+    /// The bytes; mostly none.
+    pub bytes: Vec<u8>,
+}
+
+impl Said {
+    /// Writes a line that bytes belong to.
+    pub fn write(out: &mut impl Write, line: &str, bytes: &[u8]) -> std::io::Result<()> {
+        if !bytes.is_empty() {
+            write!(out, "#{} ", bytes.len())?;
+        }
+        out.write_all(line.as_bytes())?;
+        out.write_all(b"\n")?;
+        out.write_all(bytes)?;
+        out.flush()
+    }
+
+    /// The next one; `None` at the end.
+    fn read(from: &mut impl BufRead) -> std::io::Result<Option<Said>> {
+        let mut said = Said::default();
+        if from.by_ref().take(LIMIT).read_line(&mut said.line)? == 0 {
+            return Ok(None);
+        }
+        let Some((number, line)) = said.line.strip_prefix('#').and_then(|line| line.split_once(' ')) else { return Ok(Some(said)) };
+        let broken = || std::io::Error::new(std::io::ErrorKind::InvalidData, "a line with an impossible number of bytes");
+        let number = number.parse::<u64>().ok().filter(|number| *number <= LIMIT).ok_or_else(broken)?;
+        said.line = line.to_owned();
+        let read = from.take(number).read_to_end(&mut said.bytes)?;
+        if read as u64 == number { Ok(Some(said)) } else { Err(std::io::ErrorKind::UnexpectedEof.into()) }
+    }
 }
 
 /// What was heard from a child within a time limit.
 #[derive(Debug)]
 pub enum Heard {
-    /// One line of its standard output.
-    Line(String),
+    /// Something on its standard output.
+    Said(Said),
     /// Nothing yet.
     Silence,
     /// It closed its output: its status and the end of its standard error.
@@ -49,22 +87,19 @@ impl Descendant {
     /// Starts `verb` with `request`, a line, on its standard input, which is a socket: the child may ask back.
     /// The open file `passed` comes with it. The child holds `lock` as long as it lives.
     pub fn spawn(verb: &str, request: &str, passed: Option<&OwnedFd>, lock: Option<&Lock>) -> Result<Descendant> {
-        let held = lock.map(Lock::for_child).transpose()?;
         let (socket, theirs) = passing::pair().at("prepare child", verb)?;
         let input = Stdio::from(OwnedFd::from(theirs));
         let mut child = itself(verb).stdin(input).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().at("start child", verb)?;
-        drop(held);
-        passing::send_line(&socket, request, passed.map(OwnedFd::as_fd)).at("write to", "child")?;
+        let files: Vec<BorrowedFd<'_>> = lock.map(Lock::as_fd).into_iter().chain(passed.map(OwnedFd::as_fd)).collect();
+        passing::send_with(&socket, request, &files).at("write to", "child")?;
         // A child that says more than is listened to waits.
-        let (sender, lines) = sync_channel(4);
+        let (sender, said) = sync_channel(4);
         if let Some(output) = child.stdout.take() {
             std::thread::spawn(move || {
                 let mut reader = BufReader::new(output);
-                loop {
-                    let mut line = String::new();
-                    let read = reader.by_ref().take(LINE_LIMIT).read_line(&mut line);
-                    let last = !matches!(read, Ok(n) if n > 0);
-                    if matches!(read, Ok(0)) || sender.send(read.map(|_| line)).is_err() || last {
+                while let Some(said) = Said::read(&mut reader).transpose() {
+                    let last = said.is_err();
+                    if sender.send(said).is_err() || last {
                         return;
                     }
                 }
@@ -72,7 +107,7 @@ impl Descendant {
         }
         let errors = child.stderr.take();
         let complaints = std::thread::spawn(move || errors.map(tail).unwrap_or_default());
-        Ok(Descendant { child, socket: Some(socket), lines, complaints })
+        Ok(Descendant { child, socket: Some(socket), said, complaints })
     }
 
     /// Our end of the child's standard input, once: for whoever answers its questions. While nobody has it the child
@@ -81,10 +116,10 @@ impl Descendant {
         self.socket.take()
     }
 
-    /// Waits at most `limit` for a line.
+    /// Waits at most `limit` for something that it says.
     pub fn listen(mut self, limit: Duration) -> Result<(Heard, Option<Descendant>)> {
-        match self.lines.recv_timeout(limit) {
-            Ok(Ok(line)) => Ok((Heard::Line(line), Some(self))),
+        match self.said.recv_timeout(limit) {
+            Ok(Ok(said)) => Ok((Heard::Said(said), Some(self))),
             Ok(Err(e)) => Err(Error::failed("read from the owner's child").cause(e)),
             Err(RecvTimeoutError::Timeout) => Ok((Heard::Silence, Some(self))),
             Err(RecvTimeoutError::Disconnected) => {
@@ -135,9 +170,10 @@ pub fn launch_entry() -> Error {
 }
 
 fn launch_request() -> Result<std::convert::Infallible> {
-    let mut bytes = Vec::new();
-    std::io::stdin().read_to_end(&mut bytes).at("read", "launch request")?;
-    let request: Launch = serde_json::from_slice(&bytes).map_err(|e| Error::failed("understand launch request").cause(e))?;
+    let received = passing::receive_with(std::io::stdin()).at("read", "launch request")?;
+    // The run's lock is held until the program takes this one's place.
+    let (line, _lock) = received.ok_or_else(|| Error::failed("read launch request").cause("there is none"))?;
+    let request: Launch = serde_json::from_str(&line).map_err(|e| Error::failed("understand launch request").cause(e))?;
     let nothing = std::fs::File::open("/dev/null").at("open", "/dev/null")?;
     rustix::stdio::dup2_stdin(&nothing).at("close", "standard input")?;
     let binds = request.isolate.as_deref();
@@ -174,20 +210,21 @@ pub fn session_entry(words: &[std::ffi::OsString]) -> Error {
     Error::failed(format!("run {}", Path::new(program).display())).cause(error)
 }
 
-/// Starts `launch` through a child of ours; both outputs go to `output`. `lock` is held by everything that
-/// descends from it.
+/// Starts `launch` through a child of ours; both outputs go to `output`, which everything that descends from it has
+/// open. The child holds `lock` until the program begins.
 pub fn launch(launch: &Launch, output: &std::fs::File, lock: Option<&Lock>) -> Result<Child> {
-    let request = serde_json::to_vec(launch).map_err(|e| Error::failed("describe launch").cause(e))?;
-    let held = lock.map(Lock::for_child).transpose()?;
     let copy = |act| output.try_clone().at(act, "the server's log");
-    let mut child = itself("__launch")
-        .stdin(Stdio::piped())
-        .stdout(copy("duplicate")?)
-        .stderr(copy("duplicate")?)
-        .spawn()
-        .at("start", &launch.program)?;
-    drop(held);
-    hand_over(&mut child, &request)?;
+    launch_apart(launch, copy("duplicate")?.into(), copy("duplicate")?.into(), lock)
+}
+
+/// The same with what it writes and what it complains of apart; a child that holds the lock itself passes none on.
+pub fn launch_apart(launch: &Launch, output: Stdio, errors: Stdio, lock: Option<&Lock>) -> Result<Child> {
+    let request = serde_json::to_string(launch).map_err(|e| Error::failed("describe launch").cause(e))?;
+    let (socket, theirs) = passing::pair().at("prepare child", &launch.program)?;
+    let input = Stdio::from(OwnedFd::from(theirs));
+    let child = itself("__launch").stdin(input).stdout(output).stderr(errors).spawn().at("start", &launch.program)?;
+    let files: Vec<BorrowedFd<'_>> = lock.map(Lock::as_fd).into_iter().collect();
+    passing::send_with(&socket, &request, &files).at("write to", "child")?;
     Ok(child)
 }
 
@@ -283,4 +320,30 @@ pub fn tail(mut pipe: impl Read) -> String {
         kept.drain(..excess);
     }
     String::from_utf8_lossy(&kept).into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_said_is_heard_with_its_bytes() {
+        let mut written = Vec::new();
+        for (line, bytes) in [("one", &b""[..]), ("two", b"\n#9 \0\n"), ("three", b"")] {
+            Said::write(&mut written, line, bytes).unwrap();
+        }
+        let read = |mut from: &[u8]| {
+            let mut all = Vec::new();
+            while let Some(said) = Said::read(&mut from)? {
+                all.push((said.line.trim_end().to_owned(), said.bytes));
+            }
+            Ok::<_, std::io::Error>(all)
+        };
+        let all = read(&written).unwrap();
+        assert_eq!(all.iter().map(|(line, _)| line.as_str()).collect::<Vec<_>>(), ["one", "two", "three"]);
+        assert_eq!(all[1].1, b"\n#9 \0\n");
+        let cut = written.len() - "three\n".len() - 2;
+        assert!(read(&written[..cut]).is_err(), "bytes are missing");
+        assert!(read(b"#99999999999 two\n").is_err());
+    }
 }

@@ -34,6 +34,7 @@ use crate::run::wal_log::{LogRequest, Logged};
 use crate::store::index::Index;
 use crate::verb::Context;
 use crate::wal::PgTime;
+use crate::wal::called::Wanted;
 use crate::wal::log::{Filter, Relations};
 
 /// Around a time.
@@ -136,10 +137,11 @@ pub fn run(context: &Context, args: &LogArgs) -> Result<u8> {
     let logged: Logged = ground.read(context, |index| {
         Task::LogWal(Box::new(LogRequest { chain: chain.clone(), next_xid: ground.next_xid, filter: filter.clone(), index }))
     })?;
-    if let Some(door) = &door {
-        let files = logged.lines.iter().flat_map(|line| &line.relations).map(|change| change.file);
-        names = door.names(&files.filter(|file| !file.is_catalog()).collect());
+    if let Some(name) = args.relation.as_deref().filter(|_| logged.unknown) {
+        return Err(Error::usage(format!("no relation {name} is in the catalogs now, and the WAL tells of none"))
+            .hint("Give its number: pitr log --ddl shows what was defined, then -t OID or file number."));
     }
+    complete(&mut names, &logged, door.as_ref());
     let mut notes = Out::stderr();
     for note in page::notes(&logged, &reading) {
         if !context.global.quiet {
@@ -156,6 +158,24 @@ pub fn run(context: &Context, args: &LogArgs) -> Result<u8> {
     }
     out.finish()?;
     Ok(0)
+}
+
+/// Names of the relations that are shown: of the catalogs, and of the WAL for what these have no longer.
+fn complete(names: &mut Names, logged: &Logged, door: Option<&Door<'_>>) {
+    let defined = || logged.lines.iter().flat_map(|line| &line.definitions).filter_map(|definition| definition.what.as_ref().ok());
+    if let Some(door) = door {
+        let files = logged.lines.iter().flat_map(|line| &line.relations).map(|change| change.file);
+        *names = door.names(&files.filter(|file| !file.is_catalog()).collect());
+        let databases = logged.named.iter().chain(defined()).map(|called| called.database).collect();
+        names.schemas = door.schemas(&databases, names);
+    }
+    let of_wal =
+        logged.schemas.iter().filter(|(database, oid, _)| !names.schemas.iter().any(|known| (known.0, known.1) == (*database, *oid)));
+    let of_wal: Vec<_> = of_wal.cloned().collect();
+    names.schemas.extend(of_wal);
+    for called in &logged.named {
+        names.add(called);
+    }
 }
 
 fn of_cluster(context: &Context) -> Result<Ground> {
@@ -258,10 +278,14 @@ fn relation_of(name: &str, database: Option<u32>, door: Option<&Door<'_>>, names
         relations.files.extend(all.iter().map(|oid| (*oid, number)));
         relations.oids.extend(all.iter().map(|oid| (*oid, number)));
     }
-    if relations.oids.is_empty() {
-        return Err(Error::usage(format!("no relation {name} is in the catalogs now"))
-            .hint("One that was dropped is known to the WAL by its numbers only: pitr log --ddl shows when, then -t OID or file number."));
+    let (schema, relation) = name.split_once('.').map_or((None, name), |(schema, relation)| (Some(schema.to_owned()), relation));
+    let mut schemas = BTreeSet::new();
+    if let (Some(schema), Some(door)) = (&schema, door) {
+        let databases = names.databases.iter().map(|(oid, _)| *oid).filter(|oid| database.is_none_or(|wanted| wanted == *oid)).collect();
+        let known = door.schemas(&databases, names).into_iter().filter(|(.., name)| name == schema);
+        schemas = known.map(|(database, oid, _)| (database, oid)).collect();
     }
+    relations.called = Some(Wanted { relation: relation.to_owned(), schema, schemas, database });
     Ok(relations)
 }
 

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::bytes::{chunk, u16, u32};
 use super::page::Major;
+use super::record::{HEADER, Header};
 
 const BLOCK_SIZE: u32 = 8192;
 const MAX_BLOCK_ID: u8 = 32;
@@ -152,32 +153,49 @@ impl Layout {
     /// Finds the parts of `body`, which follows a record's header. `None` when they do not add up to it.
     pub fn parse(body: &[u8], major: Major) -> Option<Layout> {
         let mut layout = Layout::default();
+        layout.read(body, major).map(|()| layout)
+    }
+
+    /// The same in place: so that a layout that is made for every record is not copied.
+    #[inline]
+    pub(super) fn read(&mut self, body: &[u8], major: Major) -> Option<()> {
+        *self = Layout::default();
         let mut headers = Headers { body, major, at: 0, relation: None, next_id: 0 };
         let (mut payload, mut main_length) = (0, 0);
         // The main data's header is the last one, and absent when there is none.
         while headers.at + payload < body.len() {
             let id = headers.byte()?;
             if id <= MAX_BLOCK_ID {
-                let (image, data) = headers.pass_block(id, &mut layout.first)?;
-                layout.blocks += 1;
-                layout.image_bytes += image;
+                let (image, data) = headers.pass_block(id, &mut self.first)?;
+                self.blocks += 1;
+                self.image_bytes += image;
                 payload += image as usize + data;
                 continue;
             }
             match id {
                 SHORT_DATA => main_length = usize::from(headers.byte()?),
                 LONG_DATA => main_length = headers.u32()? as usize,
-                ORIGIN => layout.origin = Some(headers.u16()?),
-                TOPLEVEL_XID if major >= Major(14) => layout.toplevel_xid = Some(headers.u32()?),
+                ORIGIN => self.origin = Some(headers.u16()?),
+                TOPLEVEL_XID if major >= Major(14) => self.toplevel_xid = Some(headers.u32()?),
                 _ => return None,
             }
             if id >= LONG_DATA {
                 break;
             }
         }
-        layout.payload = u32::try_from(headers.at).ok()?;
-        layout.main = u32::try_from(headers.at + payload).ok()?;
-        (headers.at + payload + main_length == body.len()).then_some(layout)
+        self.payload = u32::try_from(headers.at).ok()?;
+        self.main = u32::try_from(headers.at + payload).ok()?;
+        (headers.at + payload + main_length == body.len()).then_some(())
+    }
+
+    /// The parts of a checked record; those of one that was not kept whole are not looked for. `false` when they do not add up.
+    #[inline]
+    pub(super) fn read_checked(&mut self, header: &Header, body: &[u8], major: Major) -> bool {
+        if body.len() + HEADER == header.total_length as usize {
+            return self.read(body, major).is_some();
+        }
+        *self = Layout::default();
+        true
     }
 
     /// The main data.
@@ -213,6 +231,7 @@ struct Headers<'a> {
 impl Headers<'_> {
     /// Checks a block header and goes behind it: bytes of its image and of its data. Every record comes here, so that
     /// only what is asked of each is read.
+    #[inline]
     fn pass_block(&mut self, id: u8, first: &mut Option<(RelationFile, Fork)>) -> Option<(u32, usize)> {
         let [flags, low, high] = *chunk::<3>(self.body, self.at)?;
         self.at += 3;

@@ -3,9 +3,10 @@
 //! Holds at most the one record that spans the joint.
 
 use super::assembly::{Assembly, check_header};
+use super::block::Layout;
 use super::effects::{Collector, Effects};
 use super::record::{HEADER, Record};
-use super::scan::{Identity, layout_of};
+use super::scan::Identity;
 use super::summary::{SegmentSummary, Tail};
 use super::{EndOfWal, Reason};
 use crate::pg::{History, Lsn, SegmentName, SegmentSize};
@@ -217,7 +218,11 @@ impl Chain {
     fn finish(&mut self, assembly: &Assembly, summary: &SegmentSummary) -> Result<Carried, Reason> {
         let header = assembly.finish()?;
         let body = assembly.kept().get(HEADER..).unwrap_or_default();
-        let layout = layout_of(&header, body, summary.major).ok_or(Reason::Malformed)?;
+        let mut layout = Layout::default();
+        if !layout.read_checked(&header, body, summary.major) {
+            return Err(Reason::Malformed);
+        }
+        let (header, layout) = (&header, &layout);
         let record = Record { lsn: assembly.lsn(), end: summary.head.end, major: summary.major, header, body, layout };
         let mut collector = Collector::default();
         collector.record(&record);

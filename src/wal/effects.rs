@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::block::{Fork, RelationFile};
 use super::heap::{Heap, Rows};
+use super::names::{NameReader, Sighting};
 use super::record::{Record, Rmgr};
 use super::standby::{Lock, Running, Standby};
 use super::storage::Storage;
@@ -30,6 +31,9 @@ pub struct Effects {
     /// Records that are whole but whose payload was not understood.
     #[serde(default)]
     pub unfit: Vec<Lsn>,
+    /// Names of relations and schemas, as rows of catalogs tell them.
+    #[serde(default)]
+    pub names: Vec<Sighting>,
 }
 
 /// How much WAL.
@@ -181,6 +185,7 @@ pub struct Collector {
     index: ByXid<usize>,
     last: Option<(u32, usize)>,
     unfit: Vec<Lsn>,
+    names: NameReader,
 }
 
 impl Default for Collector {
@@ -192,6 +197,7 @@ impl Default for Collector {
             index: ByXid::default(),
             last: None,
             unfit: Vec::new(),
+            names: NameReader::default(),
         }
     }
 }
@@ -199,7 +205,7 @@ impl Default for Collector {
 impl Collector {
     /// Takes one record.
     pub fn record(&mut self, record: &Record<'_>) {
-        let header = &record.header;
+        let header = record.header;
         let tally = Tally { records: 1, bytes: u64::from(header.total_length), image_bytes: u64::from(record.layout.image_bytes) };
         if let Some(sum) = self.tallies.get_mut(usize::from(header.rmgr.0)) {
             sum.add(tally);
@@ -212,6 +218,7 @@ impl Collector {
                 work.top = top;
             }
         }
+        self.names.record(record);
         if self.decode(record).is_err() {
             self.unfit.push(record.lsn);
         }
@@ -225,6 +232,7 @@ impl Collector {
             events: self.events,
             work: self.work,
             unfit: self.unfit,
+            names: self.names.finish(),
         }
     }
 

@@ -150,6 +150,11 @@ impl Transaction {
         if self.rewrites() { Vec::new() } else { self.replaced(|_| true).into_iter().map(|(_, new)| new).collect() }
     }
 
+    /// Files went and none came: of what was dropped, not of what was replaced.
+    pub(crate) fn only_drops(&self) -> bool {
+        !self.dropped.is_empty() && self.marks.created.is_empty()
+    }
+
     /// A passing table was entered into pg_class, as VACUUM FULL and CLUSTER do (`make_new_heap`, cluster.c).
     pub(crate) fn rewrites(&self) -> bool {
         const PG_CLASS: u32 = 1259;

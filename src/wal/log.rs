@@ -5,8 +5,10 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use serde::{Deserialize, Serialize};
 
 use super::block::RelationFile;
+use super::called::{Called, Definition, Wanted};
 use super::heap::Rows;
 use super::ledger::{Entry, Transaction};
+use super::names::Sighting;
 use super::packed::Digest;
 use super::transaction::PgTime;
 use crate::pg::{History, Lsn, Timeline};
@@ -61,6 +63,28 @@ pub struct Relations {
     pub files: BTreeSet<(u32, u32)>,
     /// Database and `pg_class` OID.
     pub oids: BTreeSet<(u32, u32)>,
+    /// A name that the WAL may know more relations by.
+    #[serde(default)]
+    pub called: Option<Wanted>,
+}
+
+impl Relations {
+    /// Adds what the WAL knows by the name. `replaced` is what a pass over the same WAL found.
+    pub fn look_up(&mut self, called: &Called, replaced: &BTreeMap<RelationFile, RelationFile>) {
+        let Some(wanted) = self.called.take() else { return };
+        for (database, oid) in called.find(&wanted) {
+            self.oids.insert((database, oid));
+            self.files.extend(called.files(database, oid));
+        }
+        let later = replaced.keys().filter(|file| self.files.contains(&(file.database, file.number)));
+        let later: Vec<_> = later.map(|file| newest(replaced, *file)).map(|file| (file.database, file.number)).collect();
+        self.files.extend(later);
+    }
+
+    /// Nothing could match.
+    pub fn is_empty(&self) -> bool {
+        self.files.is_empty() && self.oids.is_empty()
+    }
 }
 
 /// One line.
@@ -85,6 +109,8 @@ pub struct Line {
     pub bytes: u64,
     /// Relations by the file that they have at the end of the WAL.
     pub relations: Vec<Change>,
+    /// Relations that it made or dropped.
+    pub definitions: Vec<Definition>,
     /// Name of a restore point or a prepared transaction.
     pub name: Option<String>,
     /// It began before what was read: its rows may be more.
@@ -125,25 +151,45 @@ pub struct Log {
     history: History,
     replaced: BTreeMap<RelationFile, RelationFile>,
     seen: BTreeSet<RelationFile>,
+    called: Called,
     lines: VecDeque<Line>,
     left_out: u64,
+}
+
+/// What a pass found.
+#[derive(Debug, Default)]
+pub struct Found {
+    /// Oldest first.
+    pub lines: Vec<Line>,
+    /// Older ones that the limit left out.
+    pub left_out: u64,
+    /// What is known of names.
+    pub called: Called,
 }
 
 impl Log {
     /// A pass along `history`. `replaced` is what an earlier pass over the same WAL found, where relations are asked for:
     /// only then it is known which file a relation had before.
     pub fn new(filter: Filter, history: History, replaced: BTreeMap<RelationFile, RelationFile>) -> Log {
-        Log { filter, history, replaced, seen: BTreeSet::new(), lines: VecDeque::new(), left_out: 0 }
+        Log { filter, history, replaced, seen: BTreeSet::new(), called: Called::default(), lines: VecDeque::new(), left_out: 0 }
+    }
+
+    /// Takes names that rows of catalogs tell, before the entries of the same records.
+    pub fn names(&mut self, sightings: Vec<Sighting>) {
+        self.called.add(sightings);
     }
 
     /// Takes the next entry.
     pub fn entry(&mut self, entry: &Entry) {
+        let mut definitions = Vec::new();
         if let Entry::Committed(transaction) = entry {
+            definitions = self.called.definitions(transaction);
             self.seen.extend(transaction.rows.iter().map(|(file, _)| *file));
             let pairs = transaction.replaced(|file| self.seen.contains(file));
             self.replaced.extend(pairs);
         }
         let Some(line) = self.line(entry) else { return };
+        let line = Line { definitions, ..line };
         if self.lines.len() >= self.filter.limit {
             self.lines.pop_front();
             self.left_out += 1;
@@ -158,16 +204,16 @@ impl Log {
         self.seen.extend(&digest.rows);
     }
 
-    /// Files that were replaced, so far.
-    pub fn into_replaced(self) -> BTreeMap<RelationFile, RelationFile> {
-        self.replaced
+    /// Files that were replaced, and what is known of names, so far.
+    pub fn into_known(self) -> (BTreeMap<RelationFile, RelationFile>, Called) {
+        (self.replaced, self.called)
     }
 
-    /// The lines, oldest first, with how many older ones the limit left out.
-    pub fn finish(mut self) -> (Vec<Line>, u64) {
+    /// The lines.
+    pub fn finish(mut self) -> Found {
         let lines = std::mem::take(&mut self.lines);
         let lines = lines.into_iter().map(|line| Line { relations: self.settle(line.relations), ..line });
-        (lines.collect(), self.left_out)
+        Found { lines: lines.collect(), left_out: self.left_out, called: self.called }
     }
 
     /// Relations by the file that they have in the end, each once.
@@ -236,6 +282,7 @@ impl Log {
             ddl: false,
             bytes: 0,
             relations: Vec::new(),
+            definitions: Vec::new(),
             name: None,
             incomplete: false,
         }

@@ -105,6 +105,7 @@ pub struct Header {
 
 impl Header {
     /// Reads the fields; nothing is judged.
+    #[inline]
     pub fn parse(bytes: &[u8]) -> Option<Header> {
         let bytes = bytes.first_chunk::<HEADER>()?;
         Some(Header {
@@ -138,12 +139,12 @@ pub struct Record<'a> {
     /// Major that wrote it.
     pub major: Major,
     /// The header.
-    pub header: Header,
+    pub header: &'a Header,
     /// What follows the header. Shorter than `total_length` says only for a record above
     /// [`super::scan::KEPT`] bytes, whose tail was checked but not kept.
     pub body: &'a [u8],
     /// The body's parts; empty for a record that is not whole.
-    pub layout: Layout,
+    pub layout: &'a Layout,
 }
 
 impl<'a> Record<'a> {

@@ -59,17 +59,19 @@ pub struct RowChange {
     pub happened: Happened,
 }
 
-/// A row version that is kept.
+/// A row version.
 #[derive(Debug, Clone)]
-struct Kept {
+pub(super) struct Kept {
     infomask2: u16,
     infomask: u16,
     hoff: u8,
+    /// Of a version from a page: block and number of the version that replaced it, or its own (`t_ctid`).
+    next: (u32, u16),
     rest: Vec<u8>,
 }
 
 impl Kept {
-    fn tuple(&self) -> Tuple<'_> {
+    pub(super) fn tuple(&self) -> Tuple<'_> {
         Tuple { infomask2: self.infomask2, infomask: self.infomask, hoff: self.hoff, rest: &self.rest }
     }
 
@@ -79,7 +81,13 @@ impl Kept {
 
     /// `xl_heap_header`, then the tuple from offset 23 on.
     fn parse(bytes: &[u8]) -> Option<Kept> {
-        Some(Kept { infomask2: u16(bytes, 0)?, infomask: u16(bytes, 2)?, hoff: *bytes.get(4)?, rest: bytes.get(5..)?.to_vec() })
+        Some(Kept {
+            infomask2: u16(bytes, 0)?,
+            infomask: u16(bytes, 2)?,
+            hoff: *bytes.get(4)?,
+            next: (0, 0),
+            rest: bytes.get(5..)?.to_vec(),
+        })
     }
 }
 
@@ -90,6 +98,8 @@ pub struct Watch {
     files: BTreeMap<RelationFile, usize>,
     pages: BTreeMap<(RelationFile, u32), BTreeMap<u16, Kept>>,
     bytes: usize,
+    /// How many bytes are kept at most.
+    most: usize,
     changes: Vec<RowChange>,
 }
 
@@ -100,7 +110,22 @@ const INIT_PAGE: u8 = 0x80;
 impl Watch {
     /// Watches tables of these columns; `files` are all the files that each has or had.
     pub fn new(columns: Vec<Vec<Column>>, files: BTreeMap<RelationFile, usize>) -> Watch {
-        Watch { columns, files, pages: BTreeMap::new(), bytes: 0, changes: Vec::new() }
+        Watch { files, ..Watch::bounded(columns, MOST_KEPT) }
+    }
+
+    /// Watches none of these tables yet, and keeps at most so many bytes of rows.
+    pub(super) fn bounded(columns: Vec<Vec<Column>>, most: usize) -> Watch {
+        Watch { columns, files: BTreeMap::new(), pages: BTreeMap::new(), bytes: 0, most, changes: Vec::new() }
+    }
+
+    /// Watches `file` too.
+    pub(super) fn follow(&mut self, file: RelationFile, table: usize) {
+        self.files.insert(file, table);
+    }
+
+    /// What happened since this was asked last.
+    pub(super) fn take_changes(&mut self) -> Vec<RowChange> {
+        std::mem::take(&mut self.changes)
     }
 
     /// What happened, in the order of the WAL.
@@ -143,7 +168,7 @@ impl Watch {
                 None => self.forget(block),
             }
         }
-        if self.bytes > MOST_KEPT {
+        if self.bytes > self.most {
             self.break_off();
         }
         let Some((block, _, data)) = blocks.first().filter(|(block, _, _)| block.id == 0) else { return };
@@ -250,22 +275,39 @@ impl Watch {
         kept.tuple().decode(self.columns.get(table)?)
     }
 
-    /// Every row version of a page (storage/bufpage.h: line pointers from byte 24 to `pd_lower`).
     fn load(&mut self, block: &Block, page: &[u8]) {
-        const POINTERS: usize = 24;
         self.forget(block);
-        let Some(lower) = u16(page, 12) else { return };
-        let count = usize::from(lower).saturating_sub(POINTERS) / 4;
-        for index in 0..count.min(page.len() / 4) {
-            let Some(pointer) = u32(page, POINTERS + 4 * index) else { return };
-            let (start, flags, length) = ((pointer & 0x7FFF) as usize, (pointer >> 15) & 3, (pointer >> 17) as usize);
-            let Ok(offset) = u16::try_from(index + 1) else { return };
-            let Some(tuple) = page.get(start..start + length).filter(|_| flags == 1) else { continue };
-            let header = u16(tuple, 18).zip(u16(tuple, 20)).zip(tuple.get(22).copied());
-            let (Some(((infomask2, infomask), hoff)), Some(rest)) = (header, tuple.get(TUPLE_HEADER..)) else { continue };
-            self.keep(block, offset, Kept { infomask2, infomask, hoff, rest: rest.to_vec() });
+        for (offset, kept) in numbered(page) {
+            self.keep(block, offset, kept);
         }
     }
+}
+
+/// Every row version of a page, with its number (storage/bufpage.h: line pointers from byte 24 to `pd_lower`).
+fn numbered(page: &[u8]) -> impl Iterator<Item = (u16, Kept)> {
+    const POINTERS: usize = 24;
+    let lower = u16(page, 12).map_or(0, usize::from);
+    let count = (lower.saturating_sub(POINTERS) / 4).min(page.len() / 4);
+    (0..count).filter_map(|index| {
+        let pointer = u32(page, POINTERS + 4 * index)?;
+        let (start, flags, length) = ((pointer & 0x7FFF) as usize, (pointer >> 15) & 3, (pointer >> 17) as usize);
+        let tuple = page.get(start..start + length).filter(|_| flags == 1)?;
+        let kept = Kept {
+            infomask2: u16(tuple, 18)?,
+            infomask: u16(tuple, 20)?,
+            hoff: *tuple.get(22)?,
+            next: (u32::from(u16(tuple, 12)?) << 16 | u32::from(u16(tuple, 14)?), u16(tuple, 16)?),
+            rest: tuple.get(TUPLE_HEADER..)?.to_vec(),
+        };
+        Some((u16::try_from(index + 1).ok()?, kept))
+    })
+}
+
+/// Every row version of page `number`: first those that another one replaced, then the others.
+pub(super) fn versions(page: &[u8], number: u32) -> impl Iterator<Item = Kept> {
+    let is_newest = |offset: u16, kept: &Kept| kept.next == (number, offset);
+    let (newest, replaced): (Vec<_>, Vec<_>) = numbered(page).partition(|(offset, kept)| is_newest(*offset, kept));
+    replaced.into_iter().chain(newest).map(|(_, kept)| kept)
 }
 
 /// The new version of an update from what the record holds and the old version: `prefix` and `suffix` count bytes of the

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::Reason;
 use super::assembly::Assembly;
 use super::page::{Major, Page};
+use super::window::Window;
 use crate::pg::{History, Lsn, SegmentSize};
 
 /// Where and with what knowledge a segment is entered.
@@ -65,11 +66,11 @@ impl Head {
 }
 
 /// Parses the first page's header and compares the sizes it gives.
-pub(super) fn first_page(bytes: &[u8], size: SegmentSize) -> Result<Page, Reason> {
-    if bytes.len() as u64 > size.bytes() {
+pub(super) fn first_page(window: Window<'_>, size: SegmentSize) -> Result<Page, Reason> {
+    if window.end() as u64 > size.bytes() {
         return Err(Reason::SegmentSize);
     }
-    let header = Page::parse(bytes)?;
+    let header = Page::parse(window.from(0))?;
     let long = header.long.ok_or(Reason::PageHeader)?;
     if long.segment_size != size {
         return Err(Reason::SegmentSize);

@@ -3,6 +3,9 @@
 //! A summary depends on nothing but the segment's bytes, so that segments can be read in parallel and the
 //! result be kept. It proves the segment from its first record to its last; [`super::chain`] proves the joints.
 
+use std::io::{self, Read};
+use std::ops::ControlFlow;
+
 use serde::{Deserialize, Serialize};
 
 use super::EndOfWal;
@@ -10,6 +13,7 @@ use super::assembly::Assembly;
 use super::effects::{Collector, Effects};
 use super::page::Major;
 use super::scan::{Advance, Checks, Head, Outcome, Scan, Start};
+use super::window::{Window, Windows};
 use crate::pg::{Lsn, SegmentName, SegmentSize, Timeline};
 
 /// A segment in brief.
@@ -70,43 +74,84 @@ pub enum Tail {
     Ended(EndOfWal),
 }
 
-/// Reads one segment, from its first byte or from the record at `from`.
+/// Reads one segment that is in memory as a whole.
 ///
 /// # Errors
-/// When its first page is not that of this segment, or no record starts at `from`.
-pub fn summarise(
-    bytes: &[u8],
+/// When its first page is not that of this segment, or it has more bytes than a segment.
+pub fn summarise(bytes: &[u8], name: SegmentName, size: SegmentSize, checks: Checks) -> Result<SegmentSummary, EndOfWal> {
+    let mut summary = Summary::open(Window::whole(bytes), name, size, checks)?;
+    summary.read(Window::whole(bytes));
+    summary.finish()
+}
+
+/// Reads one segment as it comes, in windows for which `buffer` is used.
+///
+/// # Errors
+/// Outer: those of `source`. Inner: as [`summarise`].
+pub fn summarise_stream(
+    source: impl Read,
+    buffer: &mut Vec<u8>,
     name: SegmentName,
     size: SegmentSize,
     checks: Checks,
-    from: Option<Lsn>,
-) -> Result<SegmentSummary, EndOfWal> {
-    let start = from.map_or(Start::Unknown, Start::At);
-    let mut scan = Scan::open(bytes, name, size, checks, start)?;
-    let mut collector = Collector::default();
-    let mut first = None;
-    while let Advance::Record = scan.advance(bytes) {
-        let record = scan.record(bytes);
-        first.get_or_insert(FirstRecord { lsn: record.lsn, prev: record.header.prev });
-        collector.record(&record);
+) -> io::Result<Result<SegmentSummary, EndOfWal>> {
+    let mut windows = Windows::open(source, std::mem::take(buffer))?;
+    let mut opened = Summary::open(windows.window(), name, size, checks);
+    while let Ok(summary) = &mut opened
+        && summary.read(windows.window())
+    {
+        windows.advance()?;
     }
-    let identity = scan.identity();
-    let (timelines, last) = (scan.timelines().to_vec(), scan.last());
-    let (outcome, head) = scan.finish();
-    Ok(SegmentSummary {
-        name,
-        size,
-        major: identity.major,
-        system_identifier: identity.system_identifier,
-        timelines,
-        head,
-        first,
-        last,
-        tail: match outcome {
-            Outcome::Complete => Tail::Complete,
-            Outcome::Carried(assembly) => Tail::Carried(assembly),
-            Outcome::Ended(end) => Tail::Ended(end),
-        },
-        effects: collector.finish(),
-    })
+    *buffer = windows.into_buffer();
+    Ok(opened.and_then(Summary::finish))
+}
+
+/// A summary in the making.
+struct Summary {
+    name: SegmentName,
+    size: SegmentSize,
+    scan: Scan,
+    collector: Collector,
+    first: Option<FirstRecord>,
+}
+
+impl Summary {
+    fn open(window: Window<'_>, name: SegmentName, size: SegmentSize, checks: Checks) -> Result<Summary, EndOfWal> {
+        let scan = Scan::open(window, name, size, checks, Start::Unknown)?;
+        Ok(Summary { name, size, scan, collector: Collector::default(), first: None })
+    }
+
+    /// Whether there is more to read.
+    fn read(&mut self, window: Window<'_>) -> bool {
+        let Summary { scan, collector, first, .. } = self;
+        let advance = scan.run(window, &mut |record| {
+            first.get_or_insert(FirstRecord { lsn: record.lsn, prev: record.header.prev });
+            collector.record(record);
+            ControlFlow::Continue(())
+        });
+        advance != Advance::Done
+    }
+
+    fn finish(self) -> Result<SegmentSummary, EndOfWal> {
+        let identity = self.scan.identity();
+        let (timelines, last) = (self.scan.timelines().to_vec(), self.scan.last());
+        let (outcome, head) = self.scan.finish();
+        Ok(SegmentSummary {
+            name: self.name,
+            size: self.size,
+            major: identity.major,
+            system_identifier: identity.system_identifier,
+            timelines,
+            head,
+            first: self.first,
+            last,
+            tail: match outcome {
+                Outcome::Complete => Tail::Complete,
+                Outcome::Carried(assembly) => Tail::Carried(assembly),
+                Outcome::Ended(end) => Tail::Ended(end),
+                Outcome::Unfit(end) => return Err(end),
+            },
+            effects: self.collector.finish(),
+        })
+    }
 }

@@ -38,7 +38,7 @@ pub enum Kind {
     Bool,
     /// `smallint`, `integer`, `bigint`.
     Integer,
-    /// `text`, `varchar`, `json`.
+    /// `text`, `varchar`, `json`; of fixed length, `name`.
     Text,
     /// `timestamp`, with or without zone.
     Time,
@@ -124,7 +124,7 @@ impl<'a> Data<'a> {
             length => {
                 self.align(column.align);
                 let bytes = self.take(usize::try_from(length).ok()?)?;
-                Some(fixed(column.kind, bytes))
+                Some(if column.kind == Kind::Text { name(bytes) } else { fixed(column.kind, bytes) })
             }
         }
     }
@@ -183,6 +183,12 @@ fn text(kind: Kind, bytes: &[u8]) -> Value {
         return Value::Unread;
     }
     Value::Text(String::from_utf8_lossy(bytes).into_owned())
+}
+
+/// `name`: 64 bytes, filled up with zeros.
+fn name(bytes: &[u8]) -> Value {
+    let end = bytes.iter().position(|b| *b == 0).unwrap_or(bytes.len());
+    text(Kind::Text, bytes.get(..end).unwrap_or_default())
 }
 
 fn fixed(kind: Kind, bytes: &[u8]) -> Value {

@@ -3,31 +3,35 @@
 //! The walk reads the newest timeline's file of each segment, as recovery does where that file is there, and
 //! never falls back to an ancestor's: that would replay past the fork unseen.
 
+use std::io::Read;
+
 use super::scan::{Advance, Checks, Identity, Outcome, Scan, Start};
+use super::window::Windows;
 use super::{EndOfWal, Reason, Record};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::pg::{History, Lsn, SegmentName, SegmentSize};
 
 /// Where whole, decompressed segments come from.
 pub trait SegmentSource {
-    /// A segment's bytes.
-    type Bytes: AsRef<[u8]>;
+    /// A segment's bytes, from the first on.
+    type Stream: Read;
 
     /// The segment of this name, `None` when it does not exist.
     ///
     /// # Errors
     /// When it exists and cannot be read; the walk passes this on.
-    fn segment(&mut self, name: SegmentName) -> Result<Option<Self::Bytes>>;
+    fn segment(&mut self, name: SegmentName) -> Result<Option<Self::Stream>>;
 }
 
 /// A sequential read. After the end it stays at its end.
-#[derive(Debug)]
 pub struct Walk<S: SegmentSource> {
     source: S,
     size: SegmentSize,
     history: History,
     identity: Option<Identity>,
-    current: Option<(Scan, S::Bytes)>,
+    current: Option<(Scan, Windows<S::Stream>)>,
+    /// For the windows of the next segment.
+    buffer: Vec<u8>,
     /// The segment to open next, and how.
     next: (u64, Start),
     /// The last good record.
@@ -40,7 +44,7 @@ impl<S: SegmentSource> Walk<S> {
     /// `identity` is demanded of every segment; without it, the first segment's is.
     pub fn new(source: S, size: SegmentSize, history: History, identity: Option<Identity>, from: Lsn) -> Walk<S> {
         let next = (size.number(from), Start::At(from));
-        Walk { source, size, history, identity, current: None, next, last: None, end: None }
+        Walk { source, size, history, identity, current: None, buffer: Vec::new(), next, last: None, end: None }
     }
 
     /// A read from the first record that starts in segment `number` or, where a record leads past it, later.
@@ -59,16 +63,17 @@ impl<S: SegmentSource> Walk<S> {
             if self.end.is_some() || (self.current.is_none() && !self.open()?) {
                 return Ok(None);
             }
-            let Some((scan, bytes)) = &mut self.current else { return Ok(None) };
-            match scan.advance(bytes.as_ref()) {
+            let Some((scan, windows)) = &mut self.current else { return Ok(None) };
+            match scan.advance(windows.window()) {
                 Advance::Record => {
                     self.last = scan.last();
                     break;
                 }
+                Advance::More => windows.advance().map_err(unreadable)?,
                 Advance::Done => self.leave(),
             }
         }
-        Ok(self.current.as_ref().map(|(scan, bytes)| scan.record(bytes.as_ref())))
+        Ok(self.current.as_ref().map(|(scan, windows)| scan.record(windows.window())))
     }
 
     /// Where and why the read ended, once [`Walk::next`] returned `None`.
@@ -87,7 +92,7 @@ impl<S: SegmentSource> Walk<S> {
         let name = SegmentName { timeline: self.history.timeline_of_segment(number, self.size), number };
         let begin = self.size.start(number);
         let start = std::mem::replace(&mut self.next.1, Start::Unknown);
-        let Some(bytes) = self.source.segment(name)? else {
+        let Some(stream) = self.source.segment(name)? else {
             let lsn = match &start {
                 Start::At(lsn) => *lsn,
                 Start::Following { carried: Some(assembly), .. } => assembly.lsn(),
@@ -97,10 +102,11 @@ impl<S: SegmentSource> Walk<S> {
             return Ok(false);
         };
         let checks = Checks { identity: self.identity, history: Some(self.history.clone()) };
-        match Scan::open(bytes.as_ref(), name, self.size, checks, start) {
+        let windows = Windows::open(stream, std::mem::take(&mut self.buffer)).map_err(unreadable)?;
+        match Scan::open(windows.window(), name, self.size, checks, start) {
             Ok(scan) => {
                 self.identity = Some(scan.identity());
-                self.current = Some((scan, bytes));
+                self.current = Some((scan, windows));
                 Ok(true)
             }
             Err(end) => {
@@ -112,10 +118,11 @@ impl<S: SegmentSource> Walk<S> {
 
     /// The current segment has no more records.
     fn leave(&mut self) {
-        let Some((scan, _)) = self.current.take() else { return };
+        let Some((scan, windows)) = self.current.take() else { return };
+        self.buffer = windows.into_buffer();
         let prev = self.last.map(|(start, _)| start);
         let start = match scan.finish() {
-            (Outcome::Ended(end), _) => return self.end_with(end),
+            (Outcome::Ended(end) | Outcome::Unfit(end), _) => return self.end_with(end),
             (Outcome::Carried(assembly), _) => Start::Following { prev, carried: Some(assembly) },
             // Nothing but the middle of a record whose beginning was not read.
             (Outcome::Complete, head) if head.is_open() => Start::Unknown,
@@ -127,4 +134,8 @@ impl<S: SegmentSource> Walk<S> {
     fn end_with(&mut self, end: EndOfWal) {
         self.end = Some(EndOfWal { last_record: self.last.map(|l| l.0), last_record_end: self.last.map(|l| l.1), ..end });
     }
+}
+
+fn unreadable(e: std::io::Error) -> Error {
+    Error::failed("read a WAL segment").cause(e)
 }

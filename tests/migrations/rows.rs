@@ -1,7 +1,7 @@
 //! Rows decoded from the WAL against the rows that the server has: every kind of record, on every major.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
+use std::fs::{self, File};
 use std::path::PathBuf;
 
 use pitr::pg::{History, SegmentName, SegmentSize, Timeline};
@@ -14,10 +14,10 @@ use crate::support::{Scratch, TestCluster, majors};
 struct Directory(PathBuf);
 
 impl SegmentSource for Directory {
-    type Bytes = Vec<u8>;
+    type Stream = File;
 
-    fn segment(&mut self, name: SegmentName) -> pitr::error::Result<Option<Vec<u8>>> {
-        Ok(fs::read(self.0.join(name.file_name(SegmentSize::new(1 << 20).unwrap()))).ok())
+    fn segment(&mut self, name: SegmentName) -> pitr::error::Result<Option<File>> {
+        Ok(File::open(self.0.join(name.file_name(SegmentSize::new(1 << 20).unwrap()))).ok())
     }
 }
 

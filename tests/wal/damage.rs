@@ -24,7 +24,7 @@ struct Damaged<'a> {
 }
 
 impl<'a> SegmentSource for &Damaged<'a> {
-    type Bytes = &'a [u8];
+    type Stream = &'a [u8];
 
     fn segment(&mut self, name: SegmentName) -> Result<Option<&'a [u8]>> {
         if name == self.name { Ok(Some(self.bytes)) } else { (&mut &*self.memory).segment(name) }
@@ -274,7 +274,7 @@ fn a_flipped_bit_never_passes_the_chain_of_summaries() {
     for (major, directory) in fixtures() {
         let sound = Sound::new(major, Memory::fixture(&directory));
         let memory = &sound.memory;
-        let summary = |name, bytes: &[u8]| summarise(bytes, name, memory.size, Checks::default(), None);
+        let summary = |name, bytes: &[u8]| summarise(bytes, name, memory.size, Checks::default());
         let segments = sound.segments();
         let mut summaries: Vec<_> = segments.iter().map(|(name, bytes)| summary(*name, bytes)).collect();
         let good = proof(&sound, &summaries);
@@ -321,10 +321,10 @@ fn payloads_of_any_content_are_survived() {
                 let length = if random() % 3 == 0 { random() as usize % body.len() } else { body.len() };
                 let cut = &body[..length];
                 let layout = Layout::parse(cut, record.major).unwrap_or_default();
-                let mut header = record.header;
+                let mut header = *record.header;
                 header.total_length = cut.len() as u32 + 24;
                 let mut collector = Collector::default();
-                let forged = Record { body: cut, header, layout, ..record };
+                let forged = Record { body: cut, header: &header, layout: &layout, ..record };
                 collector.record(&forged);
                 assert!(forged.blocks().count() <= 33);
                 assert_eq!(collector.finish().records.len(), 1);

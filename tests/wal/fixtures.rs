@@ -37,6 +37,10 @@ fn every_majors_wal_tells_what_the_workload_did() {
         assert_eq!(with(20, 0, 0, 5), 1, "{major}: the first partition in {user:?}");
         assert_eq!(with(62, 0, 0, 0), 1, "{major}: nested after its truncation in {user:?}");
         assert_eq!(joined.in_doubt, ["in doubt"], "{major}");
+        let defined = |dropped| joined.definitions.iter().filter(move |d| d.0 == dropped).map(|d| d.1.as_str()).collect::<Vec<_>>();
+        assert_eq!(defined(false), ["orders", "nested", "doubtful", "parts", "parts_1", "parts_2"], "{major}");
+        let dropped = defined(true);
+        assert!(dropped.contains(&"parts_1") && dropped.contains(&"parts_2") && dropped.len() <= 3, "{major}: {dropped:?}");
         assert!(joined.records[&Rmgr(21)] >= 1, "{major}: the logical message");
         let switches = joined.entries.iter().filter(|entry| matches!(entry, Entry::Timeline { timeline: Timeline(2), .. }));
         assert_eq!(switches.count(), 1, "{major}");

@@ -12,6 +12,7 @@ use pitr::wal::ledger::Ledger;
 use pitr::wal::packed::{divide, pack};
 use pitr::wal::scan::{Advance, Checks, Scan, Start};
 use pitr::wal::summary::summarise;
+use pitr::wal::window::Window;
 
 use super::memory::{Memory, fixtures};
 
@@ -124,12 +125,12 @@ fn no_record_is_handed_out_that_was_not_written() {
                     spoil(&mut bytes, &others, &mut dice);
                 }
             });
-            let Ok(mut scan) = Scan::open(&bytes, name, memory.size, Checks::default(), Start::Unknown) else {
+            let Ok(mut scan) = Scan::open(Window::whole(&bytes), name, memory.size, Checks::default(), Start::Unknown) else {
                 spoiled += 1;
                 continue;
             };
-            while let Advance::Record = scan.advance(&bytes) {
-                let record = scan.record(&bytes);
+            while let Advance::Record = scan.advance(Window::whole(&bytes)) {
+                let record = scan.record(Window::whole(&bytes));
                 let sum = crc32c::crc32c_append(record.header.crc, record.body);
                 assert_eq!(known.get(&record.lsn), Some(&(record.header.total_length, sum)), "{major}, round {round}: {}", record.lsn);
                 good += 1;
@@ -155,7 +156,7 @@ fn forged_records_are_survived_by_everything_behind_the_reader() {
                 let Some(bytes) = memory.segments.get(&name) else { break };
                 let mut bytes = bytes.clone();
                 forge(&mut bytes, &memory, name, &known, &mut dice);
-                let Ok(summary) = summarise(&bytes, name, memory.size, Checks::default(), None) else { break };
+                let Ok(summary) = summarise(&bytes, name, memory.size, Checks::default()) else { break };
                 let (front, inside) = divide(summary.clone());
                 pack(&front, &inside).unwrap();
                 let mut whole = front.summary;

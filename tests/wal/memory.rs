@@ -17,7 +17,7 @@ pub struct Memory {
 }
 
 impl<'a> SegmentSource for &'a Memory {
-    type Bytes = &'a [u8];
+    type Stream = &'a [u8];
 
     fn segment(&mut self, name: SegmentName) -> Result<Option<&'a [u8]>> {
         Ok(self.segments.get(&name).map(Vec::as_slice))

@@ -1,17 +1,19 @@
 //! Every record, every commit and every abort as `pg_waldump` sees them.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use pitr::error::{At, Result};
 use pitr::pg::segment::history_name;
 use pitr::pg::{History, Lsn, SegmentName, SegmentSize, Timeline};
+use pitr::wal::called::Called;
 use pitr::wal::chain::Chain;
 use pitr::wal::effects::What;
 use pitr::wal::ledger::{Entry, Ledger};
 use pitr::wal::scan::Checks;
-use pitr::wal::summary::summarise;
+use pitr::wal::summary::summarise_stream;
 use pitr::wal::xlog::Xlog;
 use pitr::wal::{EndOfWal, PgTime, Reason, RelationFile, Rmgr, SegmentSource, Walk, resolve};
 
@@ -24,14 +26,14 @@ pub struct Directory {
 }
 
 impl SegmentSource for Directory {
-    type Bytes = Vec<u8>;
+    type Stream = File;
 
-    fn segment(&mut self, name: SegmentName) -> Result<Option<Vec<u8>>> {
+    fn segment(&mut self, name: SegmentName) -> Result<Option<File>> {
         let path = self.path.join(name.file_name(self.size));
         if !path.exists() {
             return Ok(None);
         }
-        std::fs::read(&path).at("read", &path).map(Some)
+        File::open(&path).at("open", &path).map(Some)
     }
 }
 
@@ -137,6 +139,8 @@ pub struct Joined {
     pub xlog: Vec<Xlog>,
     pub entries: Vec<Entry>,
     pub in_doubt: Vec<String>,
+    /// Relations that committed transactions dropped, or made, by the names that rows of catalogs have.
+    pub definitions: Vec<(bool, String)>,
     pub end: EndOfWal,
 }
 
@@ -144,11 +148,12 @@ pub fn join(source: &mut impl SegmentSource, size: SegmentSize, history: &Histor
     let mut chain = Chain::new(size, history.clone(), None);
     let mut ledger = Ledger::new(0);
     let (mut records, mut xlog, mut entries) = (BTreeMap::new(), Vec::new(), Vec::new());
-    let mut number = from;
+    let (mut called, mut definitions) = (Called::default(), Vec::new());
+    let (mut number, mut buffer) = (from, Vec::new());
     let end = loop {
         let name = chain.name_of(number);
-        let Some(bytes) = source.segment(name).unwrap() else { break chain.missing() };
-        let summary = match summarise(bytes.as_ref(), name, size, Checks::default(), None) {
+        let Some(stream) = source.segment(name).unwrap() else { break chain.missing() };
+        let summary = match summarise_stream(stream, &mut buffer, name, size, Checks::default()).unwrap() {
             Ok(summary) => summary,
             Err(end) => break chain.unreadable(end),
         };
@@ -158,7 +163,8 @@ pub fn join(source: &mut impl SegmentSource, size: SegmentSize, history: &Histor
             Ok(joined) => joined,
             Err(end) => break end,
         };
-        for effects in joined.parts() {
+        for mut effects in joined.parts() {
+            called.add(std::mem::take(&mut effects.names));
             assert_eq!(effects.unfit, [], "every payload is understood");
             for (rmgr, tally) in &effects.records {
                 *records.entry(*rmgr).or_insert(0) += tally.records;
@@ -167,14 +173,20 @@ pub fn join(source: &mut impl SegmentSource, size: SegmentSize, history: &Histor
                 What::Xlog(xlog) => Some((**xlog).clone()),
                 _ => None,
             }));
-            ledger.apply(effects, &mut |entry| entries.push(entry));
+            ledger.apply(effects, &mut |entry| {
+                if let Entry::Committed(transaction) = &entry {
+                    let found = called.definitions(transaction).into_iter();
+                    definitions.extend(found.map(|d| (d.dropped, d.what.map_or_else(|file| file.to_string(), |called| called.name))));
+                }
+                entries.push(entry);
+            });
         }
         if let Some(end) = chain.end() {
             break end;
         }
         number += 1;
     };
-    Joined { records, xlog, entries, in_doubt: ledger.in_doubt().map(|p| p.gid.clone()).collect(), end }
+    Joined { records, xlog, entries, in_doubt: ledger.in_doubt().map(|p| p.gid.clone()).collect(), definitions, end }
 }
 
 /// Names of the segments of one timeline, ascending.
