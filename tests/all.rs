@@ -19,6 +19,7 @@ mod dump;
 mod goes_on;
 mod harness;
 mod help;
+mod histories;
 mod hosts;
 mod labels;
 #[cfg(feature = "crash-points")]
@@ -49,6 +50,7 @@ mod support;
 mod tablespaces;
 mod terminal;
 mod timelines;
+mod varieties;
 mod verbs;
 mod verify;
 mod wal;

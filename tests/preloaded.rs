@@ -125,7 +125,16 @@ fn with_own_libraries(major: u32) -> bool {
     let target = story.work(5);
     story.migrate(123);
     let pitr = Pitr::for_cluster(&scratch, &cluster);
-    let restored = pitr.json(&["restore", "--yes", "--before-lsn", &target.lsn]);
+    let run = pitr.run(&["restore", "--yes", "--before-lsn", &target.lsn, "-o", "json"]);
+    if run.code != 0 {
+        // Once the old cluster's pg_control was another than after the stop: whatever shows who wrote it is wanted.
+        let list = |path: &Path| program::output(program::program("ls").args(["-la", "--time-style=full-iso"]).arg(path)).stdout;
+        let archive = cluster.archive.clone().unwrap();
+        let places = [cluster.data.clone(), cluster.data.join("global"), cluster.data.join("pg_wal"), archive];
+        places.iter().for_each(|place| eprintln!("--- {}\n{}", place.display(), list(place)));
+        eprintln!("--- pg_control now\n{:#?}\n--- private servers\n{}", cluster.pg_controldata(), private_log(&pitr));
+    }
+    let restored = run.expect_code(0).json();
     assert_eq!(restored["outcome"], "switched", "{restored}");
     assert_eq!(story::facts(&cluster, DATABASE), target.facts);
     let said = private_log(&pitr);

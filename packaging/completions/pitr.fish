@@ -198,6 +198,7 @@ complete -c pitr -n "__fish_pitr_using_subcommand plan" -l backup -d 'Use this b
 complete -c pitr -n "__fish_pitr_using_subcommand plan" -l backups -d 'Look for base backups here instead of where the configuration says; may be repeated' -r -F
 complete -c pitr -n "__fish_pitr_using_subcommand plan" -l wal -d 'Look for WAL here instead of where the configuration says; may be repeated' -r -F
 complete -c pitr -n "__fish_pitr_using_subcommand plan" -l as -d 'Recover into this cluster of a fresh host, whatever empty cluster it has: 16/main' -r
+complete -c pitr -n "__fish_pitr_using_subcommand plan" -l tablespace -d 'Where a tablespace goes of which neither the backup nor the cluster tells; may be repeated' -r
 complete -c pitr -n "__fish_pitr_using_subcommand plan" -l accept -d 'Override the refusal with this id; may be repeated' -r
 complete -c pitr -n "__fish_pitr_using_subcommand plan" -l config-from -d 'Take PostgreSQL\'s configuration from today\'s cluster or from the backup' -r -f -a "current\t'What the cluster uses now'
 backup\t'What the backup contains'"
@@ -233,6 +234,7 @@ complete -c pitr -n "__fish_pitr_using_subcommand restore" -l backup -d 'Use thi
 complete -c pitr -n "__fish_pitr_using_subcommand restore" -l backups -d 'Look for base backups here instead of where the configuration says; may be repeated' -r -F
 complete -c pitr -n "__fish_pitr_using_subcommand restore" -l wal -d 'Look for WAL here instead of where the configuration says; may be repeated' -r -F
 complete -c pitr -n "__fish_pitr_using_subcommand restore" -l as -d 'Recover into this cluster of a fresh host, whatever empty cluster it has: 16/main' -r
+complete -c pitr -n "__fish_pitr_using_subcommand restore" -l tablespace -d 'Where a tablespace goes of which neither the backup nor the cluster tells; may be repeated' -r
 complete -c pitr -n "__fish_pitr_using_subcommand restore" -l accept -d 'Override the refusal with this id; may be repeated' -r
 complete -c pitr -n "__fish_pitr_using_subcommand restore" -l config-from -d 'Take PostgreSQL\'s configuration from today\'s cluster or from the backup' -r -f -a "current\t'What the cluster uses now'
 backup\t'What the backup contains'"

@@ -43,12 +43,13 @@ pub fn reading(host: &Host, request: &Request) -> Option<Reading> {
     let chosen = backup::choose(host, request, &target).chosen?;
     let size = host.cluster.control_file.segment_size;
     let links = chain::follow(&target.history, size.number(chosen.start), None, &host.wal, size);
-    let copies = chain::copies(&host.wal);
+    let copies = chain::readable(&host.wal);
     let first_copy = |name: &SegmentName| copies.get(name).and_then(|list| list.first());
     let segments = links.segments.iter().filter_map(|name| first_copy(name).map(|c| (*name, c.directory.clone(), c.file.clone())));
     let last = links.segments.last()?;
-    let in_archive =
-        |source: &WalSource| source.kind == WalKind::Archive && source.segments.iter().any(|s| s.name == *last && s.problem.is_none());
+    let in_archive = |source: &WalSource| {
+        source.kind == WalKind::Archive && source.segments.iter().any(|s| s.name == *last && s.problem.is_none() && !s.partial)
+    };
     Some(Reading {
         backup: (chosen.entry.name.clone(), chosen.entry.path.clone()),
         redo: matches!(chosen.entry.label, Label::Found(_)).then_some(chosen.start),
@@ -79,7 +80,7 @@ pub fn lost_reading(host: &Host, request: &Request) -> Option<Reading> {
     // From the backup's start where that is on the way, so that what was running at the fork is counted whole.
     let first = findings.segments.first().map_or(size.number(lsn), |segment| segment.number.min(size.number(lsn)));
     let links = chain::follow(&serving, first, None, &host.wal, size);
-    let copies = chain::copies(&host.wal);
+    let copies = chain::readable(&host.wal);
     let first_copy = |name: &SegmentName| copies.get(name).and_then(|list| list.first());
     let segments = links.segments.iter().filter_map(|name| first_copy(name).map(|c| (*name, c.directory.clone(), c.file.clone())));
     Some(Reading {

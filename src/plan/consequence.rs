@@ -19,7 +19,13 @@ pub fn list(host: &Host, request: &Request) -> Vec<Consequence> {
     add("standbys", "standbys of this cluster must be rebuilt".into());
     add("unlogged", "unlogged tables will be empty".into());
     add("subscriptions", "enabled subscriptions will be disabled and named: resynchronise before enabling them".into());
-    if request.config_from_backup || configuration.settings.is_empty() {
+    if host.cluster.unregistered {
+        let file = configuration.config_file.display();
+        add(
+            "configuration",
+            format!("{file} is made anew, with Debian's settings: put yours there before applications connect; undo leaves it"),
+        );
+    } else if request.config_from_backup || configuration.settings.is_empty() {
         add("configuration", "configuration comes from the backup, as it was then".into());
     } else if configuration.in_data_directory {
         add("configuration", "configuration files in PGDATA stay as they are today".into());

@@ -104,6 +104,7 @@ fn steps(host: &Host, request: &Request, preloaded: &Preloaded) -> Vec<Step> {
     let unload = !preloaded.go.is_empty() || from_backup(host, request);
     let wanted = [
         (!hooks.before.is_empty(), Step::HookBefore),
+        (host.cluster.unregistered, Step::Register),
         (host.cluster.remains == Remains::Missing, Step::Placeholder),
         (true, Step::Extract),
         (!request.site.quiesce.is_empty(), Step::StopUnits),

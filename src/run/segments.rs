@@ -16,6 +16,7 @@ use crate::run::owner::{Kept, keep, open_directory};
 use crate::run::reading::{ChainRequest, Segment, identity};
 use crate::store::codec::Decoded;
 use crate::store::index::{self, Key};
+use crate::store::layout::is_partial;
 use crate::sys::dir::Dir;
 use crate::wal::EndOfWal;
 use crate::wal::chain::{Chain, Joined};
@@ -105,21 +106,38 @@ pub fn chained<T: Send>(
     Ok(chain)
 }
 
-/// The bytes of a segment, decompressed. Damage of what is packed ends them: the segment is too short then.
-pub struct Stream(Decoded);
+/// The bytes of a segment, decompressed. Damage of what is packed ends them: the segment is too short then. What a partial one
+/// lacks is zero, as if nothing had been written there yet.
+pub struct Stream {
+    decoded: Decoded,
+    /// Zeros that are still to come.
+    lacking: u64,
+}
 
 impl Stream {
-    /// Opens the file.
-    pub fn open(opened: &Dir, file: &str) -> Result<Stream> {
+    /// Opens the file of a segment of `size` bytes.
+    pub fn open(opened: &Dir, file: &str, size: u64) -> Result<Stream> {
         let (_, decoded) = crate::store::codec::decoder(opened.open_file(file)?).at("read", opened.join(file))?;
-        Ok(Stream(decoded))
+        Ok(Stream { decoded, lacking: if is_partial(file) { size } else { 0 } })
     }
 }
 
 impl Read for Stream {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         use ErrorKind::{InvalidData, InvalidInput, Other, UnexpectedEof};
-        self.0.read(buffer).or_else(|e| if matches!(e.kind(), InvalidData | InvalidInput | UnexpectedEof | Other) { Ok(0) } else { Err(e) })
+        let read = self
+            .decoded
+            .read(buffer)
+            .or_else(|e| if matches!(e.kind(), InvalidData | InvalidInput | UnexpectedEof | Other) { Ok(0) } else { Err(e) })?;
+        let lacking = usize::try_from(self.lacking).unwrap_or(usize::MAX);
+        let given = if read == 0 { buffer.len().min(lacking) } else { read };
+        if read == 0
+            && let Some(zeros) = buffer.get_mut(..given)
+        {
+            zeros.fill(0);
+        }
+        self.lacking = self.lacking.saturating_sub(given as u64);
+        Ok(given)
     }
 }
 
@@ -134,7 +152,7 @@ pub fn summary(request: &ChainRequest, segment: &Segment, buffer: &mut Vec<u8>) 
 
 fn read(request: &ChainRequest, opened: &Dir, (name, _, file): &Segment, checks: Checks, buffer: &mut Vec<u8>) -> Read1<SegmentSummary> {
     let size = request.identity.segment_size;
-    summarise_stream(Stream::open(opened, file)?, buffer, *name, size, checks).at("read", opened.join(file))
+    summarise_stream(Stream::open(opened, file, size.bytes())?, buffer, *name, size, checks).at("read", opened.join(file))
 }
 
 /// What takes the segments of a chain one by one, and may leave out what it does not need.

@@ -197,7 +197,16 @@ fn make_plan(context: &Context, target: &TargetFlags, source: &SourceFlags) -> R
 
 /// The cluster in question: the place of a fresh host comes before the flag of every verb.
 fn chosen(context: &Context, source: &SourceFlags) -> Result<Found> {
-    discover::choose(&context.config, source.as_cluster.as_deref().or(context.global.cluster.as_deref()))
+    let Some(name) = source.as_cluster.as_deref() else {
+        return discover::choose(&context.config, context.global.cluster.as_deref());
+    };
+    discover::choose(&context.config, Some(name)).or_else(|error| {
+        discover::unregistered(name).ok_or_else(|| {
+            error.hint(
+                "Where Debian's packages of that major are installed, its data directory must be missing and the directory above it there.",
+            )
+        })
+    })
 }
 
 /// The plan to `target` as it would be without any other flag.

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use crate::error::Result;
 use crate::pg::history::History;
-use crate::pg::{SegmentSize, Timeline};
+use crate::pg::{Lsn, SegmentSize, Timeline};
 use crate::plan::facts::WalKind;
 use crate::plan::wal_facts::timestamp;
 use crate::plan::{aim, chain, window};
@@ -91,7 +91,11 @@ fn windows(ground: &Ground, history: &History, verified: &Verified, proof: &mut 
     let Some(observed) = &ground.observed else { return add(None, None, verified.stretch.from) };
     for backup in observed.host.backups.iter().filter(|backup| backup.is_usable()) {
         let Label::Found(label) = &backup.label else { continue };
-        let end = verified.backups.iter().find(|(redo, _)| *redo == label.start_lsn).map(|(_, end)| *end);
+        let recorded = verified.backups.iter().find(|(redo, _)| *redo == label.start_lsn).map(|(_, end)| *end);
+        // A standby writes no record of it.
+        let told = || backup.end_lsn().or(backup.control.as_ref().map(|control| control.min_recovery_point));
+        let read = |end: &Lsn| verified.stretch.from <= label.start_lsn && *end <= verified.stretch.to;
+        let end = recorded.or_else(|| told().filter(|_| label.from_standby).filter(read));
         if let Some(end) = end.filter(|end| history.holds(label.timeline, *end)) {
             add(Some(backup.name.clone()), window::ended(&observed.host, backup), end);
         }
