@@ -14,6 +14,7 @@ mod crash;
 mod damage;
 mod docs;
 mod dump;
+mod forks;
 mod goes_on;
 mod harness;
 mod hosts;

@@ -9,6 +9,7 @@ pub mod consequence;
 pub mod course;
 pub mod damaged;
 pub mod discards;
+pub mod elsewhere;
 pub mod entry;
 pub mod facts;
 pub mod guard;

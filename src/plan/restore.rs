@@ -98,6 +98,7 @@ pub fn plan(host: &Host, request: &Request) -> Planned {
         planned.wal = built.as_ref().map(|(chain, gaps)| wal_line(host, target, chain, gaps));
         planned.consequences = consequence::list(host, request);
         if let Some(findings) = findings_for(request, chosen) {
+            consequence::extensions(&findings.answer.extensions, host, from_backup(host, request), &mut planned, &mut reasons);
             discards::tell(host, request, target, findings, &mut planned, &mut reasons);
         }
     } else {

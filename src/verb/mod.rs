@@ -4,6 +4,7 @@ pub mod act;
 pub mod backups;
 pub mod check;
 pub mod check_sql;
+mod elsewhere;
 pub mod log;
 pub mod mark;
 pub mod migrations;

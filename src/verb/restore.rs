@@ -37,7 +37,7 @@ use crate::run::sources::Directories;
 use crate::run::tail::WalIdentity;
 use crate::sys::service;
 use crate::sys::signals::Signals;
-use crate::verb::{Context, act, migrations};
+use crate::verb::{Context, act, elsewhere, migrations};
 
 /// `pitr plan`, and `restore --dry-run`.
 pub fn plan_only(context: &Context, target: &TargetFlags, source: &SourceFlags) -> Result<u8> {
@@ -241,6 +241,10 @@ fn plan_from(context: &Context, found: &Found, request_target: TargetRequest, so
     let request_target = aim.as_ref().map_or(request_target, |aim| TargetRequest::BeforeMigration(aim.target.clone()));
     let mut request = Request { migration: aim, ..request(found, source, request_target, checks, &observed) };
     let damaged = read_wal(&mut observed, &mut request)?;
+    let elsewhere = elsewhere::find(context, &observed, &request);
+    if let Some(findings) = &mut request.findings {
+        findings.elsewhere = elsewhere;
+    }
     let mut planned = plan_around(&mut observed, &request, &damaged)?;
     planned.consequences.extend(not_let_in(&observed, &request.site));
     if observed.guessed && !observed.archives.is_empty() {
@@ -370,7 +374,7 @@ fn read_chain(observed: &Observed, wanted: &aim::Reading) -> Result<WalFindings>
     let request = ReadRequest {
         chain: ChainRequest { segments: segments.collect(), history: wanted.history.clone(), identity },
         question: wanted.question.clone(),
-        backup: wanted.redo,
+        backup: wanted.start,
         next_xid: wanted.next_xid,
     };
     let refused = |error: Error| error.with_kind(Kind::Refused);
@@ -381,6 +385,7 @@ fn read_chain(observed: &Observed, wanted: &aim::Reading) -> Result<WalFindings>
         segments: wanted.segments.iter().map(|(name, _, _)| *name).collect(),
         last_is_archived: wanted.last_is_archived,
         hole: wanted.hole,
+        elsewhere: Vec::new(),
     })
 }
 
