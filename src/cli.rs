@@ -44,7 +44,7 @@ Exit status:
   4    hands are needed; the message gives the exact next command
   5    another run holds the lock
   6    a check or verification failed; nothing was switched
-  130  interrupted (SIGINT); the old cluster is as it was, the work is kept
+  130  interrupted (SIGINT); the old cluster is as it was, the work is kept; at a terminal, what was chosen there
   143  terminated (SIGTERM); the old cluster is as it was, the work is kept";
 
 /// Take a self-hosted PostgreSQL cluster back to an exact point in time.
@@ -170,13 +170,22 @@ pub struct WalGetArgs {
     pub dest: PathBuf,
 }
 
-/// Reads the arguments of this process. `Err` carries the exit code after help, version or clap's message was printed.
-pub fn parse() -> std::result::Result<Cli, ExitCode> {
-    parse_from(std::env::args_os())
+/// First argument of the process that works behind the one at the terminal.
+pub const BEHIND: &str = "__behind";
+
+/// What was typed, the program's name first, and whether this process works behind another one that it was typed to.
+pub fn typed() -> (Vec<OsString>, bool) {
+    let mut words: Vec<OsString> = std::env::args_os().collect();
+    let behind = words.get(1).is_some_and(|word| word == BEHIND);
+    if behind {
+        words.remove(1);
+    }
+    (words, behind)
 }
 
-/// The same for given arguments, the program's name first.
-fn parse_from(arguments: impl IntoIterator<Item = OsString>) -> std::result::Result<Cli, ExitCode> {
+/// Reads the arguments, the program's name first. `Err` carries the exit code after help, version or clap's message was
+/// printed.
+pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> std::result::Result<Cli, ExitCode> {
     Cli::try_parse_from(arguments).map_err(|message| {
         // A closed pipe behind `pitr --help | head` is no error; nothing else could be said anywhere.
         let _ = message.print();

@@ -8,6 +8,7 @@ use std::path::Path;
 use serde_json::Value;
 
 use crate::support::program::{self, program};
+use crate::support::scratch::make_dir;
 use crate::support::story::{self, DATABASE, Facts, Point};
 use crate::support::{Pitr, Scratch, Story, TestCluster};
 
@@ -157,9 +158,10 @@ fn wal_kept_by_a_purge_is_the_asides_and_serves_a_later_recovery() {
     let only_there = segments(&aside.join("pg_wal"), &last_segment(&ground, &aside), |name| !archive.join(name).exists());
     assert!(only_there.len() >= 2, "the story needs WAL that is nowhere else: {:?}", only_there.keys());
 
+    // An earlier purge was killed when it had made the directory and not yet given it away.
+    let kept = make_dir(&ground.pitr.state.join("runs").join(&run).join("wal"), "root", "root", 0o700);
     assert_eq!(ground.pitr.json(&["purge", &run, "--yes"])["outcome"], "removed");
 
-    let kept = ground.pitr.state.join("runs").join(&run).join("wal");
     for (name, bytes) in &only_there {
         let copy = fs::read(kept.join(name)).unwrap_or_else(|e| panic!("{name} was not kept: {e}"));
         assert!(copy == *bytes, "{name} is not what the aside had");
@@ -221,6 +223,24 @@ fn a_half_purged_aside_never_comes_back() {
     ground.undo_refused(&[&run], "was purged");
 }
 
+/// After an undo it is the recovered cluster that is deleted: killed when its pg_control was gone, the purge goes on.
+#[cfg(feature = "crash-points")]
+#[test]
+fn a_half_purged_recovered_cluster_is_purged() {
+    let scratch = Scratch::new("half-undone");
+    let ground = Ground::new(&scratch);
+    let early = ground.work();
+    let all = ground.work();
+    let run = ground.restore(&early);
+    assert_eq!(ground.pitr.json(&["undo", "--yes"])["outcome"], "undone");
+    ground.pitr.crash_at("before a deletion", &["purge", &run, "--yes"]);
+    let beside = ground.cluster.parent().join(format!(".pitr-{run}"));
+    fs::remove_file(beside.join(format!("data/global/pitr-{run}.pg_control"))).unwrap();
+    assert_eq!(ground.pitr.json(&["purge", &run, "--yes"])["outcome"], "removed");
+    assert!(!beside.exists());
+    assert_eq!(ground.facts(), all.facts);
+}
+
 /// Status says what is going on; undo and restore are refused and name the one way on.
 #[cfg(feature = "crash-points")]
 #[track_caller]
@@ -236,4 +256,29 @@ fn half_purged(ground: &Ground, run: &str) {
     let refused = ground.pitr.json_code(3, &["restore", "--yes", "--to-latest"]);
     let reason = refused["refusals"].as_array().unwrap().iter().find(|r| r["id"] == "open-run").unwrap_or_else(|| panic!("{refused}"));
     assert!(word(&reason["hint"]).contains(&way), "{refused}");
+}
+
+/// Two runs go, an open one is left: one document for all three, and one for what was left to do the next time.
+#[cfg(feature = "crash-points")]
+#[test]
+fn purge_all_prints_one_document() {
+    let scratch = Scratch::new("purge-all");
+    let ground = Ground::new(&scratch);
+    let early = ground.work();
+    let late = ground.work();
+    let (first, second) = (ground.restore(&late), ground.restore(&early));
+    ground.pitr.crash_at("done extract", &["restore", "--yes", "--to-consistent"]);
+    let purged = ground.pitr.json(&["purge", "--all", "--yes"]);
+    assert_eq!((&purged["outcome"], &purged["changed"], &purged["run"]), (&"removed".into(), &true.into(), &Value::Null), "{purged}");
+    let runs: Vec<_> = purged["runs"].as_array().unwrap().iter().map(|run| (word(&run["run"]), word(&run["outcome"]))).collect();
+    assert_eq!(runs, [(first.as_str(), "removed"), (second.as_str(), "removed")]);
+    let [left] = purged["left"].as_array().unwrap().as_slice() else { panic!("{purged}") };
+    assert!(word(&left["hint"]).contains(&format!("pitr undo {}", word(&left["run"]))), "{purged}");
+    // Quiet: the result and nothing else.
+    let quiet = ground.pitr.run(&["undo", "--yes", "-q"]).expect_code(0);
+    assert!(quiet.stdout.starts_with("Result"), "{}", quiet.stdout);
+    let last = ground.pitr.json(&["purge", "--all", "--yes"]);
+    assert_eq!((last["runs"].as_array().unwrap().len(), &last["left"]), (1, &serde_json::json!([])), "{last}");
+    let nothing = ground.pitr.json(&["purge", "--all", "--yes"]);
+    assert_eq!((&nothing["outcome"], &nothing["changed"]), (&"nothing".into(), &false.into()), "{nothing}");
 }

@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use crate::support::program::Output;
+use crate::support::program::{self, Output};
 use crate::support::stand::{Serves, Stand, full_matrix, matrix};
 use crate::support::{Scratch, TestCluster, process, wait_until};
 
@@ -88,6 +88,95 @@ fn a_restore_killed_in_the_switch_below_a_root_owned_parent() {
     let stand = stand(&scratch, true);
     let pick = |_: &[Place], point: &Place| point.name.contains("exchange");
     play(&stand, &stand.restore(), || (), pick, |all, point| killed(&stand, point, commit(all)));
+}
+
+/// While root renames in its own directory, the run's directory beside it is root's alone, and the owner's again when the
+/// way back is done: the owner cannot put something else there meanwhile, and the run goes on or back from each point.
+#[test]
+fn the_owner_cannot_reach_what_root_renames() {
+    let scratch = Scratch::new("root-renames");
+    let stand = stand(&scratch, true);
+    let points = ["taken for the exchange", "before exchange", "after exchange"];
+    matrix(&stand, &points, |point| {
+        stand.pitr.crash_at(point, &stand.restore());
+        assert_eq!(owner_of_the_run(&stand), (0, 0o700));
+        go_on(&stand, false);
+        stand.assert_serves(Serves::New);
+        assert_eq!(owner_of_the_run(&stand), (0, 0o700));
+        stand.pitr.crash_at(point, &["undo", "--yes"]);
+        assert_eq!(owner_of_the_run(&stand), (0, 0o700));
+        undo(&stand);
+        stand.assert_serves(Serves::Old);
+        stand.assert_closed();
+    });
+    // After an automatic way back the owner can work there again.
+    let first = number_of(&stand, "after exchange");
+    stand.reset();
+    failed(stand.pitr.fail_at(first, &stand.restore()), 1);
+    assert_eq!(owner_of_the_run(&stand), (postgres(), 0o700));
+    stand.assert_serves(Serves::Old);
+    go_on(&stand, false);
+    stand.assert_serves(Serves::New);
+    stand.halt();
+}
+
+/// What the owner put there before root took the directory is seen: nothing is moved, and the run goes on without it.
+#[test]
+fn a_link_of_the_owners_is_not_renamed_by_root() {
+    let scratch = Scratch::new("root-link");
+    let stand = stand(&scratch, true);
+    stand.reset();
+    stand.pitr.crash_at("before effect of the switch", &stand.restore());
+    assert_eq!(owner_of_the_run(&stand), (postgres(), 0o700));
+    let link = stand.cluster.parent().join(&beside(&stand)[0]).join("data.between");
+    program::ok(program::as_postgres("ln").args(["-s", "/etc"]).arg(&link));
+    let inode = |path: &std::path::Path| std::os::unix::fs::MetadataExt::ino(&std::fs::symlink_metadata(path).unwrap());
+    let before = inode(&stand.cluster.data);
+    let said = stand.pitr.json_code(4, &["resume", "--yes"]);
+    assert!(said["error"].to_string().contains("data.between is not a directory"), "{said}");
+    assert_eq!(inode(&stand.cluster.data), before, "something was moved");
+    std::fs::remove_file(&link).unwrap();
+    go_on(&stand, false);
+    stand.assert_serves(Serves::New);
+    stand.halt();
+}
+
+/// Owner and mode of the only run's directory beside PGDATA.
+fn owner_of_the_run(stand: &Stand) -> (u32, u32) {
+    use std::os::unix::fs::MetadataExt;
+    let metadata = std::fs::metadata(stand.cluster.parent().join(&beside(stand)[0])).unwrap();
+    (metadata.uid(), metadata.mode() & 0o7777)
+}
+
+fn postgres() -> u32 {
+    nix::unistd::User::from_name("postgres").unwrap().unwrap().uid.as_raw()
+}
+
+/// The recovery failed in the switch, the old cluster stood at PGDATA again, and the run was killed before it started it:
+/// somebody else did. What it wrote is not discarded unseen.
+#[test]
+fn an_old_cluster_that_ran_after_the_way_back_is_noticed() {
+    let scratch = Scratch::new("ran-after-back");
+    let mut stand = stand(&scratch, false);
+    for (fails, goes_on) in [("after exchange", true), ("after effect of the switch", false)] {
+        let fails = number_of(&stand, fails);
+        stand.reset();
+        stand.pitr.env("PITR_FAIL_AT", &fails.to_string());
+        stand.pitr.crash_at("begun start-old", &stand.restore());
+        stand.pitr.env("PITR_FAIL_AT", "0");
+        assert!(!stand.cluster.running());
+        stand.cluster.start();
+        stand.cluster.stop();
+        if goes_on {
+            go_on(&stand, true);
+            stand.assert_serves(Serves::New);
+        } else {
+            stand.pitr.run(&["resume", "--yes"]).expect_code(3);
+            undo(&stand);
+            stand.assert_serves(Serves::Old);
+        }
+    }
+    stand.halt();
 }
 
 fn killed(stand: &Stand, point: &Place, commit: usize) {

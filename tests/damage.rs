@@ -9,7 +9,7 @@ use serde_json::Value;
 use crate::support::scratch::make_dir;
 use crate::support::stand::{Serves, Stand};
 use crate::support::tree::{diff, snapshot_tree};
-use crate::support::{Scratch, TestCluster};
+use crate::support::{Pitr, Scratch, Story, TestCluster};
 
 /// The journal of a run.
 fn journal(stand: &Stand, run: &str) -> PathBuf {
@@ -146,6 +146,54 @@ fn a_run_without_a_journal_that_left_nothing_is_purged() {
     switched(&stand);
     stand.assert_serves(Serves::New);
     stand.halt();
+}
+
+/// Whatever a run whose journal tells nothing left anywhere is named, and nothing is deleted: beside PGDATA and in it, at
+/// tablespaces, also one that was dropped since, and beside an external pg_wal.
+#[test]
+fn what_an_unreadable_run_left_anywhere_is_named() {
+    let scratch = Scratch::new("traces");
+    let cluster = TestCluster::builder(&scratch, "main").create();
+    let [space, wal] = ["space", "wal"].map(|name| scratch.dir(name, "postgres", "postgres", 0o700));
+    fs::rename(cluster.data.join("pg_wal"), wal.join("pg_wal")).unwrap();
+    std::os::unix::fs::symlink(wal.join("pg_wal"), cluster.data.join("pg_wal")).unwrap();
+    cluster.start();
+    cluster.sql("postgres", &format!("CREATE TABLESPACE one LOCATION '{}'", space.display()));
+    cluster.pg_basebackup("nightly", &["-Ft"]);
+    let story = Story::begin(&cluster);
+    let target = story.work(1);
+    story.work(1);
+    let pitr = Pitr::for_cluster(&scratch, &cluster);
+    let other = pitr.json(&["restore", "--yes", "--before-lsn", &target.lsn]);
+    assert_eq!(other["outcome"], "switched", "{other}");
+
+    // Another run's journal still names the location.
+    cluster.sql("postgres", "DROP TABLESPACE one");
+    let run = "20261101T000000Z-0a0b";
+    let own = make_dir(&pitr.state.join("runs").join(run), "root", "root", 0o711);
+    fs::write(own.join("journal"), "damaged\nfrom the beginning\n").unwrap();
+    let name = format!(".pitr-{run}");
+    let left = [
+        cluster.parent().join(&name),
+        cluster.data.join("pgsql_tmp.pitr").join(&name),
+        cluster.data.join(format!("pitr-{run}.run")),
+        space.join(&name),
+        wal.join(&name),
+        own.join("wal"),
+    ];
+    for path in &left {
+        fs::create_dir_all(path).unwrap();
+    }
+    for number in 0..left.len() {
+        let hands = pitr.json_code(4, &["purge", run, "--yes"]);
+        for path in &left[number..] {
+            assert!(text(&hands["error"]["what"]).contains(path.to_str().unwrap()), "{} is not named: {hands}", path.display());
+            assert!(path.is_dir());
+        }
+        fs::remove_dir(&left[number]).unwrap();
+    }
+    assert_eq!(pitr.json(&["purge", run, "--yes"])["outcome"], "removed");
+    assert!(!own.exists());
 }
 
 /// A power cut tears the last line at any place: the run goes on to its end, or back.

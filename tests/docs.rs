@@ -251,3 +251,21 @@ fn every_verb_is_in_the_manual() {
         assert!(pages.contains(&verb), "no page of docs/ mentions `{verb}`: add it, best to docs/runbooks.md");
     }
 }
+
+/// Every flag that decides a recovery can be given from Ansible, too, and is documented there.
+#[test]
+fn every_flag_of_a_recovery_is_an_option_of_the_ansible_modules() {
+    use clap::CommandFactory;
+    let ours = ["plan", "max-loss", "yes", "dry-run", "output", "no-progress", "quiet", "verbose", "help"];
+    let (documented, taken) =
+        (read("packaging/ansible/plugins/doc_fragments/pitr.py"), read("packaging/ansible/plugins/module_utils/pitr.py"));
+    let command = Cli::command();
+    let restore = command.find_subcommand("restore").unwrap();
+    let flags: Vec<&str> = restore.get_arguments().filter_map(|a| a.get_long()).filter(|long| !ours.contains(long)).collect();
+    assert!(flags.len() > 20, "{flags:?}");
+    for flag in flags {
+        let name = if flag == "as" { "as_cluster".to_string() } else { flag.replace('-', "_") };
+        assert!(documented.contains(&format!("\n  {name}:\n    description:")), "the fragment does not document {name}");
+        assert!(taken.contains(&format!("\n    {name}=dict(")), "module_utils do not take {name}");
+    }
+}

@@ -4,9 +4,11 @@ use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
+use nix::sys::signal::Signal;
+
 use crate::support::program;
 use crate::support::story::{self, CHECK_USER, DATABASE, Facts, Point};
-use crate::support::{Pitr, Scratch, Story, TestCluster};
+use crate::support::{Pitr, Scratch, Story, TestCluster, wait_until};
 
 struct Ground {
     cluster: TestCluster,
@@ -115,4 +117,64 @@ fn a_dump_that_fails_stops_nothing() {
     ground.cluster.stop();
     let refused = ground.pitr.run(&ground.restore(&good)).expect_code(3).json();
     assert!(refused["refusals"].to_string().contains("dump-not-serving"), "{refused:#}");
+}
+
+/// Processes of the dump program that work for this cluster.
+fn dumping(ground: &Ground) -> usize {
+    let port = ground.cluster.socket.port.to_string();
+    let of = |pid: &str| {
+        let words = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        let words = String::from_utf8_lossy(&words).into_owned();
+        words.contains("pg_dump") && words.contains(&port)
+    };
+    fs::read_dir("/proc").unwrap().flatten().filter(|e| of(&e.file_name().to_string_lossy())).count()
+}
+
+/// A dump that is at work ends with what ends the run: a signal, `kill -9` of the coordinator, a disk that fills up. No
+/// part of a dump is left, but after `kill -9`, and the cluster serves as before.
+#[test]
+fn a_dump_ends_with_its_run() {
+    let scratch = Scratch::new("enddump");
+    let ground = Ground::new(&scratch);
+    let postmaster = ground.cluster.postmaster_pid();
+    let (roots, owners) = (scratch.dir("dumps", "root", "root", 0o700), scratch.dir("owners", "postgres", "postgres", 0o700));
+    for dir in [&roots, &owners] {
+        scratch.mount_tmpfs(dir, 64);
+        fs::set_permissions(dir, fs::Permissions::from_mode(0o700)).unwrap();
+    }
+    program::ok(program::program("chown").arg("postgres:postgres").arg(&owners));
+    for (dir, end) in [(&roots, "disk"), (&roots, "TERM"), (&owners, "disk"), (&roots, "KILL")] {
+        eprintln!("{end} in {}", dir.display());
+        // pg_dump waits for this lock for ever.
+        let mut session = ground.cluster.session(DATABASE);
+        session.sql("BEGIN; LOCK TABLE environments IN ACCESS EXCLUSIVE MODE");
+        let running = ground.pitr.spawn(&[ground.restore(dir).as_slice(), &["--dump-database", DATABASE]].concat());
+        wait_until(60, "the dump of the database", || files(dir).iter().any(|p| p.extension().is_some_and(|e| e == "dump")));
+        wait_until(60, "pg_dump", || dumping(&ground) > 0);
+        let filler = dir.join("filler");
+        let said = match end {
+            "disk" => {
+                fs::write(&filler, vec![0; 62 << 20]).unwrap();
+                running.wait().expect_code(1)
+            }
+            "TERM" => {
+                running.signal(Signal::SIGTERM);
+                running.wait().expect_code(143)
+            }
+            _ => running.kill_9(),
+        };
+        let _ = fs::remove_file(&filler);
+        wait_until(20, "the end of pg_dump", || dumping(&ground) == 0);
+        session.sql("ROLLBACK");
+        session.close();
+        if end == "disk" {
+            assert!(said.stderr.contains(dir.to_str().unwrap()) && said.stderr.contains("bytes left"), "{}", said.stderr);
+        }
+        if end != "KILL" {
+            assert!(!files(dir).iter().any(|p| p.extension().is_some_and(|e| e == "dump")), "{:?}", files(dir));
+        }
+        ground.assert_untouched(postmaster);
+        assert_eq!(ground.pitr.json(&["undo", "--yes"])["outcome"], "undone");
+        assert_eq!(ground.cluster.postmaster_pid(), postmaster);
+    }
 }

@@ -352,3 +352,26 @@ fn killed_before_the_placeholder_is_given_away() {
         assert!(!ground.cluster.data.exists() && !left.iter().any(|n| n.to_string_lossy().contains("placeholder")), "{left:?}");
     }
 }
+
+/// A run of one cluster is open, and another cluster is to be recovered to the same place: refused until that run has ended.
+#[cfg(feature = "crash-points")]
+#[test]
+fn an_open_run_of_another_cluster_at_the_same_place() {
+    let scratch = Scratch::new("same-place");
+    let lost = Ground::new(&scratch, TestCluster::builder(&scratch, "lost"), nightly);
+    let here = Ground::new(&scratch, TestCluster::builder(&scratch, "main"), nightly);
+    let (backups, archive) = (lost.cluster.backups.to_str().unwrap(), lost.cluster.archive.as_ref().unwrap().to_str().unwrap());
+    let flags = ["--as", "main", "--before-lsn", &lost.target.lsn, "--backups", backups, "--wal", archive];
+    let plan = here.pitr.json(&[&["plan"], flags.as_slice()].concat());
+    here.pitr.crash_at("done extract", &["restore", "--yes", "--before-lsn", &here.target.lsn]);
+    let status = here.pitr.json(&["status"]);
+    let run = status["clusters"][0]["run"]["id"].as_str().unwrap().to_string();
+    for words in [&["plan"][..], &["restore", "--yes"]] {
+        let refused = here.pitr.json_code(3, &[words, flags.as_slice()].concat());
+        let reason =
+            refused["refusals"].as_array().unwrap().iter().find(|r| r["id"] == "open-run").unwrap_or_else(|| panic!("{refused:#}"));
+        assert!(reason["hint"].as_str().unwrap().contains(&format!("pitr undo {run}")), "{refused:#}");
+    }
+    assert_eq!(here.pitr.json(&["undo", "--yes"])["outcome"], "undone");
+    assert_eq!(here.pitr.json(&[&["plan"], flags.as_slice()].concat())["digest"], plan["digest"]);
+}

@@ -122,6 +122,12 @@ fn golang_migrate_in_the_runbooks_story() {
     assert_eq!(plan["target"]["discards"]["xid"], lossy.first_xid);
     let said = plan["consequences"].as_array().unwrap().iter().find(|c| c["id"] == "migrations-pending").unwrap();
     assert!(said["text"].as_str().unwrap().contains("123, 124, 125 pending"), "{said}");
+    // Three commits of it, and what they changed beside the tool's own table.
+    for (version, changed) in [("123", "public.environments (400 updated)"), ("125", "only definitions")] {
+        let plan = pitr.json(&["plan", "--before-migration", version]);
+        let instead = format!("migration {version} changed {changed}: it may be repaired without a recovery, which would discard ");
+        assert!(plan["alternatives"].as_array().unwrap().iter().any(|a| a.as_str().unwrap().starts_with(&instead)), "{plan:#}");
+    }
 
     let restored = pitr.json(&["restore", "--yes", "--before-migration", "123"]);
     assert_eq!(restored["outcome"], "switched", "{restored:#}");

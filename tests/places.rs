@@ -265,6 +265,25 @@ fn a_mount_below_pgdata_is_refused() {
     assert!(refused["refusals"][0]["what"].as_str().unwrap().contains("volume"), "{refused}");
 }
 
+/// Each entry of a mounted PGDATA changes places alone: with more than a journal's line should hold, nothing is begun.
+#[test]
+fn a_mounted_pgdata_with_very_many_entries_is_refused() {
+    let scratch = Scratch::new("entries");
+    scratch.dir("main", "root", "root", 0o711);
+    scratch.dir("main/pg", "postgres", "postgres", 0o755);
+    let data = scratch.dir("main/pg/data", "postgres", "postgres", 0o700);
+    scratch.mount_tmpfs(&data, 700);
+    give(&data, "postgres", "postgres", 0o700);
+    let ground = Ground::new(&scratch, TestCluster::builder(&scratch, "main").start(), &[], vec![]);
+    for number in 0..4200 {
+        fs::write(data.join(format!("core.{number}")), "").unwrap();
+    }
+    let refused = ground.pitr.json_code(3, &ground.restore());
+    let reason = refused["refusals"].as_array().unwrap().iter().find(|r| r["id"] == "no-exchange").unwrap_or_else(|| panic!("{refused}"));
+    assert!(reason["what"].as_str().unwrap().contains("entries"), "{refused}");
+    ground.serves_end();
+}
+
 /// Places that a hostile map names (F2): the system's, one that holds what the private server needs, root's, a missing one.
 #[test]
 fn hostile_locations_are_refused() {

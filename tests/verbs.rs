@@ -137,7 +137,7 @@ fn a_host_is_ready_or_it_is_said_why_not() {
 fn checks_run_against_the_right_server_only() {
     let scratch = Scratch::new("checksql");
     let cluster = TestCluster::builder(&scratch, "main").start();
-    let other = TestCluster::builder(&scratch, "other").start();
+    let other = TestCluster::builder(&scratch, "other").conf("log_statement = all").start();
     let story = Story::begin(&cluster);
     story.work(5);
     let mut pitr = Pitr::for_cluster(&scratch, &cluster);
@@ -168,6 +168,9 @@ fn checks_run_against_the_right_server_only() {
     assert!(by_url["remarks"][0].as_str().unwrap().contains("superuser"));
     let wrong = pitr.run(&["check", "--sql", file, "--url", &url(&other, "postgres")]).expect_code(3);
     assert!(wrong.stderr.contains("not this host's cluster") && !wrong.stderr.contains("secret_8c1f"), "{}", wrong.stderr);
+    // Nothing of the file was asked of it.
+    let asked = std::fs::read_to_string(&other.log).unwrap();
+    assert!(asked.contains("pg_control_system") && !asked.contains("environments"), "{asked}");
     // The socket does not serve this role: the environment's URL does, and must be of the same cluster.
     pitr.set("check_user", "nobody_of_that_name");
     pitr.run(&["check", "--sql", file]).expect_code(1);

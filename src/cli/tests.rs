@@ -158,7 +158,7 @@ fn bad_values_exit_2() {
     ] {
         assert_eq!(cli(line).unwrap_err().exit_code(), 2, "{line}");
     }
-    assert!(parse_from(["pitr", "reboot"].map(OsString::from)).is_err());
+    assert!(parse(["pitr", "reboot"].map(OsString::from)).is_err());
 }
 
 #[test]

@@ -17,7 +17,7 @@ use crate::observe::{runs, trust};
 use crate::pg::ClusterState;
 use crate::plan::chain;
 use crate::plan::facts::{Capability, Cluster, Configuration, Host, Remains, RunFact, Server, WalKind};
-use crate::plan::place::version_directory;
+use crate::plan::place::{Exchange, version_directory};
 use crate::plan::recovery::{OtherWal, Trusted};
 use crate::plan::spaces;
 use crate::run::owner::{self, Task};
@@ -139,7 +139,7 @@ pub fn observe(config: &Config, found: &Found, asked: &Where) -> Result<Observed
         space: places::space(&parent)?,
         locations: vec![],
         wal_location,
-        capability: capability(config, &owner, &parent),
+        capability: capability(config, &owner, &parent, mounted),
         runs: earlier,
         damaged_runs: runs::damaged(&config.state_directory)?,
         backups: std::mem::take(&mut survey.backups),
@@ -263,8 +263,12 @@ fn other_wal(state: &Path, runs: &[RunFact]) -> Vec<OtherWal> {
     found
 }
 
-fn capability(config: &Config, owner: &Owner, parent: &Path) -> Capability {
-    let (parent, exchange) = changes_in(owner, parent);
+fn capability(config: &Config, owner: &Owner, parent: &Path, mounted: bool) -> Capability {
+    let data_directory = parent;
+    let (parent, mut exchange) = changes_in(owner, parent);
+    if mounted {
+        exchange = exchange.and_then(|one_step| entries_can_change(owner, data_directory).map(|()| one_step));
+    }
     Capability { exchange, namespaces: namespace::probe(), program: reachable(&config.state_directory, owner), parent }
 }
 
@@ -286,6 +290,14 @@ fn changes_in(owner: &Owner, parent: &Path) -> places::Changes {
         Err(why) => Err(why.clone()),
     };
     (uid, exchange)
+}
+
+/// Whether the entries of a mounted PGDATA can change places one by one: listed as the switch will.
+fn entries_can_change(owner: &Owner, data_directory: &Path) -> std::result::Result<(), String> {
+    let (live, aside) = (data_directory.to_path_buf(), data_directory.to_path_buf());
+    let pairs = vec![switch::Pair { live, aside, names: None, by_owner: true, one_step: true }];
+    let listed: Result<Vec<Exchange>> = owner::call(owner, None, Task::ListExchanges(switch::ListRequest { pairs }));
+    listed.map(|_| ()).map_err(|error| error.to_string())
 }
 
 /// Whether the owner will be able to walk to a run's directory and execute there.

@@ -11,5 +11,6 @@ pub mod remains;
 pub mod runs;
 pub mod service;
 pub mod survey;
+pub mod traces;
 pub mod trust;
 pub mod whose;

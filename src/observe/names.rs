@@ -90,14 +90,13 @@ impl<'a> Door<'a> {
     /// where nobody answers, or another cluster does.
     pub fn ask(&self, database: &str, statements: Vec<String>) -> Option<Vec<Reply>> {
         let (socket, port) = (self.status.socket.clone()?, self.status.port?);
-        let identity = "SELECT system_identifier FROM pg_control_system()".to_string();
-        let guarded = std::iter::once(identity).chain(statements).map(|sql| Statement { sql, guarded: Some(LIMITS) });
-        let statements = std::iter::once(Statement::catalog_only()).chain(guarded).collect();
+        let guarded = statements.into_iter().map(|sql| Statement::limited(sql, LIMITS));
+        let statements = [Statement::identity(Some(self.identifier)), Statement::catalog_only()].into_iter().chain(guarded).collect();
         let request = SqlRequest { socket, port, user: self.user.into(), database: database.into(), statements };
         let replies: Result<Vec<Reply>> = owner::call(self.owner, None, Task::Sql(request));
         let replies = replies.inspect_err(|error| log::info!("names in {database} are not known: {error}")).ok()?;
-        let ours = replies.get(1).and_then(Reply::single) == Some(self.identifier.to_string().as_str());
-        ours.then(|| replies.into_iter().skip(2).collect())
+        // Where it is another one there is no second reply.
+        (replies.len() > 1).then(|| replies.into_iter().skip(2).collect())
     }
 }
 

@@ -5,6 +5,7 @@
 
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use crate::error::Result;
 use crate::sys::proc::{self, Process};
@@ -14,6 +15,21 @@ pub fn find(data_directory: &Path) -> Result<Option<Process>> {
     let all = processes_on(data_directory)?;
     let pids: Vec<i32> = all.iter().map(|p| p.identity.pid).collect();
     Ok(all.into_iter().find(|p| !pids.contains(&p.parent)))
+}
+
+/// How long a process must be seen to be taken for a server, where that decides.
+const STAYS: Duration = Duration::from_secs(2);
+
+/// The same, if it stays: a process that is seen at its end, or that only asks for a setting, keeps nobody from anything.
+pub fn find_staying(data_directory: &Path) -> Result<Option<Process>> {
+    let begun = Instant::now();
+    while let Some(process) = find(data_directory)? {
+        if begun.elapsed() > STAYS {
+            return Ok(Some(process));
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    Ok(None)
 }
 
 /// Every `postgres` process of the directory's owner whose working directory it is, backends of a dead postmaster too.

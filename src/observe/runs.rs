@@ -1,5 +1,6 @@
 //! Earlier runs, read from their journals.
 
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use crate::error::{At, Result};
@@ -7,6 +8,7 @@ use crate::observe::survey::tree_bytes;
 use crate::plan::facts::{Control, Remains, RunFact};
 use crate::plan::ledger::{Entry, Fact, Ledger};
 use crate::run::journal::Journal;
+use crate::run::leftovers;
 use crate::run::paths::{RunPaths, is_run_id};
 use crate::sys::dir::Dir;
 
@@ -47,6 +49,11 @@ pub fn entries(state: &Path, id: &str) -> Result<Vec<Entry>> {
     Journal::read(&RunPaths::new(state, id).journal())
 }
 
+/// The process of a person's command that is at work on run `id`.
+pub fn at_work(state: &Path, id: &str) -> Option<i32> {
+    leftovers::coordinator(&RunPaths::new(state, id)).ok().flatten()
+}
+
 /// What a run still holds on the host: its directory beside PGDATA and WAL that a purge kept, each with its bytes.
 /// Names and sizes are looked at, by descriptor and without following a link; nothing is opened.
 pub fn held(state: &Path, id: &str, ledger: &Ledger) -> Vec<(PathBuf, u64)> {
@@ -60,19 +67,12 @@ pub fn damaged(state: &Path) -> Result<Vec<String>> {
     Ok(all(state)?.into_iter().filter_map(|k| k.ledger.err().map(|why| format!("{}: {why}", k.id))).collect())
 }
 
-/// What is left of run `id` outside its own directory, in and beside `data_directories`, and the WAL that it kept: as
-/// long as there is anything, a run whose journal tells nothing may have a cluster aside.
-pub fn traces(state: &Path, id: &str, data_directories: &[PathBuf]) -> Vec<PathBuf> {
-    let paths = RunPaths::new(state, id);
-    let beside = data_directories.iter().filter_map(|data| Some(data.parent()?.join(format!(".pitr-{id}"))));
-    let markers = data_directories.iter().map(|data| data.join(paths.marker()));
-    beside.chain(markers).chain([paths.kept_wal()]).filter(|path| std::fs::symlink_metadata(path).is_ok()).collect()
-}
-
-/// The runs of one cluster, by system identifier and data directory, oldest first; and those that recovered another one
-/// to the same place while this one stood there.
+/// The runs of one cluster, by system identifier and data directory, oldest first; those that recovered another one
+/// to the same place while this one stood there; and those that are open at this place, whatever cluster they are of: two
+/// would work on one directory.
 pub fn list(state: &Path, system_identifier: u64, data_directory: &Path) -> Result<Vec<RunFact>> {
-    Ok(of_cluster(state, system_identifier, data_directory)?.iter().map(|(id, ledger)| fact(id, ledger, system_identifier)).collect())
+    let wanted = |ledger: &Ledger| is_of(ledger, system_identifier, data_directory) || ledger.is_open() && is_at(ledger, data_directory);
+    Ok(readable(state)?.iter().filter(|(_, ledger)| wanted(ledger)).map(|(id, ledger)| fact(id, ledger, system_identifier)).collect())
 }
 
 /// What a postmaster was started with: the file of its messages and its environment, `KEY=VALUE` bytes.
@@ -81,7 +81,8 @@ pub type Start = (Option<PathBuf>, Vec<Vec<u8>>);
 /// How the server of a cluster had been started when the newest run that saw it running began. Nothing else tells that
 /// once it is stopped.
 pub fn last_seen_running(state: &Path, system_identifier: u64, data_directory: &Path) -> Result<Option<Start>> {
-    let controls = of_cluster(state, system_identifier, data_directory)?;
+    let mut controls = readable(state)?;
+    controls.retain(|(_, ledger)| is_of(ledger, system_identifier, data_directory));
     Ok(controls.into_iter().rev().find_map(|(_, ledger)| match ledger.recovery?.cluster.control {
         Control::PgCtl { log, environment, .. } if !environment.is_empty() => Some((log, environment)),
         Control::Systemd { environment, .. } if !environment.is_empty() => Some((None, environment)),
@@ -89,15 +90,24 @@ pub fn last_seen_running(state: &Path, system_identifier: u64, data_directory: &
     }))
 }
 
-fn of_cluster(state: &Path, system_identifier: u64, data_directory: &Path) -> Result<Vec<(String, Ledger)>> {
-    let readable = all(state)?.into_iter().filter_map(|known| Some((known.id, known.ledger.ok()?)));
-    let ours = |ledger: &Ledger| {
-        // The journal of a fresh host's run carries the lost cluster's identifier, not that of the one that gave way.
-        ledger.recovery.as_ref().map(|r| &r.cluster).is_some_and(|c| {
-            c.data_directory == data_directory && (c.system_identifier == system_identifier || matches!(c.remains, Remains::Other { .. }))
-        })
-    };
-    Ok(readable.filter(|(_, ledger)| ours(ledger)).collect())
+/// Runs whose journal tells something, oldest first.
+fn readable(state: &Path) -> Result<Vec<(String, Ledger)>> {
+    Ok(all(state)?.into_iter().filter_map(|known| Some((known.id, known.ledger.ok()?))).collect())
+}
+
+/// The journal of a fresh host's run carries the lost cluster's identifier, not that of the one that gave way.
+fn is_of(ledger: &Ledger, system_identifier: u64, data_directory: &Path) -> bool {
+    ledger.recovery.as_ref().map(|r| &r.cluster).is_some_and(|c| {
+        c.data_directory == data_directory && (c.system_identifier == system_identifier || matches!(c.remains, Remains::Other { .. }))
+    })
+}
+
+/// By its path, or by what the path of the run's plan leads to now: a bind mount gives one directory two paths.
+fn is_at(ledger: &Ledger, data_directory: &Path) -> bool {
+    let identity = |path: &Path| std::fs::metadata(path).ok().map(|m| (m.dev(), m.ino()));
+    ledger.recovery.as_ref().map(|r| &r.cluster.data_directory).is_some_and(|planned| {
+        planned == data_directory || identity(planned).is_some_and(|planned| identity(data_directory) == Some(planned))
+    })
 }
 
 fn fact(id: &str, ledger: &Ledger, system_identifier: u64) -> RunFact {

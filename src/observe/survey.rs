@@ -330,7 +330,8 @@ fn slots(data: &Dir) -> Result<Vec<String>> {
     Ok(entries.iter().filter(|e| e.kind() == Kind::Directory).filter_map(|e| e.name_str().map(str::to_string)).collect())
 }
 
-fn wal_link(data: &Dir) -> Result<Option<PathBuf>> {
+/// What the link `pg_wal` says, where it is one.
+pub fn wal_link(data: &Dir) -> Result<Option<PathBuf>> {
     match data.metadata_if_exists("pg_wal")? {
         Some(m) if m.kind == Kind::Link => data.read_link("pg_wal").map(Some),
         _ => Ok(None),

@@ -131,14 +131,6 @@ pub(super) fn decide(host: &Host, request: &Request, reasons: &mut Vec<Reason>) 
             "For everything there is: --to-latest.",
         ));
     }
-    if matches!(request.target, TargetRequest::ToLatest) && timeline != current {
-        reasons.push(Reason::fact(
-            "latest-elsewhere",
-            format!("--to-latest on timeline {timeline}, which does not serve"),
-            "Give the LSN where that timeline ends: --to-lsn.",
-        ));
-        return None;
-    }
     let history = match history(sources, timeline) {
         Ok(history) => history,
         Err(why) => {
@@ -150,6 +142,14 @@ pub(super) fn decide(host: &Host, request: &Request, reasons: &mut Vec<Reason>) 
             return None;
         }
     };
+    if matches!(request.target, TargetRequest::ToLatest) && timeline != current {
+        reasons.push(Reason::fact(
+            "latest-elsewhere",
+            format!("--to-latest on timeline {timeline}, which does not serve"),
+            "Give the LSN where that timeline ends: --to-lsn.",
+        ));
+        return None;
+    }
     let (lsn, inclusive) = match question(&request.target) {
         Question::Lsn { lsn, inclusive } => (Some(lsn), inclusive),
         Question::Time { inclusive, .. } | Question::Xid { inclusive, .. } => (None, inclusive),

@@ -66,25 +66,14 @@ pub fn before(host: &Host, history: &History, lsn: Lsn) -> Option<Choice> {
 /// Chooses for `target`.
 pub fn choose(host: &Host, request: &Request, target: &Target) -> Chosen {
     let mut result = Chosen::default();
-    let mut serving: Vec<Choice> = Vec::new();
-    for entry in &host.backups {
-        if let Some((_, why)) = request.ruled_out.iter().find(|(path, _)| *path == entry.path) {
-            result.passed_over.push((entry.name.clone(), why.clone()));
-            continue;
-        }
-        match judge(host, target, entry) {
-            Ok(choice) => serving.push(choice),
-            Err(why) => result.passed_over.push((entry.name.clone(), why)),
-        }
-    }
-    serving.sort_by_key(|c| (c.start, c.ended, c.entry.path.clone()));
+    let mut serving = serving(host, request, target, &mut result.passed_over);
     match &request.backup {
         Some(name) => named(host, name, serving, &mut result),
         None => {
             result.chosen = serving.pop();
             result.passed_over.extend(serving.into_iter().map(|c| (c.entry.name, "older than the one chosen".to_string())));
             if result.chosen.is_none() && request.backups_known {
-                result.reasons.push(none_serves(host, &result));
+                result.reasons.push(none_serves(host, request, &result));
             }
         }
     }
@@ -97,6 +86,23 @@ pub fn choose(host: &Host, request: &Request, target: &Target) -> Chosen {
         }
     }
     result
+}
+
+/// The backups that serve `target`, the best one last; the others are added to `passed_over` with the reason.
+pub(super) fn serving(host: &Host, request: &Request, target: &Target, passed_over: &mut Vec<(String, String)>) -> Vec<Choice> {
+    let mut serving: Vec<Choice> = Vec::new();
+    for entry in &host.backups {
+        if let Some((_, why)) = request.ruled_out.iter().find(|(path, _)| *path == entry.path) {
+            passed_over.push((entry.name.clone(), why.clone()));
+            continue;
+        }
+        match judge(host, target, entry) {
+            Ok(choice) => serving.push(choice),
+            Err(why) => passed_over.push((entry.name.clone(), why)),
+        }
+    }
+    serving.sort_by_key(|c| (c.start, c.ended, c.entry.path.clone()));
+    serving
 }
 
 fn named(host: &Host, name: &str, mut serving: Vec<Choice>, result: &mut Chosen) {
@@ -116,7 +122,14 @@ fn named(host: &Host, name: &str, mut serving: Vec<Choice>, result: &mut Chosen)
     });
 }
 
-fn none_serves(host: &Host, result: &Chosen) -> Reason {
+fn none_serves(host: &Host, request: &Request, result: &Chosen) -> Reason {
+    if let (true, Some(why)) = (host.backups.is_empty(), request.backups_unread.first()) {
+        return Reason::fact(
+            "no-backup",
+            format!("no backup is known: {why}"),
+            "Is the place mounted, and may the cluster's owner read it? Correct `backups`, or --backups DIR.",
+        );
+    }
     if host.backups.is_empty() {
         return Reason::fact("no-backup", "the backup directories hold no backup", "Is the place mounted? Look there: pitr backups.");
     }

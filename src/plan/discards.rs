@@ -2,6 +2,7 @@
 
 use super::facts::Host;
 use super::loss::{Border, Loss, LostRows};
+use super::migration::Aim;
 use super::planned::{Planned, Reason};
 use super::recovery::Target;
 use super::restore::Request;
@@ -9,7 +10,9 @@ use super::target::TargetRequest;
 use super::wal_facts::WalFindings;
 use crate::pg::Lsn;
 use crate::pg::history::{History, TimelineEnd};
-use crate::wal::inquiry::Lost;
+use crate::wal::RelationFile;
+use crate::wal::heap::Rows;
+use crate::wal::inquiry::{FirstLost, Lost};
 
 /// A transaction that changed no more relations may be repaired by hand.
 const FEW: usize = 3;
@@ -59,26 +62,58 @@ pub(super) fn tell(
     planned.consequences.extend(request.guard.warnings(planned.loss.as_ref(), planned.estimate.map(|estimate| estimate.total_seconds)));
 }
 
-/// Where the transaction before which one recovers touched few relations: what it changed, and what else would be lost.
+/// What stands right behind the target, and that it may be repaired alone where it touched few relations: one would go
+/// back before it only for its sake.
 fn instead(request: &Request, findings: &WalFindings, loss: Option<&Loss>) -> Option<String> {
-    let first = findings.answer.first_lost.as_ref()?;
-    let others = loss?.transactions.checked_sub(1).filter(|others| *others > 0)?;
-    if !matches!(request.target, TargetRequest::BeforeXid(_) | TargetRequest::BeforeLsn(_)) {
-        return None;
-    }
-    let changed = Loss::of(&Lost { relations: first.relations.clone(), ..Lost::default() }, &request.names);
-    let emptied: Vec<String> = first.truncated.iter().map(|file| format!("{} emptied", request.names.words(*file))).collect();
+    let act = match &request.target {
+        TargetRequest::BeforeXid(_) | TargetRequest::BeforeLsn(_) => transaction(findings.answer.first_lost.as_ref()?),
+        TargetRequest::BeforeMigration(_) => migration(request.migration.as_ref()?),
+        _ => return None,
+    };
+    let others = loss?.transactions.checked_sub(act.commits).filter(|others| *others > 0)?;
+    let changed = Loss::of(&Lost { relations: act.relations, ..Lost::default() }, &request.names);
+    // With a table its indexes are emptied.
+    let tables = act.truncated.iter().filter(|file| !request.names.relation(**file).is_some_and(|named| named.system));
+    let emptied: Vec<String> = tables.map(|file| format!("{} emptied", request.names.words(*file))).collect();
     let words: Vec<String> = changed.relations.iter().map(rows_words).chain(emptied).collect();
-    if !(1..=FEW).contains(&words.len()) {
-        return None;
-    }
-    let definitions = if first.ddl { ", and definitions" } else { "" };
+    let what = match (words.len(), act.ddl) {
+        (0, true) => "only definitions".to_string(),
+        (1..=FEW, ddl) => format!("{}{}", words.join(", "), if ddl { ", and definitions" } else { "" }),
+        _ => return None,
+    };
     let rest = if others == 1 { "1 other transaction".to_string() } else { format!("{others} other transactions") };
-    Some(format!(
-        "transaction {} changed {}{definitions}: it may be repaired without a recovery, which would discard {rest} as well",
-        first.xid,
-        words.join(", ")
-    ))
+    Some(format!("{} changed {what}: it may be repaired without a recovery, which would discard {rest} as well", act.what))
+}
+
+/// What one goes back before.
+struct Act {
+    what: String,
+    commits: u64,
+    relations: Vec<(RelationFile, Rows)>,
+    truncated: Vec<RelationFile>,
+    ddl: bool,
+}
+
+fn transaction(first: &FirstLost) -> Act {
+    Act {
+        what: format!("transaction {}", first.xid),
+        commits: 1,
+        relations: first.relations.clone(),
+        truncated: first.truncated.clone(),
+        ddl: first.ddl,
+    }
+}
+
+/// All of its commits together; the tool's own table is not in them.
+fn migration(aim: &Aim) -> Act {
+    let changes = || aim.work.iter().flat_map(|brief| &brief.relations);
+    Act {
+        what: format!("migration {}", aim.goal.version),
+        commits: aim.commits,
+        relations: changes().map(|change| (change.file, change.rows)).collect(),
+        truncated: changes().filter(|change| change.truncated).map(|change| change.file).collect(),
+        ddl: aim.work.iter().any(|brief| brief.ddl),
+    }
 }
 
 fn rows_words(rows: &LostRows) -> String {

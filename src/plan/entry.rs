@@ -83,6 +83,60 @@ pub enum Event {
     },
 }
 
+/// Bytes of a text that others wrote, as far as it is kept.
+const LONGEST_TEXT: usize = 8 << 10;
+/// Bytes of a value that a check returned.
+const LONGEST_VALUE: usize = 1 << 10;
+
+impl Event {
+    /// The same with texts of others, such as a server's words and what a check returned, cut to what a person reads.
+    pub fn bounded(self) -> Event {
+        match self {
+            Event::Failed { index, error } => Event::Failed { index, error: bounded_error(error) },
+            Event::Note { text } => Event::Note { text: cut(text, LONGEST_TEXT) },
+            Event::Fact { fact } => Event::Fact { fact: fact.bounded() },
+            other => other,
+        }
+    }
+}
+
+impl Fact {
+    fn bounded(self) -> Fact {
+        match self {
+            Fact::Remark { text } => Fact::Remark { text: cut(text, LONGEST_TEXT) },
+            Fact::Reached { lsn, words } => Fact::Reached { lsn, words: cut(words, LONGEST_TEXT) },
+            Fact::Checked { checks, public } => Fact::Checked { checks: checks.into_iter().map(CheckResult::bounded).collect(), public },
+            other => other,
+        }
+    }
+}
+
+impl CheckResult {
+    fn bounded(self) -> CheckResult {
+        let value = |text: String| cut(text, LONGEST_VALUE);
+        CheckResult {
+            name: value(self.name),
+            passed: self.passed,
+            words: self.words.map(|text| cut(text, LONGEST_TEXT)),
+            rows: self.rows.into_iter().map(|row| row.into_iter().map(value).collect()).collect(),
+        }
+    }
+}
+
+fn bounded_error(error: Error) -> Error {
+    let text = |text| cut(text, LONGEST_TEXT);
+    Error { what: text(error.what), cause: error.cause.map(text), hint: error.hint.map(text), ..error }
+}
+
+/// The beginning of a text that is longer than `most` bytes, and how much is missing.
+fn cut(text: String, most: usize) -> String {
+    if text.len() <= most {
+        return text;
+    }
+    let kept = (0..=most).rev().find_map(|end| text.get(..end)).unwrap_or_default();
+    format!("{kept}… ({} more bytes)", text.len() - kept.len())
+}
+
 /// Who did it.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct By {
@@ -306,4 +360,39 @@ pub struct CheckResult {
     pub words: Option<String>,
     /// Rows it returned, as text, at most a few.
     pub rows: Vec<Vec<String>>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn texts_of_others_are_cut_visibly_and_at_a_character() {
+        let long = "ü".repeat(1 << 20);
+        let error = Error::failed(&long).cause(&long).hint(&long);
+        let check = CheckResult { name: "c".into(), passed: false, words: Some(long.clone()), rows: vec![vec![long.clone(), "1".into()]] };
+        let events = [
+            Event::Failed { index: 0, error },
+            Event::Fact { fact: Fact::Remark { text: long.clone() } },
+            Event::Fact { fact: Fact::Reached { lsn: Lsn(8), words: long.clone() } },
+            Event::Fact { fact: Fact::Checked { checks: vec![check], public: true } },
+            Event::Note { text: long },
+        ];
+        for event in events {
+            let event = event.bounded();
+            let line = serde_json::to_string(&Entry { time: Timestamp::UNIX_EPOCH, event: event.clone() }).unwrap();
+            assert!(line.len() < 40 << 10 && line.contains("ü… (20"), "{} bytes", line.len());
+            assert_eq!(event.clone().bounded(), event.bounded(), "what is cut stays as it is");
+            assert!(serde_json::from_str::<Entry>(&line).is_ok());
+        }
+    }
+
+    #[test]
+    fn a_short_text_is_kept_whole() {
+        for most in 0..7 {
+            let cut = cut("aüß€".into(), most);
+            assert!(cut.starts_with("aüß€".get(..most).unwrap_or_default()) && cut.ends_with("more bytes)"), "{cut}");
+        }
+        assert_eq!(cut("aüß€".into(), 8), "aüß€");
+    }
 }

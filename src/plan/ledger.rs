@@ -52,6 +52,25 @@ pub struct Section {
     pub open: bool,
 }
 
+impl Section {
+    /// The step that comes next, or is at work.
+    fn at(&self) -> &'static str {
+        self.steps.get(self.done).map_or("its end", Step::name)
+    }
+}
+
+impl Purpose {
+    /// In a person's words.
+    pub fn words(self) -> &'static str {
+        match self {
+            Purpose::Restore => "recovery",
+            Purpose::StandBack => "putting the old cluster back",
+            Purpose::Undo => "undo",
+            Purpose::Purge => "purge",
+        }
+    }
+}
+
 impl Ledger {
     /// Reads the entries in order.
     pub fn fold(entries: &[Entry]) -> Ledger {
@@ -112,11 +131,13 @@ impl Ledger {
         self.facts.iter().rev().find_map(pick)
     }
 
-    /// The old cluster's pg_control as it must still be, while it must be down.
+    /// The old cluster's pg_control as it must still be, while it must be down: until it is let go or, on undo, moved to
+    /// another number. An exchange there and back changes nothing in it: once it is back at PGDATA somebody may start it
+    /// before we do, and that must be noticed.
     pub fn old_control(&self) -> Option<ControlFile> {
         let picked = self.facts.iter().rev().find_map(|fact| match fact {
             Fact::OldStopped { control, .. } => Some(Some((**control).clone())),
-            Fact::OldAbsent | Fact::OldStarted | Fact::SwitchedBack | Fact::Moved { .. } => Some(None),
+            Fact::OldAbsent | Fact::OldStarted | Fact::MoveTo { .. } | Fact::Moved { .. } => Some(None),
             _ => None,
         });
         picked.flatten()
@@ -226,6 +247,12 @@ impl Ledger {
         })
     }
 
+    /// Whether a `resume` goes on with the recovery, rather than with an undo or a purge.
+    pub fn goes_forward(&self) -> bool {
+        let back = |section: &Section| matches!(section.purpose, Purpose::Undo | Purpose::Purge);
+        !(self.outcome.is_none() && self.section.as_ref().is_some_and(back))
+    }
+
     /// Whether the run still wants `resume` or `undo`.
     pub fn is_open(&self) -> bool {
         match self.outcome {
@@ -250,17 +277,14 @@ impl Ledger {
             (Some(Outcome::Undone), _) => "undone: the old cluster is back".into(),
             (Some(Outcome::Removed), _) => "purged".into(),
             (Some(Outcome::Kept), _) => "stopped before the switch: the old cluster is in place, the work is kept".into(),
-            (None, Some(section)) => {
-                let at = section.steps.get(section.done).map_or("its end", Step::name);
-                let what = match section.purpose {
-                    Purpose::Restore => "recovery",
-                    Purpose::StandBack => "putting the old cluster back",
-                    Purpose::Undo => "undo",
-                    Purpose::Purge => "purge",
-                };
-                format!("open: {what} ended or was interrupted at '{at}'")
-            }
+            (None, Some(section)) => format!("open: {} ended or was interrupted at '{}'", section.purpose.words(), section.at()),
             (None, None) => "open: planned, nothing done".into(),
         }
+    }
+
+    /// The same while process `pid` is at work.
+    pub fn at_work(&self, pid: i32) -> String {
+        let at = self.section.as_ref().map(|section| format!(": {} is at '{}'", section.purpose.words(), section.at()));
+        format!("at work in process {pid}{}", at.unwrap_or_default())
     }
 }

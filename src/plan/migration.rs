@@ -1,5 +1,7 @@
 //! From a version that a person typed to the commit that a recovery has to exclude, and what is to be said of it. Pure.
 
+use std::collections::BTreeSet;
+
 use super::loss::Names;
 use super::planned::Reason;
 use super::recovery::Consequence;
@@ -83,6 +85,10 @@ pub struct Aim {
     pub alternatives: Vec<String>,
     /// What speaks against it.
     pub reasons: Vec<Reason>,
+    /// How many commits it consists of, as far as the WAL tells them apart from others'.
+    pub commits: u64,
+    /// Those that did its work, not only wrote the tool's row.
+    pub work: Vec<Brief>,
 }
 
 /// The migration that `typed` means.
@@ -119,7 +125,9 @@ pub fn aim(known: &[Known], typed: &str, names: &Names) -> Result<Aim, Error> {
         keys: discarded.iter().map(|mark| mark.key.clone()).collect(),
         pending: discarded.iter().map(|mark| table.version_of(mark)).collect(),
     };
-    let mut aim = Aim { target, consequences: consequences(table, applied, &goal), alternatives: Vec::new(), reasons: Vec::new(), goal };
+    let consequences = consequences(table, applied, &goal);
+    let (commits, work) = (commits(applied), work(applied));
+    let mut aim = Aim { target, consequences, alternatives: Vec::new(), reasons: Vec::new(), goal, commits, work };
     aim.alternatives.extend(way_back(table, applied));
     aim.alternatives.extend(earlier(table, index, names));
     if let How::WithoutWork(why) = &applied.how {
@@ -130,6 +138,16 @@ pub fn aim(known: &[Known], typed: &str, names: &Names) -> Result<Aim, Error> {
         ));
     }
     Ok(aim)
+}
+
+/// From the commit that began it to the one that recorded it, each once.
+fn commits(applied: &Applied) -> u64 {
+    let own = applied.begin.iter().chain(&applied.belongs).chain(&applied.recorded);
+    own.map(|brief| brief.lsn).collect::<BTreeSet<_>>().len() as u64
+}
+
+fn work(applied: &Applied) -> Vec<Brief> {
+    applied.begin.iter().filter(|_| applied.how == How::Together).chain(&applied.belongs).cloned().collect()
 }
 
 /// The table and the newest application of the one migration that `typed` means.

@@ -149,6 +149,7 @@ impl Step {
             Step::Replay => "start privately, replay WAL to the target, pause".into(),
             Step::Check => match recovery.site.checks.len() + usize::from(recovery.migration.is_some()) {
                 0 => "no checks are configured: only the target is proved".into(),
+                1 => "run 1 check while paused".into(),
                 n => format!("run {n} checks while paused"),
             },
             Step::Unload => match recovery.preloaded.names() {

@@ -70,6 +70,9 @@ impl WalFindings {
     /// What `target` means from the backup `chosen`.
     pub fn meaning(&self, target: &Target, chosen: &Choice, size: SegmentSize) -> Meaning {
         let meaning = self.place(target, size);
+        if meaning == Meaning::Unresolved && self.has_no_end(chosen) {
+            return Meaning::Refused(self.incomplete(chosen, size));
+        }
         let (Meaning::Record(stop) | Meaning::NewestRecord(stop)) = &meaning else { return meaning };
         if let Some(unread) = self.last_record().filter(|last| stop.lsn > *last) {
             return Meaning::NotFound(self.broken(size).unwrap_or_else(|| behind_the_end(stop.lsn, unread)));
@@ -77,13 +80,7 @@ impl WalFindings {
         match self.consistent(*stop, chosen) {
             Consistent::Yes => meaning,
             Consistent::Before(end) => Meaning::BeforeBackup(format!("it ended after the target, at {end}")),
-            Consistent::Unknown => Meaning::Refused(self.broken(size).unwrap_or_else(|| {
-                Reason::fact(
-                    "backup-incomplete",
-                    format!("WAL does not hold the end of backup {}: it would never become consistent", chosen.entry.name),
-                    "Choose another backup: pitr backups.",
-                )
-            })),
+            Consistent::Unknown => Meaning::Refused(self.incomplete(chosen, size)),
         }
     }
 
@@ -155,10 +152,8 @@ impl WalFindings {
         let name = self.segments.iter().find(|segment| segment.number == number).map(|segment| segment.file_name(size)).unwrap_or_default();
         let newest = self.answer.newest.map(|ended| format!(", with every transaction up to {}", when(&ended))).unwrap_or_default();
         let hint = match self.furthest() {
-            Some(flag) => format!(
-                "It is good up to there{newest}: {flag} reaches that point. Look for {name} in other copies of the archive (--wal DIR)."
-            ),
-            None => format!("Look for {name} in other copies of the archive (--wal DIR)."),
+            Some(flag) => format!("It is good up to there{newest}: {flag} reaches that point."),
+            None => format!("Backup {} cannot be used without it.", self.backup.file_name().unwrap_or_default().to_string_lossy()),
         };
         Some(Reason::fact("wal-damaged", format!("WAL segment {name} is damaged at {}: {}", end.at, end.reason), hint))
     }
@@ -274,13 +269,30 @@ impl WalFindings {
         !self.hole && self.damage(size).is_none()
     }
 
+    /// A backup that streamed from a primary is consistent behind a record of its end, and only there.
+    fn has_no_end(&self, chosen: &Choice) -> bool {
+        let streamed = matches!(&chosen.entry.label, Label::Found(label) if label.streamed && !label.from_standby);
+        streamed && self.answer.backup_end.is_none()
+    }
+
+    fn incomplete(&self, chosen: &Choice, size: SegmentSize) -> Reason {
+        self.broken(size).unwrap_or_else(|| {
+            let last = self.segments.last().map(|segment| segment.file_name(size)).unwrap_or_default();
+            Reason::fact(
+                "backup-incomplete",
+                format!("WAL does not hold the end of backup {}: it would never become consistent", chosen.entry.name),
+                format!("It was not finished, or WAL behind {last} is missing."),
+            )
+        })
+    }
+
     fn consistent(&self, stop: Stop, chosen: &Choice) -> Consistent {
         let before = |record: Lsn| if stop.inclusive { stop.lsn < record } else { stop.lsn <= record };
         match (&chosen.entry.label, self.answer.backup_end) {
             (Label::Found(_), Some((start, end))) if before(start) => Consistent::Before(end),
             (Label::Found(_), Some(_)) => Consistent::Yes,
             // Consistent where pg_control says (a standby's), or where it was shut down (a cold copy).
-            (Label::Found(label), None) if label.streamed && !label.from_standby => Consistent::Unknown,
+            (Label::Found(_), None) if self.has_no_end(chosen) => Consistent::Unknown,
             _ => match chosen.end {
                 Some(end) if before(end) => Consistent::Before(end),
                 _ => Consistent::Yes,

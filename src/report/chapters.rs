@@ -53,11 +53,40 @@ pub fn text(title: &str, chapters: &[Chapter], width: usize) -> String {
         sheet.plain(chapter.title);
         match &chapter.block {
             Block::Facts(facts) => facts.iter().for_each(|(name, value)| sheet.line(name, value)),
-            Block::Table { rows, .. } => rows.iter().for_each(|row| sheet.plain(&format!("  {}", row.join("  ").trim_end()))),
+            Block::Table { head, rows } => columns(&mut sheet, head, rows),
             Block::List(items) => items.iter().for_each(|item| sheet.plain(&format!("  {item}"))),
         }
     }
     sheet.finish()
+}
+
+/// Columns below their headings; numbers stand right. What is longer than most pushes the rest of its row on.
+fn columns(sheet: &mut Sheet, head: &[&str], rows: &[Vec<String>]) {
+    const WIDEST: usize = 32;
+    let full = || rows.iter().filter(|row| row.iter().all(|cell| !cell.is_empty()));
+    let width = |at: usize| {
+        let cells = full().filter_map(|row| row.get(at)).map(|cell| cell.chars().count());
+        cells.chain(head.get(at).map(|cell| cell.len())).max().unwrap_or(0).min(WIDEST)
+    };
+    let widths: Vec<usize> = (0..head.len()).map(width).collect();
+    let last = head.len().saturating_sub(1);
+    let numbers: Vec<bool> =
+        (0..head.len()).map(|at| full().count() > 0 && full().all(|row| row.get(at).is_some_and(|cell| is_number(cell)))).collect();
+    let mut line = |row: &mut dyn Iterator<Item = &str>| {
+        let cells = row.zip(&widths).zip(&numbers).enumerate().map(|(at, ((cell, width), number))| match (number, at == last) {
+            (true, _) => format!("{cell:>width$}"),
+            (false, true) => cell.to_string(),
+            (false, false) => format!("{cell:<width$}"),
+        });
+        let cells: Vec<String> = cells.collect();
+        sheet.plain(&format!("  {}", cells.join("  ").trim_end()));
+    };
+    line(&mut head.iter().copied());
+    rows.iter().for_each(|row| line(&mut row.iter().map(String::as_str)));
+}
+
+fn is_number(cell: &str) -> bool {
+    !cell.is_empty() && cell.bytes().all(|byte| byte.is_ascii_digit())
 }
 
 /// Markdown (GitHub's tables).

@@ -4,7 +4,7 @@
 //! terminal nothing is asked and nothing is done unless `--yes` was given; a signal ends the waiting.
 
 use std::fs::{File, OpenOptions};
-use std::io::{IsTerminal, Read, Write};
+use std::io::{Read, Write};
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -19,7 +19,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(200);
 /// A longer answer is no name.
 const LONGEST: usize = 4096;
 
-const TERMINAL: &str = "/dev/tty";
+pub(super) const TERMINAL: &str = "/dev/tty";
 
 /// Who is asked about what. The plan has been shown before.
 #[derive(Debug, Clone, Copy)]
@@ -33,23 +33,23 @@ pub struct Question<'a> {
 }
 
 impl Question<'_> {
-    /// Asks, unless `yes` (`--yes`). `interrupted` is looked at while nobody answers; its error is returned.
+    /// Asks, unless `yes` (`--yes`). `typed`: what is typed on a terminal comes to this program. `interrupted` is looked at while nobody answers; its error is returned.
     ///
     /// # Errors
     /// [`Kind::Usage`] where there is no terminal to ask on, [`Kind::Refused`] for any other answer than the name.
-    pub fn ask(&self, yes: bool, interrupted: &mut dyn FnMut() -> Result<()>) -> Result<()> {
+    pub fn ask(&self, yes: bool, typed: bool, interrupted: &mut dyn FnMut() -> Result<()>) -> Result<()> {
         if yes {
             return Ok(());
         }
         // Input that comes from a pipe or a file was not typed by somebody who read the plan.
-        if !std::io::stdin().is_terminal() {
+        if !typed {
             return Err(self.nobody_to_ask());
         }
         let Ok(mut terminal) = OpenOptions::new().read(true).write(true).open(TERMINAL) else {
             return Err(self.nobody_to_ask());
         };
         terminal.write_all(self.words().as_bytes()).at("write to", TERMINAL)?;
-        let answer = read_line(&mut terminal, interrupted);
+        let answer = read_line(&mut terminal, interrupted).map(Option::unwrap_or_default);
         if answer.as_ref().map_or(true, String::is_empty) {
             // Perhaps nobody pressed Enter: what is said next begins on a line of its own.
             terminal.write_all(b"\n").at("write to", TERMINAL)?;
@@ -81,22 +81,22 @@ impl Question<'_> {
     }
 }
 
-/// One line of what is typed, without its end; what was typed before end of input. A signal handler that restarts
+/// One line of what is typed, without its end; none where input ends before it does. A signal handler that restarts
 /// system calls would leave a plain read waiting, so the terminal is polled.
-fn read_line(terminal: &mut File, interrupted: &mut dyn FnMut() -> Result<()>) -> Result<String> {
+pub(super) fn read_line(terminal: &mut File, interrupted: &mut dyn FnMut() -> Result<()>) -> Result<Option<String>> {
     let mut line: Vec<u8> = Vec::new();
     while line.len() < LONGEST {
         wait(terminal, interrupted)?;
         let mut byte = [0];
         match terminal.read(&mut byte) {
-            Ok(0) => break,
+            Ok(0) => return Ok(None),
             Ok(_) if byte == *b"\n" => break,
             Ok(_) => line.extend(byte),
             Err(e) if e.kind() == std::io::ErrorKind::Interrupted => {}
             Err(e) => return Err(e).at("read from", TERMINAL),
         }
     }
-    Ok(String::from_utf8_lossy(&line).into_owned())
+    Ok(Some(String::from_utf8_lossy(&line).into_owned()))
 }
 
 /// Until there is something to read.
@@ -138,7 +138,7 @@ mod tests {
         let error = QUESTION.nobody_to_ask();
         assert_eq!(error.kind, Kind::Usage);
         assert!(error.hint.unwrap().contains("`--yes`"));
-        assert_eq!(QUESTION.ask(true, &mut || panic!("nothing is waited for")), Ok(()));
+        assert_eq!(QUESTION.ask(true, false, &mut || panic!("nothing is waited for")), Ok(()));
     }
 
     #[test]
@@ -146,10 +146,9 @@ mod tests {
         let (reader, mut writer) = std::io::pipe().unwrap();
         let mut terminal = File::from(OwnedFd::from(reader));
         writer.write_all(b"15-main\nmore\xff").unwrap();
-        assert_eq!(read_line(&mut terminal, &mut || Ok(())).unwrap(), "15-main");
+        assert_eq!(read_line(&mut terminal, &mut || Ok(())).unwrap().as_deref(), Some("15-main"));
         drop(writer);
-        assert_eq!(read_line(&mut terminal, &mut || Ok(())).unwrap(), "more\u{fffd}");
-        assert_eq!(read_line(&mut terminal, &mut || Ok(())).unwrap(), "");
+        assert_eq!(read_line(&mut terminal, &mut || Ok(())).unwrap(), None, "a name that was not finished by Enter is none");
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! The only part that prints.
 //!
 //! * [`plan`], [`run`], [`status`], [`backups`] turn values into a page for people and a document for programs.
-//! * [`confirm`] asks before a run; [`narrator`] tells its steps while they happen.
+//! * [`confirm`] asks before a run, [`interrupt`] after Ctrl-C; [`narrator`] tells its steps while they happen.
 //! * [`layout`], [`terminal`], [`progress`], [`logging`] are what all of them are printed with.
 
 pub mod account;
@@ -9,6 +9,7 @@ pub mod backups;
 pub mod chapters;
 pub mod check;
 pub mod confirm;
+pub mod interrupt;
 pub mod layout;
 pub mod log;
 pub mod logging;
@@ -17,6 +18,7 @@ pub mod migrations;
 pub mod narrator;
 pub mod plan;
 pub mod progress;
+pub mod purge;
 pub mod run;
 pub mod runs;
 pub mod status;
@@ -25,7 +27,7 @@ pub mod verify_backups;
 pub mod verify_wal;
 
 #[cfg(test)]
-mod fixtures;
+pub(crate) mod fixtures;
 #[cfg(test)]
 mod schema_check;
 

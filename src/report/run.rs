@@ -180,7 +180,8 @@ impl RunResult {
         self
     }
 
-    fn without_run(outcome: ResultOutcome) -> RunResult {
+    /// The result of a verb that began no run.
+    pub(super) fn without_run(outcome: ResultOutcome) -> RunResult {
         RunResult {
             run: None,
             changed: false,

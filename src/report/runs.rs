@@ -36,11 +36,19 @@ pub fn text(rows: &[RunRow], width: usize) -> String {
         }
         let keeps: Vec<String> = row.keeps.iter().map(|(path, bytes)| format!("{path}  {}", human_bytes(*bytes))).collect();
         sheet.list("Keeps", keeps.iter().map(String::as_str));
-        if row.account.as_ref().is_ok_and(|a| !a.open) && !keeps.is_empty() {
+        if row.account.as_ref().is_ok_and(|a| !a.open) && row.keeps.iter().any(|(path, _)| !is_wal(path)) {
             sheet.more(2, &format!("`pitr purge {}` deletes it", row.id));
+        }
+        if row.keeps.iter().any(|(path, _)| is_wal(path)) {
+            sheet.more(2, "WAL that stands nowhere else: later recoveries read it, and no purge deletes it");
         }
     }
     sheet.finish()
+}
+
+/// `runs/<id>/wal`, not the directory beside PGDATA.
+fn is_wal(path: &str) -> bool {
+    path.ends_with("/wal")
 }
 
 fn put(sheet: &mut Sheet, account: &Account) {
@@ -116,6 +124,11 @@ Run       20261120T210520Z-0000
 Journal   cannot be read: line 3"
         );
         assert_eq!(text(&[], 80), "No run was ever begun here.");
+        let mut purged = rows();
+        purged.truncate(1);
+        purged[0].keeps = vec![("/var/lib/pitr/runs/20261121T210520Z-4f2a/wal".into(), 1 << 20)];
+        let page = text(&purged, 120);
+        assert!(page.ends_with("no purge deletes it") && !page.contains("pitr purge"), "{page}");
     }
 
     #[test]

@@ -6,11 +6,13 @@ use serde_json::Value;
 pub fn assert_valid(schema: &str, document: &Value) {
     let schema: Value = serde_json::from_str(schema).expect("a schema is JSON");
     let mut complaints = Vec::new();
-    walk(&schema, document, "$", &mut complaints);
+    walk(&schema, &schema, document, "$", &mut complaints);
     assert!(complaints.is_empty(), "{}\n{document:#}", complaints.join("\n"));
 }
 
-fn walk(schema: &Value, value: &Value, at: &str, complaints: &mut Vec<String>) {
+fn walk(root: &Value, schema: &Value, value: &Value, at: &str, complaints: &mut Vec<String>) {
+    // A document within a document of the same kind.
+    let schema = if schema["$ref"] == "#" { root } else { schema };
     const KNOWN: [&str; 12] = [
         "$schema",
         "$id",
@@ -42,15 +44,15 @@ fn walk(schema: &Value, value: &Value, at: &str, complaints: &mut Vec<String>) {
         complaints.push(format!("{at}: {value} is not {}", schema["const"]));
     }
     if let Some(object) = value.as_object() {
-        members(schema, object, at, complaints);
+        members(root, schema, object, at, complaints);
     }
     for (index, item) in value.as_array().into_iter().flatten().enumerate() {
-        walk(&schema["items"], item, &format!("{at}[{index}]"), complaints);
+        walk(root, &schema["items"], item, &format!("{at}[{index}]"), complaints);
     }
 }
 
 /// Documents and schemas name the same keys: one that the schema does not know is as wrong as one that is missing.
-fn members(schema: &Value, object: &serde_json::Map<String, Value>, at: &str, complaints: &mut Vec<String>) {
+fn members(root: &Value, schema: &Value, object: &serde_json::Map<String, Value>, at: &str, complaints: &mut Vec<String>) {
     let properties = schema["properties"].as_object().unwrap_or_else(|| panic!("{at}: the schema has no properties"));
     let required: Vec<&str> = schema["required"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
     for key in &required {
@@ -61,7 +63,7 @@ fn members(schema: &Value, object: &serde_json::Map<String, Value>, at: &str, co
     }
     for (key, value) in object {
         match properties.get(key) {
-            Some(property) => walk(property, value, &format!("{at}.{key}"), complaints),
+            Some(property) => walk(root, property, value, &format!("{at}.{key}"), complaints),
             None => complaints.push(format!("{at}: {key} is not described")),
         }
     }
@@ -95,7 +97,7 @@ fn disagreement_is_found() {
     .unwrap();
     let complain = |document: &str| {
         let mut complaints = Vec::new();
-        walk(&schema, &serde_json::from_str(document).unwrap(), "$", &mut complaints);
+        walk(&schema, &schema, &serde_json::from_str(document).unwrap(), "$", &mut complaints);
         complaints.len()
     };
     assert_eq!(complain(r#"{"a": 1, "b": ["x", null]}"#), 0);

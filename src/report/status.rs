@@ -67,6 +67,10 @@ pub struct OpenRun {
     pub state: String,
     /// Commands that end it.
     pub next: Vec<String>,
+    /// The process that is at work on it.
+    pub process: Option<i32>,
+    /// The file that keeps the cluster's unit from being started until it ends.
+    pub kept_down_by: Option<String>,
 }
 
 /// What a run left beside PGDATA.
@@ -78,6 +82,8 @@ pub struct Aside {
     pub path: String,
     /// In words.
     pub state: String,
+    /// It was replaced by a recovery that can be undone.
+    pub comes_back: bool,
 }
 
 /// The page, `width` columns wide.
@@ -104,6 +110,9 @@ fn put_cluster(sheet: &mut Sheet, cluster: &ClusterStatus) {
         for command in &run.next {
             sheet.more(2, &format!("`{command}`"));
         }
+        if let Some(file) = &run.kept_down_by {
+            sheet.more(2, &format!("until it ends, {file} keeps the cluster from being started"));
+        }
     }
     let windows: Vec<String> = cluster.windows.iter().map(window_words).collect();
     match windows.is_empty() {
@@ -114,6 +123,9 @@ fn put_cluster(sheet: &mut Sheet, cluster: &ClusterStatus) {
     sheet.list("Gaps", cluster.gaps.iter().map(String::as_str));
     for (number, aside) in cluster.asides.iter().enumerate() {
         sheet.line(if number == 0 { "Aside" } else { "" }, &format!("run {}  {}  {}", aside.run, aside.path, aside.state));
+        if aside.comes_back {
+            sheet.more(2, &format!("`pitr undo {}` puts it back", aside.run));
+        }
         sheet.more(2, &format!("`pitr purge {}` deletes it", aside.run));
     }
     sheet.list("Problem", cluster.problems.iter().map(String::as_str));
@@ -122,6 +134,9 @@ fn put_cluster(sheet: &mut Sheet, cluster: &ClusterStatus) {
 fn window_words(window: &Window) -> String {
     // In full: a rounded beginning would lie before the window.
     let from = window.from.map_or_else(|| "the end of the oldest backup".to_string(), render_time);
+    if window.from.is_some() && window.from == window.to {
+        return format!("the end of the backup, {from}, timeline {}: no later commit is in the WAL", window.timeline);
+    }
     let to = window.to.map_or_else(|| "the newest WAL".to_string(), render_time);
     format!("any moment from {from} to {to}, timeline {}", window.timeline)
 }
@@ -149,6 +164,10 @@ pub fn json(status: &StatusDocument) -> Value {
     })
 }
 
+fn run_json(run: &OpenRun) -> Value {
+    json!({"id": run.id, "state": run.state, "next": run.next, "process": run.process, "kept_down_by": run.kept_down_by})
+}
+
 fn cluster_json(cluster: &ClusterStatus) -> Value {
     let backup = |b: &BackupStatus| json!({"name": b.name, "usable": b.usable, "why": b.why, "time": b.time.map(rfc3339)});
     let window = |w: &Window| json!({"timeline": w.timeline, "from": w.from.map(rfc3339), "to": w.to.map(rfc3339)});
@@ -161,7 +180,7 @@ fn cluster_json(cluster: &ClusterStatus) -> Value {
         "backups": cluster.backups.iter().map(backup).collect::<Vec<_>>(),
         "windows": cluster.windows.iter().map(window).collect::<Vec<_>>(),
         "gaps": cluster.gaps,
-        "run": cluster.run.as_ref().map(|r| json!({"id": r.id, "state": r.state, "next": r.next})),
+        "run": cluster.run.as_ref().map(run_json),
         "asides": cluster.asides.iter().map(aside).collect::<Vec<_>>(),
         "problems": cluster.problems,
     })
@@ -190,8 +209,15 @@ mod tests {
                 id: "r2".into(),
                 state: "open: recovery ended or was interrupted at 'extract'".into(),
                 next: vec!["pitr resume r2".into(), "pitr undo r2".into()],
+                process: None,
+                kept_down_by: Some("/run/systemd/system/postgresql@15-main.service.d/zz-pitr.conf".into()),
             }),
-            asides: vec![Aside { run: "r1".into(), path: "/var/lib/postgresql/15/.pitr-r1".into(), state: "the old cluster".into() }],
+            asides: vec![Aside {
+                run: "r1".into(),
+                path: "/var/lib/postgresql/15/.pitr-r1".into(),
+                state: "the old cluster".into(),
+                comes_back: true,
+            }],
             problems: vec!["archive_mode is off".into()],
         };
         StatusDocument { host: "db-prod-03".into(), clusters: vec![cluster] }
@@ -208,11 +234,14 @@ Cluster   15-main  /var/lib/postgresql/15/main  PostgreSQL 15.18  stopped
 Run       r2  open: recovery ended or was interrupted at 'extract'
             `pitr resume r2`
             `pitr undo r2`
+            until it ends, /run/systemd/system/postgresql@15-main.service.d/zz-pitr.conf keeps the
+            cluster from being started
 Back to   any moment from 2026-11-20 21:00:00.000000+00 to the newest WAL, timeline 1
 Backups   2 of 3 can be used, the newest new.tar taken 2026-11-21 21:03:14+00
             not cut\\x07.tar: it is truncated
 Gaps      000000010000000000000007 is missing
 Aside     run r1  /var/lib/postgresql/15/.pitr-r1  the old cluster
+            `pitr undo r1` puts it back
             `pitr purge r1` deletes it
 Problem   archive_mode is off"
         );

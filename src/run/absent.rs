@@ -11,6 +11,7 @@ use crate::observe::postmaster;
 use crate::observe::survey::SurveyRequest;
 use crate::plan::facts::{Control, Remains};
 use crate::plan::ledger::Fact;
+use crate::run::control;
 use crate::run::executor::Run;
 use crate::run::owner::Task;
 use crate::run::private::without_directory;
@@ -85,20 +86,25 @@ pub fn remove_empty(parent: &Dir, name: &str) -> Result<bool> {
     Ok(true)
 }
 
-/// Proves that nothing runs at PGDATA.
+/// Proves that nothing runs at PGDATA, and sees to it that its unit does not start in the middle.
 pub fn prove(run: &mut Run) -> Result<()> {
+    control::keep_down(run)?;
     refuse_newcomer(run)?;
     run.fact(Fact::OldAbsent)
 }
 
-/// Before every later step: nobody put a cluster to work there meanwhile.
+/// Before every later step: nobody put a cluster to work there meanwhile, and the unit is still kept down.
 pub fn nothing_came(run: &mut Run) -> Result<()> {
     let proved = run.ledger().facts.iter().rev().find_map(|fact| match fact {
         Fact::OldAbsent => Some(true),
         Fact::OldStarted | Fact::OldStopped { .. } => Some(false),
         _ => None,
     });
-    if proved == Some(true) && !run.ledger().switch_begun() { refuse_newcomer(run) } else { Ok(()) }
+    if proved != Some(true) || run.ledger().switch_begun() {
+        return Ok(());
+    }
+    refuse_newcomer(run)?;
+    control::keep_down(run)
 }
 
 fn refuse_newcomer(run: &Run) -> Result<()> {

@@ -91,6 +91,32 @@ pub fn give(run: &mut Run, uid: u32, gid: u32) -> Result<()> {
     Ok(())
 }
 
+/// The directories out of which root renames become root's alone: also a descriptor that the owner holds of one is worth
+/// nothing from here on, since permission to rename is asked at each rename.
+pub fn take(run: &mut Run) -> Result<()> {
+    for path in roots_work(run) {
+        give_one(run, &path, 0, 0)?;
+        crash::point("taken for the exchange")?;
+    }
+    Ok(())
+}
+
+/// What [`take`] took is the owner's again.
+pub fn hand_back(run: &mut Run) -> Result<()> {
+    let owner = run.recovery().cluster.owner.clone();
+    for path in roots_work(run) {
+        give_one(run, &path, owner.uid, owner.gid)?;
+        crash::point("handed back after the exchange")?;
+    }
+    Ok(())
+}
+
+/// The run's directories at places where root makes the exchange.
+fn roots_work(run: &Run) -> Vec<PathBuf> {
+    let of_root = directories(run).into_iter().filter(|place| !place.parent_is_owners);
+    of_root.map(|place| place.run_directory(&run.paths.id)).collect()
+}
+
 /// By descriptor, after its inode was compared with the journal's.
 fn give_one(run: &Run, path: &PathBuf, uid: u32, gid: u32) -> Result<()> {
     if !exists(path) {

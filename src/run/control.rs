@@ -115,7 +115,7 @@ pub fn start(run: &mut Run) -> Result<()> {
     let cluster = run.recovery().cluster.clone();
     let mut said = String::new();
     let_start(run)?;
-    if postmaster::find(&cluster.data_directory)?.is_none() {
+    if postmaster::find_staying(&cluster.data_directory)?.is_none() {
         match &cluster.control {
             Control::PgCtl { options, log, environment } => {
                 let fallback = run.paths.root.join("server-public.log");

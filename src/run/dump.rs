@@ -8,18 +8,21 @@ use std::fs::File;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 
 use serde::{Deserialize, Serialize};
 
 use crate::error::{At, Error, Kind, Result};
+use crate::host::Owner;
 use crate::observe::trust;
 use crate::plan::ledger::Fact;
 use crate::run::control;
 use crate::run::executor::{Run, free_bytes};
 use crate::run::owner::{Progress, Task};
 use crate::run::switch::ServerStatus;
+use crate::sys::descendant::{Launch, launch_apart};
 use crate::sys::dir::Dir;
+use crate::sys::identity::Leash;
 
 /// Room that a dump needs is not known: as much as the databases take, without indexes and in compressed form, is less.
 const SQL_SIZES: &str = "SELECT datname, pg_database_size(oid) FROM pg_database WHERE datallowconn AND datconnlimit <> -2 AND NOT datistemplate ORDER BY datname";
@@ -27,12 +30,12 @@ const SQL_SIZES: &str = "SELECT datname, pg_database_size(oid) FROM pg_database 
 /// One file to write.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct DumpRequest {
+    /// Whom it runs as.
+    pub owner: Owner,
     /// `pg_dump` or `pg_dumpall`, with its path.
     pub program: PathBuf,
     /// Its arguments.
     pub arguments: Vec<String>,
-    /// Its environment.
-    pub environment: Vec<(String, String)>,
     /// Where the file goes; with `passed` it is open already.
     pub directory: PathBuf,
     /// Its name.
@@ -58,7 +61,12 @@ pub fn dump_before(run: &mut Run) -> Result<()> {
             remove(run, &dump.directory, file)?;
         }
         run.fact(Fact::Dumping { file: file.clone(), database: database.clone() })?;
-        one(run, &dump.directory, file, database.as_deref())?;
+        let written = one(run, &dump.directory, file, database.as_deref());
+        if written.is_err() {
+            // A part of a dump is of no use, and its room may be what is wanted.
+            drop_part(run, &dump.directory, file);
+        }
+        written?;
     }
     let names: Vec<&str> = files.iter().map(|(file, _)| file.as_str()).collect();
     run.remark(format!("dumped before the stop, in {}: {}", dump.directory.display(), names.join(", ")))
@@ -132,6 +140,18 @@ fn remove(run: &mut Run, directory: &Path, file: &str) -> Result<()> {
     opened.sync()
 }
 
+/// Removes what a failed dump left; where that fails too, a resume does it.
+fn drop_part(run: &mut Run, directory: &Path, file: &str) {
+    let removed = match is_roots(run, directory) {
+        Ok(true) => Dir::open(directory).and_then(|opened| opened.unlink_if_exists(file).map(drop)),
+        Ok(false) => run.owner_unwatched(Task::RemoveFile { parent: directory.to_path_buf(), name: file.to_string() }),
+        Err(error) => Err(error),
+    };
+    if let Err(error) = removed {
+        log::warn!("{} is left: {error}", directory.join(file).display());
+    }
+}
+
 fn one(run: &mut Run, directory: &Path, file: &str, database: Option<&str>) -> Result<()> {
     let data_directory = run.recovery().cluster.data_directory.clone();
     let status: ServerStatus = run.owner_unwatched(Task::ServerStatus { data_directory })?;
@@ -153,15 +173,16 @@ fn one(run: &mut Run, directory: &Path, file: &str, database: Option<&str>) -> R
         }
     };
     let request = DumpRequest {
+        owner: cluster.owner.clone(),
         program,
         arguments,
-        environment: cluster.owner.environment(),
         directory: directory.to_path_buf(),
         file: file.to_string(),
         passed: passed.is_some(),
     };
     let passed_on = passed.as_ref().map(|file| file.try_clone().at("duplicate", directory)).transpose()?;
-    run.owner_with::<u64>(Task::Dump(Box::new(request)), passed_on.map(OwnedFd::from))?;
+    let watch = run.watch().with(directory)?;
+    run.owner_watching::<u64>(Task::Dump(Box::new(request)), passed_on.map(OwnedFd::from), &watch)?;
     if let Some(file) = passed {
         file.sync_all().at("sync", directory)?;
         Dir::open(directory)?.sync()?;
@@ -196,11 +217,8 @@ pub fn dump(request: &DumpRequest, passed: Option<OwnedFd>, say: &mut dyn FnMut(
 }
 
 fn run_dump(request: &DumpRequest, file: &File, path: &Path, say: &mut dyn FnMut(Progress) -> bool) -> Result<u64> {
-    let environment = request.environment.iter().map(|(name, value)| (name, value));
     let output = Stdio::from(file.try_clone().at("duplicate", path)?);
-    let mut command = Command::new(&request.program);
-    command.args(&request.arguments).env_clear().envs(environment).current_dir("/");
-    let mut child = command.stdin(Stdio::null()).stdout(output).stderr(Stdio::piped()).spawn().at("run", &request.program)?;
+    let mut child = launch_apart(&tied(request), output, Stdio::piped(), None)?;
     let errors = child.stderr.take();
     let words = std::thread::spawn(move || errors.map(crate::sys::descendant::tail).unwrap_or_default());
     let size = || file.metadata().map_or(0, |m| m.len());
@@ -217,4 +235,19 @@ fn run_dump(request: &DumpRequest, file: &File, path: &Path, say: &mut dyn FnMut
     }
     let cause = format!("{} {}", crate::sys::descendant::ending(status), words.trim());
     Err(Error::failed(format!("write the dump {}", path.display())).cause(cause.trim()))
+}
+
+/// The program ends with this child, as this child does with the coordinator.
+fn tied(request: &DumpRequest) -> Launch {
+    Launch {
+        owner: request.owner.clone(),
+        leash: Leash::Tied(nix::libc::SIGKILL),
+        parent: rustix::process::getpid().as_raw_nonzero().get(),
+        isolate: None,
+        program: request.program.clone(),
+        arguments: request.arguments.clone(),
+        environment: request.owner.environment().iter().map(|(name, value)| format!("{name}={value}").into_bytes()).collect(),
+        directory: PathBuf::from("/"),
+        log: None,
+    }
 }

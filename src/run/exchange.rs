@@ -1,10 +1,18 @@
 //! The exchange of old and recovered cluster: what the steps switch and switch-back do. The effects themselves are in
 //! `switch`; here they are put in order and journaled.
+//!
+//! Where a place's parent is root's it is root who renames, between that parent and the run's directory. The owner works
+//! in the latter until then and could put something else there between a look and the rename: so it is root's alone from
+//! before the first rename until the way back is done ([`beside::take`]). That is not journaled but seen: [`stage`] looks
+//! into a directory that is root's as root, and taking and handing back are done again by whatever goes on. After the
+//! switch it stays root's, which the step seal only repeats; on the way back it is the owner's again before the journal
+//! says that the old cluster is back.
 
 use crate::error::{Error, Kind, Result};
 use crate::observe::postmaster;
 use crate::plan::ledger::Fact;
 use crate::plan::place::{Exchange, Holds, Place};
+use crate::run::beside;
 use crate::run::executor::Run;
 use crate::run::owner::Task;
 use crate::run::switch::{self, Effect, ListRequest, Pair, Places, Side, Stage};
@@ -27,11 +35,10 @@ fn look_into_sealed(run: &Run) -> Result<Stage> {
     if metadata.uid != 0 || metadata.mode & 0o077 != 0 {
         return Err(Error::failed(format!("{} changed while it was looked at", run.beside().display())));
     }
-    if beside.metadata_if_exists("data")?.is_none() {
+    if !switch::holds_a_cluster(&beside)? {
         return Ok(Stage::Nothing);
     }
-    let ours = beside.open_beneath("data")?.metadata_if_exists(run.paths.marker())?.is_some();
-    Ok(if ours { Stage::Hidden } else { Stage::Foreign })
+    Ok(if switch::beside(&beside, &places(run))?.is_some() { Stage::Hidden } else { Stage::Foreign })
 }
 
 fn places(run: &Run) -> Places {
@@ -75,6 +82,7 @@ pub fn switch_back(run: &mut Run) -> Result<()> {
             Stage::Exchanged => exchange_all(run, Side::Old)?,
             Stage::Hidden | Stage::Staged => {
                 exchange_all(run, Side::Old)?;
+                beside::hand_back(run)?;
                 return run.fact(Fact::SwitchedBack);
             }
             Stage::Nothing if !exchanged => return run.fact(Fact::SwitchedBack),
@@ -133,10 +141,11 @@ fn exchange_all(run: &mut Run, side: Side) -> Result<()> {
     if side == Side::Old {
         list.reverse();
     }
+    list.retain(|exchange| !switch::is_settled(exchange, side));
+    if list.iter().any(|exchange| !exchange.by_owner) {
+        beside::take(run)?;
+    }
     for exchange in list {
-        if switch::is_settled(&exchange, side) {
-            continue;
-        }
         nothing_runs(run)?;
         crash::point("before exchange")?;
         while rename(run, &exchange, side)? {
@@ -154,14 +163,33 @@ fn rename(run: &mut Run, exchange: &Exchange, side: Side) -> Result<bool> {
     }
     // The directory and everything above it is root's and nobody else can write it: proved when planning, and here again.
     crate::observe::trust::roots_alone(&exchange.live)?;
+    roots_own(exchange)?;
     switch::perform(&effect)
+}
+
+/// Root renames only out of a directory that nobody else can change meanwhile, and only directories: both exchanged things
+/// are one, whatever stands there.
+fn roots_own(exchange: &Exchange) -> Result<()> {
+    let aside = Dir::open(&exchange.aside)?;
+    let metadata = aside.own_metadata()?;
+    if metadata.uid != 0 || metadata.mode & 0o077 != 0 {
+        return Err(Error::failed(format!("{} changed while it was root's", aside.path().display())));
+    }
+    for name in [exchange.aside_name.clone(), switch::between(&exchange.aside_name)] {
+        if aside.metadata_if_exists(&name)?.is_some_and(|found| found.kind != crate::sys::dir::Kind::Directory) {
+            return Err(Error::new(Kind::Hands, format!("{} is not a directory", aside.join(&name).display()))
+                .hint("Somebody put it there. Nothing was moved: look at it before anything else."));
+        }
+    }
+    Ok(())
 }
 
 /// Nothing is renamed below a running server, whoever started it.
 fn nothing_runs(run: &Run) -> Result<()> {
     for place in [run.recovery().cluster.data_directory.clone(), run.staging()] {
-        if let Some(process) = postmaster::find(&place)? {
-            return Err(Error::failed(format!("a server runs on {}", place.display())).cause(format!("process {}", process.identity.pid)));
+        if let Some(process) = postmaster::find_staying(&place)? {
+            let what = format!("process {}: {}", process.identity.pid, process.arguments.join(" "));
+            return Err(Error::failed(format!("a server runs on {}", place.display())).cause(what));
         }
     }
     Ok(())

@@ -5,21 +5,24 @@
 //! every step looks at the host first and does only what is left. Nothing else about a crash is special.
 
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use jiff::Timestamp;
 
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Result};
 use crate::plan::ledger::{By, Entry, Event, Fact, Ledger, Outcome, Purpose, Section};
 use crate::plan::place::Place;
 use crate::plan::recovery::Recovery;
 use crate::plan::step::Step;
 use crate::run::broker::Broker;
 use crate::run::journal::Journal;
+use crate::run::leftovers;
 use crate::run::owner::{self, Progress, Task};
 use crate::run::paths::RunPaths;
 use crate::run::private::Private;
+use crate::run::record;
 use crate::run::steps;
 use crate::sys::crash;
 use crate::sys::lock::Lock;
@@ -31,6 +34,10 @@ pub const FORMAT: u32 = 1;
 
 /// Who is told what happens; `report` implements it.
 pub trait Narrator {
+    /// The work of run `id` begins: from here on it does not depend on whoever asked for it.
+    fn begins(&mut self, _id: &str) {}
+    /// Whether a stop that is asked for now is heeded.
+    fn stoppable(&mut self, _yes: bool) {}
     /// A step begins: its number from 1, how many there are, its description.
     fn step(&mut self, number: usize, of: usize, text: &str);
     /// Progress of the step in bytes.
@@ -45,7 +52,7 @@ pub struct Run<'a> {
     pub state: PathBuf,
     /// Paths of the run.
     pub paths: RunPaths,
-    /// Held by this process and every child.
+    /// Held by this process and every child that is this program.
     pub lock: Lock,
     /// Asked to stop?
     pub signals: Signals,
@@ -79,7 +86,10 @@ impl<'a> Run<'a> {
         let (lock, journal) = made?;
         let mut run = Run::of(state, (paths, lock, journal), Ledger::default(), recovery.clone(), signals, narrator);
         let program = env!("CARGO_PKG_VERSION").to_string();
-        run.write(Event::Run { format: FORMAT, program, recovery: Box::new(recovery), by })?;
+        if let Err(error) = run.write(Event::Run { format: FORMAT, program, recovery: Box::new(recovery), by }) {
+            let _ = run.paths.remove();
+            return Err(error);
+        }
         Ok(run)
     }
 
@@ -87,7 +97,7 @@ impl<'a> Run<'a> {
     pub fn open(state: &Path, id: &str, signals: Signals, narrator: &'a mut dyn Narrator) -> Result<Run<'a>> {
         outlive_the_session(id);
         let paths = RunPaths::new(state, id);
-        let lock = take_over(&paths)?;
+        let lock = leftovers::take_over(&paths, &Ledger::fold(&Journal::read(&paths.journal())?))?;
         let (journal, entries) = Journal::open(&paths.journal())?;
         let ledger = Ledger::fold(&entries);
         if ledger.format > FORMAT {
@@ -137,9 +147,10 @@ impl<'a> Run<'a> {
 
     /// Makes an event durable.
     pub fn write(&mut self, event: Event) -> Result<()> {
-        let entry = Entry { time: Timestamp::now(), event };
+        let entry = Entry { time: Timestamp::now(), event: event.bounded() };
         self.journal.append(&entry)?;
         self.ledger.take(&entry);
+        record::write(&self.paths.id, &self.recovery, &self.ledger, &entry.event);
         Ok(())
     }
 
@@ -159,6 +170,7 @@ impl<'a> Run<'a> {
     /// Executes a section from its first step, or the rest of an interrupted one, to `outcome`.
     pub fn execute(&mut self, purpose: Purpose, steps: Vec<Step>, by: By, outcome: Outcome) -> Result<()> {
         self.write(Event::Section { purpose, steps: steps.clone(), by })?;
+        self.narrator.begins(&self.paths.id);
         let total = steps.len();
         for (index, step) in steps.into_iter().enumerate() {
             self.narrator.step(index + 1, total, &step.describe(&self.recovery));
@@ -177,11 +189,13 @@ impl<'a> Run<'a> {
 
     fn one(&mut self, index: usize, step: &Step) -> Result<()> {
         let watch = self.ledger.section.as_ref().is_some_and(|s| s.purpose == Purpose::Restore);
+        // From the switch on a stop would leave nothing serving: signals wait until the end.
+        let early = watch && !self.ledger.switch_begun();
+        self.narrator.stoppable(early && *step != Step::Switch);
+        if early {
+            self.signals.check()?;
+        }
         if watch {
-            // From the switch on a stop would leave nothing serving: signals wait until the end.
-            if !self.ledger.switch_begun() {
-                self.signals.check()?;
-            }
             steps::compare_old_cluster(self)?;
         }
         let begun = Instant::now();
@@ -200,8 +214,13 @@ impl<'a> Run<'a> {
 
     /// The same with an open file for the task.
     pub fn owner_with<T: serde::de::DeserializeOwned>(&mut self, task: Task, passed: Option<OwnedFd>) -> Result<T> {
-        let owner = self.recovery.cluster.owner.clone();
         let watch = Watch::of(self);
+        self.owner_watching(task, passed, &watch)
+    }
+
+    /// The same under another watch.
+    pub fn owner_watching<T: serde::de::DeserializeOwned>(&mut self, task: Task, passed: Option<OwnedFd>, watch: &Watch) -> Result<T> {
+        let owner = self.recovery.cluster.owner.clone();
         let narrator = &mut *self.narrator;
         let trusted = self.recovery.site.trusted.clone();
         owner::call_with(&owner, Some(&self.lock), &trusted, (task, passed), &mut |progress| {
@@ -277,6 +296,15 @@ impl Watch {
         Watch { signals: building.then(|| run.signals.clone()), reserves: if building { reserves.collect() } else { vec![] } }
     }
 
+    /// `at` is watched too, where nothing on its filesystem is: a twentieth of it stays free.
+    pub fn with(mut self, at: &Path) -> Result<Watch> {
+        let device = |path: &Path| std::fs::metadata(path).map(|m| m.dev()).ok();
+        if !self.reserves.iter().any(|(watched, _)| device(watched) == device(at)) {
+            self.reserves.push((at.to_path_buf(), filesystem_bytes(at)? / 20));
+        }
+        Ok(self)
+    }
+
     /// An error when work must stop.
     pub fn check(&self) -> Result<()> {
         if let Some(signals) = &self.signals {
@@ -294,25 +322,18 @@ impl Watch {
     }
 }
 
+/// Size of the filesystem of `path` in bytes.
+fn filesystem_bytes(path: &Path) -> Result<u64> {
+    use crate::error::At;
+    let stat = rustix::fs::statvfs(path).at("measure", path)?;
+    Ok(stat.f_blocks.saturating_mul(stat.f_frsize))
+}
+
 /// Bytes that an unprivileged user may still write on the filesystem of `path`.
 pub fn free_bytes(path: &Path) -> Result<u64> {
     use crate::error::At;
     let stat = rustix::fs::statvfs(path).at("measure", path)?;
     Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
-}
-
-/// The run's lock, after everything of an earlier process of it is gone. A process that is ending shows no open file any
-/// more before its lock is released, and one that was just forked may be missed by a look through /proc: both are gone in
-/// a moment.
-fn take_over(paths: &RunPaths) -> Result<Lock> {
-    let end = Instant::now() + Duration::from_secs(20);
-    loop {
-        end_leftovers(paths)?;
-        match Lock::take(&paths.lock()) {
-            Err(error) if error.kind == Kind::Locked && Instant::now() < end => std::thread::sleep(Duration::from_millis(50)),
-            taken => return taken,
-        }
-    }
 }
 
 /// On a systemd host the run lives in a scope of its own (pitfalls B14). That it does not is no reason to stop: nothing
@@ -322,40 +343,5 @@ fn outlive_the_session(id: &str) {
         && let Err(error) = service::own_scope(id)
     {
         log::warn!("this run ends with the session it was typed in: {error}");
-    }
-}
-
-/// Ends processes of an earlier coordinator that still hold the run's lock: children that a kill -9 left at
-/// work would race a resume (pitfalls F6). They are tied to the coordinator and normally gone already.
-fn end_leftovers(paths: &RunPaths) -> Result<()> {
-    use crate::sys::proc::{self, ProcessHandle};
-    if !paths.lock().exists() {
-        return Ok(());
-    }
-    let (device, inode) = Lock::identity(&paths.lock())?;
-    let end = Instant::now() + Duration::from_secs(60);
-    loop {
-        let boot = proc::boot_id()?;
-        let holders = proc::holders(device, inode)?;
-        if holders.is_empty() {
-            return Ok(());
-        }
-        for pid in holders {
-            let Some(process) = proc::process(pid, &boot) else { continue };
-            if process.uid == 0 && process.arguments.get(1).is_none_or(|verb| !verb.starts_with("__")) {
-                return Err(Error::new(Kind::Locked, format!("run {} is at work in process {pid}", paths.id))
-                    .hint("Wait for it, or stop it by SIGTERM."));
-            }
-            log::info!("ending process {pid}, left over by run {}", paths.id);
-            if let Some(handle) = ProcessHandle::open(&process.identity)? {
-                handle.signal(rustix::process::Signal::KILL)?;
-                handle.wait_gone(Duration::from_secs(5))?;
-            }
-        }
-        if Instant::now() > end {
-            return Err(Error::new(Kind::Hands, format!("processes of run {} do not end", paths.id))
-                .hint(format!("Look for them: fuser {}", paths.lock().display())));
-        }
-        std::thread::sleep(Duration::from_millis(100));
     }
 }

@@ -4,10 +4,12 @@
 //! the checksum over `<number> <JSON>`. A last line that is torn (no newline, or a checksum that does not match, with nothing
 //! after it) is what a power cut leaves: it is cut off and was never believed. Damage anywhere else is an error.
 //!
-//! Space is preallocated, so that a full disk cannot stop an undo from being written.
+//! Space is preallocated, so that a full disk cannot stop an undo from being written. Nor can what a run said before: texts
+//! that others wrote are cut where they enter (`Event::bounded`), a line is refused that its reader would not take, and
+//! long lines are while there is still room for the short ones that an undo and a purge consist of.
 
 use std::fs::{File, OpenOptions};
-use std::io::{Read, Seek, SeekFrom, Write};
+use std::io::{BufRead, BufReader, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
@@ -20,6 +22,10 @@ use crate::plan::ledger::Entry;
 const RESERVED: u64 = 1 << 20;
 /// A journal larger than this is not ours.
 const LIMIT: u64 = 256 << 20;
+/// Longest line.
+const LONGEST: u64 = 64 << 20;
+/// A line that is longer is written only into the first half of a journal.
+const SHORT: u64 = 256 << 10;
 
 /// An open journal, positioned at its end.
 #[derive(Debug)]
@@ -70,6 +76,14 @@ impl Journal {
         Ok(read_from(&mut file, path)?.0)
     }
 
+    /// The first entry of a journal that may be damaged after it, if that line is whole.
+    pub fn first(path: &Path) -> Option<Entry> {
+        let file = OpenOptions::new().read(true).custom_flags(nix::libc::O_NOFOLLOW).open(path).ok()?;
+        let mut line = Vec::new();
+        BufReader::new(file.take(LONGEST)).read_until(b'\n', &mut line).ok()?;
+        parse_line(1, line.strip_suffix(b"\n")?).ok()
+    }
+
     /// Appends one entry; it is on disk when this returns.
     pub fn append(&mut self, entry: &Entry) -> Result<()> {
         let json = serde_json::to_string(entry).map_err(|e| Error::failed("describe journal entry").cause(e))?;
@@ -78,8 +92,10 @@ impl Journal {
             return Err(Error::failed(format!("write to journal {}", self.path.display())).cause("an earlier write to it failed"));
         }
         let before = self.file.metadata().at("look at", &self.path)?.len();
-        if before + line.len() as u64 > LIMIT {
-            return Err(Error::failed(format!("write to journal {}", self.path.display())).cause("it would grow too large to be read"));
+        if !fits(before, line.len() as u64) {
+            return Err(Error::failed(format!("write {} bytes to journal {}", line.len(), self.path.display()))
+                .cause(format!("it has {before} bytes and would grow too large to be read"))
+                .hint("Nothing was written, and nothing that the line was for was done."));
         }
         if let Err(error) = self.file.write_all(line.as_bytes()).and_then(|()| self.file.sync_data()) {
             // Half a line must not stand between good ones; after a failed sync nothing of this file can be relied on.
@@ -90,6 +106,12 @@ impl Journal {
         self.next += 1;
         Ok(())
     }
+}
+
+/// Whether a line may be added.
+fn fits(before: u64, line: u64) -> bool {
+    let limit = if line > SHORT { LIMIT / 2 } else { LIMIT };
+    line <= LONGEST && before.saturating_add(line) <= limit
 }
 
 fn render_line(number: u64, json: &str) -> String {
@@ -184,6 +206,7 @@ mod tests {
         drop(journal);
         let (mut journal, entries) = Journal::open(&path).unwrap();
         assert_eq!(entries, [entry("one"), entry("two")]);
+        assert_eq!(Journal::first(&path), Some(entry("one")));
         journal.append(&entry("three")).unwrap();
         assert_eq!(Journal::read(&path).unwrap().len(), 3);
     }
@@ -203,16 +226,34 @@ mod tests {
     #[test]
     fn a_flipped_byte_is_never_believed() {
         let whole = journal_of(&["one", "two", "three"]);
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("journal");
+        let first_line = whole.iter().position(|b| *b == b'\n').unwrap();
         let expected = parse(&whole).unwrap().0;
         let last_line = whole[..whole.len() - 1].iter().rposition(|b| *b == b'\n').unwrap() + 1;
         for at in 0..whole.len() {
             let mut flipped = whole.clone();
             flipped[at] ^= 0x20;
+            std::fs::write(&path, &flipped).unwrap();
+            assert_eq!(Journal::first(&path), (at > first_line).then(|| entry("one")), "byte {at}");
             match parse(&flipped) {
                 Err(_) => assert!(at < last_line),
                 Ok((entries, _)) => assert!(at >= last_line - 1 && entries.len() < 3 && expected.starts_with(&entries), "byte {at}"),
             }
         }
+    }
+
+    #[test]
+    fn a_line_too_long_is_refused_and_nothing_of_it_is_written() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("journal");
+        let mut journal = Journal::create(&path).unwrap();
+        journal.append(&entry("one")).unwrap();
+        let long = "x".repeat(usize::try_from(LONGEST).unwrap());
+        assert!(journal.append(&entry(&long)).is_err());
+        journal.append(&entry("two")).unwrap();
+        assert_eq!(Journal::read(&path).unwrap(), [entry("one"), entry("two")]);
+        assert!(fits(LIMIT / 2, SHORT) && !fits(LIMIT / 2, SHORT + 1) && fits(LIMIT / 2 - LONGEST, LONGEST) && !fits(LIMIT, 1));
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! The run: journaled steps, executed one by one, each settled by looking at the host after a crash.
 //!
-//! * `executor` walks a section of steps against the `journal`; `steps` says what each does.
+//! * `executor` walks a section of steps against the `journal`; `steps` says what each does. `leftovers` ends what a killed
+//!   run left at work, before it goes on.
 //! * `owner` is the unprivileged child that touches everything below PGDATA; `staging`, `configure`, `tail`,
 //!   `tidy`, `switch`, `sql` are what it does.
 //! * `vault` opens for that child what only root may read and the configuration names.
@@ -19,7 +20,9 @@ pub mod exchange;
 pub mod executor;
 pub mod hooks;
 pub mod journal;
+pub mod leftovers;
 pub mod libraries;
+pub mod marks;
 pub mod moveold;
 pub mod owner;
 pub mod paths;
@@ -27,6 +30,7 @@ pub mod private;
 pub mod promote;
 pub mod purge;
 pub mod reading;
+pub mod record;
 pub mod replay;
 pub mod segments;
 pub mod sources;

@@ -21,7 +21,7 @@ use crate::run::sources::{self, Directories};
 use crate::run::switch::Stage;
 use crate::run::tail::CopyRequest;
 use crate::run::tidy::TidyRequest;
-use crate::run::{promote, steps};
+use crate::run::{marks, promote, steps};
 
 /// Moves the old cluster; what was interrupted goes on from what its pg_control says.
 pub fn move_old(run: &mut Run) -> Result<()> {
@@ -45,7 +45,7 @@ pub fn move_old(run: &mut Run) -> Result<()> {
     run.owner::<()>(Task::RemoveFile { parent: aside.clone(), name: "recovery.signal".into() })?;
     put_back(run, after.timeline)?;
     let wal = run.staged_wal();
-    steps::settle_marks(run, &wal)?;
+    marks::settle(run, &wal)?;
     run.fact(Fact::Moved { timeline: after.timeline })
 }
 

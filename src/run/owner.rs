@@ -23,7 +23,7 @@ use crate::sys::descendant::{Descendant, Heard, Said, ending};
 use crate::sys::dir::Dir;
 use crate::sys::identity::{Leash, Owner, become_owner};
 use crate::sys::lock::Lock;
-use crate::sys::passing::receive_line;
+use crate::sys::passing::receive_with;
 use crate::sys::vault;
 
 /// What the child is asked to do.
@@ -166,6 +166,8 @@ struct Request {
     parent: i32,
     /// Somebody answers on standard input.
     vault: bool,
+    /// The first of the files beside this is the run's lock.
+    locked: bool,
     task: Task,
 }
 
@@ -237,7 +239,7 @@ fn converse<T: DeserializeOwned>(
 ) -> Result<T> {
     let parent = rustix::process::getpid().as_raw_nonzero().get();
     let vault = Vault::of(trusted);
-    let request = Request { owner: owner.clone(), parent, vault: !vault.is_empty(), task };
+    let request = Request { owner: owner.clone(), parent, vault: !vault.is_empty(), locked: lock.is_some(), task };
     let line = serde_json::to_string(&request).map_err(|e| Error::failed("describe task").cause(e))?;
     let mut child = Descendant::spawn("__owner", &line, passed.as_ref(), lock)?;
     if let Some(socket) = child.take_socket().filter(|_| !vault.is_empty()) {
@@ -299,9 +301,13 @@ pub fn entry() -> u8 {
 }
 
 fn perform_request() -> Result<()> {
-    let received = receive_line(std::io::stdin()).map_err(|e| Error::failed("read task").cause(e))?;
-    let (line, passed) = received.ok_or_else(|| Error::failed("read task").cause("there is none"))?;
+    let received = receive_with(std::io::stdin()).map_err(|e| Error::failed("read task").cause(e))?;
+    let (line, files) = received.ok_or_else(|| Error::failed("read task").cause("there is none"))?;
     let request: Request = serde_json::from_str(&line).map_err(|e| Error::failed("understand task").cause(e))?;
+    let mut files = files.into_iter();
+    // Held to the end of this process, and by no program that it runs.
+    let _lock = if request.locked { files.next() } else { None };
+    let passed = files.next();
     become_owner(&request.owner, Leash::Tied(nix::libc::SIGKILL), request.parent)?;
     if request.vault {
         vault::ask_from_now_on();

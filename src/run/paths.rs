@@ -100,16 +100,18 @@ impl RunPaths {
 
     /// Makes sure that what the owner needs is there, for a run that goes on.
     pub fn renew(&self, owner: &Owner) -> Result<()> {
-        if !self.door().is_dir() {
-            self.make_owned(&self.door(), owner)?;
-        }
+        self.make_owned(&self.door(), owner)?;
         self.write_access()?;
         self.copy_program()
     }
 
-    /// A directory of the run that belongs to the owner, 0700.
+    /// A directory of the run that belongs to the owner, 0700. One that is there already is the same: the run may have been
+    /// killed between making it and giving it away. It stands in the run's own directory, where only root makes anything.
     pub fn make_owned(&self, path: &Path, owner: &Owner) -> Result<()> {
-        std::fs::DirBuilder::new().mode(0o700).create(path).at("make", path)?;
+        match std::fs::DirBuilder::new().mode(0o700).create(path) {
+            Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists && std::fs::symlink_metadata(path).is_ok_and(|m| m.is_dir()) => {}
+            made => made.at("make", path)?,
+        }
         std::os::unix::fs::lchown(path, Some(owner.uid), Some(owner.gid)).at("give away", path)
     }
 

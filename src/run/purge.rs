@@ -11,11 +11,11 @@ use crate::plan::ledger::Fact;
 use crate::run::beside;
 use crate::run::exchange;
 use crate::run::executor::Run;
+use crate::run::marks;
 use crate::run::owner::Task;
 use crate::run::sources::{self, Directories};
 use crate::run::steps;
 use crate::run::switch::Stage;
-use crate::run::tail::CopyRequest;
 use crate::sys::crash;
 
 /// Copies every valid segment and history of the aside into `runs/<id>/wal` of which no archive holds the same bytes.
@@ -36,12 +36,7 @@ pub fn keep_wal(run: &mut Run) -> Result<()> {
     let files = without_equal(run, &lone, &archives)?;
     let segments: Vec<String> = files.iter().map(|(_, file, _)| file.clone()).collect();
     if !files.is_empty() {
-        let to = run.paths.kept_wal();
-        if !to.is_dir() {
-            let owner = run.recovery().cluster.owner.clone();
-            run.paths.make_owned(&to, &owner)?;
-        }
-        let _copied: u64 = run.owner(Task::CopyWal(Box::new(CopyRequest { files, to })))?;
+        marks::keep(run, files)?;
     }
     run.fact(Fact::WalKept { segments })
 }
@@ -106,7 +101,9 @@ fn never_startable(run: &mut Run) -> Result<()> {
 /// Deletes the run's directory beside PGDATA and the run's marker in PGDATA.
 pub fn remove_aside(run: &mut Run) -> Result<()> {
     let data_directory = run.recovery().cluster.data_directory.clone();
-    match steps::stage(run)? {
+    // Once deleting was begun there is no whole cluster left to look at.
+    let seen = if run.ledger().removing() { Stage::Nothing } else { steps::stage(run)? };
+    match seen {
         Stage::Exchanged => return Err(Error::new(Kind::Hands, "a switch is open").hint("End it: pitr resume, or pitr undo.")),
         Stage::Switched | Stage::Staged | Stage::Hidden | Stage::Nothing | Stage::Foreign | Stage::Sealed => {}
     }

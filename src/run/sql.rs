@@ -34,6 +34,9 @@ pub struct Statement {
     /// Run in a read-only transaction of its own under these limits, and refuse more than one command in it;
     /// otherwise as it is.
     pub guarded: Option<Limits>,
+    /// Nothing behind it is run unless it answers true in its first column.
+    #[serde(default)]
+    pub gate: bool,
 }
 
 /// Limits of a guarded statement, in milliseconds.
@@ -51,7 +54,23 @@ pub const LOCK_NOT_AVAILABLE: &str = "55P03";
 impl Statement {
     /// Our own SQL, run as it is.
     pub fn own(sql: impl Into<String>) -> Statement {
-        Statement { sql: sql.into(), guarded: None }
+        Statement { sql: sql.into(), guarded: None, gate: false }
+    }
+
+    /// Somebody else's SQL, read only and under limits.
+    pub fn limited(sql: impl Into<String>, limits: Limits) -> Statement {
+        Statement { sql: sql.into(), guarded: Some(limits), gate: false }
+    }
+
+    /// Whose server it is must be known before anything else is asked of it: the server with this system identifier, or
+    /// any where there is none to compare with. Its columns: true, identifier, database, role, whether it is a superuser.
+    pub fn identity(expected: Option<u64>) -> Statement {
+        let same = expected.map_or("true".into(), |expected| format!("system_identifier OPERATOR(pg_catalog.=) {expected}"));
+        let sql = format!(
+            "SELECT {same}, system_identifier, pg_catalog.current_database(), current_user, pg_catalog.current_setting('is_superuser') \
+             FROM pg_catalog.pg_control_system()"
+        );
+        Statement { gate: true, ..Statement::own(sql) }
     }
 
     /// Names in the statements after it are the system's own: a database or a role may have a `search_path` that puts
@@ -103,13 +122,26 @@ pub fn run_at(url: &str, statements: &[Statement]) -> Result<Vec<Reply>> {
         failed("connect by the given URL", &e)
             .hint("TLS is not spoken here: give a URL of this host, or leave it out for the local socket.")
     })?;
-    Ok(statements.iter().map(|statement| one(&mut client, statement).unwrap_or_else(|e| complaint(&e))).collect())
+    Ok(all(&mut client, statements))
 }
 
-/// Connects and runs the statements; a failing statement does not stop those after it.
+/// Connects and runs the statements; a failing statement does not stop those after it, a gate does.
 pub fn run(request: &SqlRequest) -> Result<Vec<Reply>> {
     let mut client = connect(request)?;
-    Ok(request.statements.iter().map(|statement| one(&mut client, statement).unwrap_or_else(|e| complaint(&e))).collect())
+    Ok(all(&mut client, &request.statements))
+}
+
+fn all(client: &mut Client, statements: &[Statement]) -> Vec<Reply> {
+    let mut replies = Vec::new();
+    for statement in statements {
+        let reply = one(client, statement).unwrap_or_else(|e| complaint(&e));
+        let shut = statement.gate && reply.first_row().first().is_none_or(|answer| answer != "t");
+        replies.push(reply);
+        if shut {
+            break;
+        }
+    }
+    replies
 }
 
 fn connect(request: &SqlRequest) -> Result<Client> {

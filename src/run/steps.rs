@@ -30,8 +30,8 @@ use crate::run::sources::{self, Directories};
 use crate::run::staging::ExtractRequest;
 use crate::run::switch::Stage;
 use crate::run::tail::CopyRequest;
-use crate::run::tidy::{SettleRequest, TidyRequest};
-use crate::run::{absent, control, dump, hooks, moveold, purge, validate};
+use crate::run::tidy::TidyRequest;
+use crate::run::{absent, control, dump, hooks, marks, moveold, purge, validate};
 use crate::store::extract::{ExtractOptions, Extracted};
 use crate::store::layout::required_directories;
 use crate::sys::dir::Dir;
@@ -334,7 +334,7 @@ fn tidy(run: &mut Run) -> Result<()> {
     let request = TidyRequest { wal: run.staged_wal(), segments, histories };
     let offered: Vec<String> = run.owner(Task::Tidy(Box::new(request)))?;
     let wal = run.staged_wal();
-    settle_marks(run, &wal)?;
+    marks::settle(run, &wal)?;
     run.owner::<()>(Task::RemoveFile { parent: run.staging(), name: "recovery.signal".into() })?;
     let control = prove_staging(run, number)?;
     run.fact(Fact::Tidied { control: Box::new(control), offered })
@@ -349,35 +349,6 @@ pub fn missing_histories(listed: &[crate::plan::facts::WalSource], number: Timel
         .filter(|(t, _)| *t < number && !archived.contains(t))
         .map(|(t, text)| (history_name(t), text))
         .collect()
-}
-
-/// Marks `.ready` whose file the archive already holds, byte for byte, become `.done`: an archive command that
-/// refuses to overwrite would stop there for good. `wal` is the real path of a pg_wal.
-pub fn settle_marks(run: &mut Run, wal: &Path) -> Result<()> {
-    let staged = Directories::default().with(wal, WalKind::Live);
-    let own = sources::list(run, &staged)?;
-    let archives = sources::list(run, &sources::archives(run))?;
-    let size = run.recovery().cluster.segment_size;
-    let ready: Vec<String> = own.iter().flat_map(|s| &s.marks).filter_map(|m| m.strip_suffix(".ready").map(str::to_string)).collect();
-    let copies = chain::copies(&archives);
-    let find = |name: &String| -> Option<(String, PathBuf, String)> {
-        if let Some(copy) = SegmentName::parse(name, size).and_then(|n| copies.get(&n)).and_then(|list| list.first()) {
-            return Some((name.clone(), copy.directory.clone(), copy.file.clone()));
-        }
-        let timeline = crate::pg::segment::parse_history_name(name)?;
-        let holder = archives.iter().find(|s| s.histories.iter().any(|(t, _)| *t == timeline))?;
-        Some((name.clone(), holder.directory.clone(), name.clone()))
-    };
-    let archived: Vec<_> = ready.iter().filter_map(find).collect();
-    if archived.is_empty() {
-        return Ok(());
-    }
-    let request = SettleRequest { wal: wal.to_path_buf(), archived };
-    let different: Vec<String> = run.owner(Task::SettleMarks(Box::new(request)))?;
-    for name in different {
-        run.remark(format!("the archive holds another {name} than this cluster: its archiver may stop there"))?;
-    }
-    Ok(())
 }
 
 fn prove_staging(run: &mut Run, number: Timeline) -> Result<ControlFile> {
@@ -396,13 +367,7 @@ fn prove_staging(run: &mut Run, number: Timeline) -> Result<ControlFile> {
     if top.uid() != cluster.owner.uid || top.mode() & 0o7777 != mode {
         return Err(Error::failed(format!("{} has uid {} and mode {:o}", run.staging().display(), top.uid(), top.mode() & 0o7777)));
     }
-    if label::kind(&Dir::open(run.staging())?)? != label::kind(&Dir::open(&cluster.data_directory)?)? {
-        return Err(Error::failed(format!(
-            "{} has another SELinux type than {}",
-            run.staging().display(),
-            cluster.data_directory.display()
-        )));
-    }
+    label::settle(&Dir::open(&cluster.data_directory)?, &Dir::open(run.staging())?)?;
     Ok(control)
 }
 

@@ -97,7 +97,7 @@ pub fn hidden_name(run: &str) -> String {
 }
 
 /// The name that a directory has between two renames, where a filesystem cannot exchange.
-fn between(name: &str) -> String {
+pub fn between(name: &str) -> String {
     format!("{name}.between")
 }
 
@@ -135,8 +135,13 @@ pub fn look(places: &Places) -> Result<Stage> {
     }
 }
 
+/// Whether a cluster stands in a run's directory, whichever, also in the middle of an exchange.
+pub fn holds_a_cluster(run: &Dir) -> Result<bool> {
+    Ok(run.metadata_if_exists("data")?.is_some() || run.metadata_if_exists(between("data"))?.is_some())
+}
+
 /// The run's cluster in the run's directory.
-fn beside(run: &Dir, places: &Places) -> Result<Option<Dir>> {
+pub fn beside(run: &Dir, places: &Places) -> Result<Option<Dir>> {
     if let Some(first) = &places.first {
         let Some(data) = open_optional(run, Path::new("data"))? else { return Ok(None) };
         let ours = [first.aside_name.clone(), between(&first.aside_name)].iter().find_map(|n| inode(&data, n).transpose()).transpose()?;
@@ -248,6 +253,10 @@ pub fn list(request: &ListRequest) -> Result<Vec<Exchange>> {
     Ok(found)
 }
 
+/// The entries of a mounted PGDATA and its staging that may change places, one by one and all in one line of the journal.
+/// PostgreSQL itself makes about thirty.
+const MOST_ENTRIES: usize = 4096;
+
 /// Everything in a mounted PGDATA and in staging, `global` first: with it goes pg_control.
 fn entries(live: &Dir, aside: &Dir) -> Result<Vec<String>> {
     let mut names = std::collections::BTreeSet::new();
@@ -259,6 +268,10 @@ fn entries(live: &Dir, aside: &Dir) -> Result<Vec<String>> {
     }
     for not_ours in [INSIDE, "lost+found", "global"] {
         names.remove(not_ours);
+    }
+    if names.len() > MOST_ENTRIES {
+        return Err(Error::failed(format!("{} has {} entries, more than {MOST_ENTRIES}", live.path().display(), names.len()))
+            .hint("Each of them would change places alone. Move away what is not PostgreSQL's."));
     }
     Ok(std::iter::once("global".to_string()).chain(names).collect())
 }

@@ -29,6 +29,8 @@ pub struct SettleRequest {
     pub wal: PathBuf,
     /// Files that pg_wal marks `.ready` and the archive holds: name, archive directory and file there.
     pub archived: Vec<(String, PathBuf, String)>,
+    /// Files that are not offered any more: the archive holds another one of that name.
+    pub given_up: Vec<String>,
 }
 
 /// Puts every file into `pg_wal` and marks it `.ready`, then proves that it stands so. Returns the names.
@@ -68,10 +70,17 @@ pub fn settle_marks(request: &SettleRequest) -> Result<Vec<String>> {
         if status.metadata_if_exists(&ready)?.is_none() {
             continue;
         }
-        if same_content(&wal, name, &open_directory(archive)?, file)? {
+        // What cannot be read to its end, such as a packed file that was cut, is another one too.
+        if same_content(&wal, name, &open_directory(archive)?, file).unwrap_or(false) {
             status.rename(&ready, &status, format!("{name}.done"))?;
         } else {
             different.push(name.clone());
+        }
+    }
+    for name in &request.given_up {
+        let ready = format!("{name}.ready");
+        if status.metadata_if_exists(&ready)?.is_some() {
+            status.rename(&ready, &status, format!("{name}.done"))?;
         }
     }
     status.sync()?;

@@ -140,7 +140,7 @@ fn prove_by_control_file(run: &mut Run, refused: &Error) -> Result<()> {
 
 /// Each check as two statements: its query, and its expectation over the result.
 pub fn statements(checks: &[Check], limits: Limits) -> Vec<Statement> {
-    let guarded = |sql: String| Statement { sql, guarded: Some(limits) };
+    let guarded = |sql: String| Statement::limited(sql, limits);
     checks.iter().flat_map(|c| [guarded(c.query.clone()), guarded(wrapped_sql(c))]).collect()
 }
 

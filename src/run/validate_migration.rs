@@ -54,7 +54,7 @@ fn pages(goal: &Goal, limits: Limits, ask: &mut dyn FnMut(Vec<Statement>) -> Res
     let mut queries = after::queries(&goal.schema, &goal.table, &goal.columns);
     let rest = queries.split_off(1);
     let statements = |queries: Vec<String>| {
-        let guarded = queries.into_iter().map(|sql| Statement { sql, guarded: Some(limits) });
+        let guarded = queries.into_iter().map(|sql| Statement::limited(sql, limits));
         std::iter::once(Statement::catalog_only()).chain(guarded).collect()
     };
     let mut replies = ask(statements(queries))?.split_off(1);

@@ -2,7 +2,8 @@
 //!
 //! A child gets its request as one JSON document on standard input and answers in JSON lines on standard
 //! output. It is executed from `/proc/self/exe`, so that a package upgrade in the middle changes nothing, with
-//! an empty environment, and inherits exactly the descriptors named here.
+//! an empty environment, and gets exactly the descriptors named here. The run's lock comes with the request, over the
+//! socket, and is closed on exec: the child holds it as long as it is this program, and no program of others ever does.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -86,12 +87,11 @@ impl Descendant {
     /// Starts `verb` with `request`, a line, on its standard input, which is a socket: the child may ask back.
     /// The open file `passed` comes with it. The child holds `lock` as long as it lives.
     pub fn spawn(verb: &str, request: &str, passed: Option<&OwnedFd>, lock: Option<&Lock>) -> Result<Descendant> {
-        let held = lock.map(Lock::for_child).transpose()?;
         let (socket, theirs) = passing::pair().at("prepare child", verb)?;
         let input = Stdio::from(OwnedFd::from(theirs));
         let mut child = itself(verb).stdin(input).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().at("start child", verb)?;
-        drop(held);
-        passing::send_line(&socket, request, passed.map(OwnedFd::as_fd)).at("write to", "child")?;
+        let files: Vec<BorrowedFd<'_>> = lock.map(Lock::as_fd).into_iter().chain(passed.map(OwnedFd::as_fd)).collect();
+        passing::send_with(&socket, request, &files).at("write to", "child")?;
         // A child that says more than is listened to waits.
         let (sender, said) = sync_channel(4);
         if let Some(output) = child.stdout.take() {
@@ -170,9 +170,10 @@ pub fn launch_entry() -> Error {
 }
 
 fn launch_request() -> Result<std::convert::Infallible> {
-    let mut bytes = Vec::new();
-    std::io::stdin().read_to_end(&mut bytes).at("read", "launch request")?;
-    let request: Launch = serde_json::from_slice(&bytes).map_err(|e| Error::failed("understand launch request").cause(e))?;
+    let received = passing::receive_with(std::io::stdin()).at("read", "launch request")?;
+    // The run's lock is held until the program takes this one's place.
+    let (line, _lock) = received.ok_or_else(|| Error::failed("read launch request").cause("there is none"))?;
+    let request: Launch = serde_json::from_str(&line).map_err(|e| Error::failed("understand launch request").cause(e))?;
     let nothing = std::fs::File::open("/dev/null").at("open", "/dev/null")?;
     rustix::stdio::dup2_stdin(&nothing).at("close", "standard input")?;
     let binds = request.isolate.as_deref();
@@ -209,20 +210,21 @@ pub fn session_entry(words: &[std::ffi::OsString]) -> Error {
     Error::failed(format!("run {}", Path::new(program).display())).cause(error)
 }
 
-/// Starts `launch` through a child of ours; both outputs go to `output`. `lock` is held by everything that
-/// descends from it.
+/// Starts `launch` through a child of ours; both outputs go to `output`, which everything that descends from it has
+/// open. The child holds `lock` until the program begins.
 pub fn launch(launch: &Launch, output: &std::fs::File, lock: Option<&Lock>) -> Result<Child> {
-    let request = serde_json::to_vec(launch).map_err(|e| Error::failed("describe launch").cause(e))?;
-    let held = lock.map(Lock::for_child).transpose()?;
     let copy = |act| output.try_clone().at(act, "the server's log");
-    let mut child = itself("__launch")
-        .stdin(Stdio::piped())
-        .stdout(copy("duplicate")?)
-        .stderr(copy("duplicate")?)
-        .spawn()
-        .at("start", &launch.program)?;
-    drop(held);
-    hand_over(&mut child, &request)?;
+    launch_apart(launch, copy("duplicate")?.into(), copy("duplicate")?.into(), lock)
+}
+
+/// The same with what it writes and what it complains of apart; a child that holds the lock itself passes none on.
+pub fn launch_apart(launch: &Launch, output: Stdio, errors: Stdio, lock: Option<&Lock>) -> Result<Child> {
+    let request = serde_json::to_string(launch).map_err(|e| Error::failed("describe launch").cause(e))?;
+    let (socket, theirs) = passing::pair().at("prepare child", &launch.program)?;
+    let input = Stdio::from(OwnedFd::from(theirs));
+    let child = itself("__launch").stdin(input).stdout(output).stderr(errors).spawn().at("start", &launch.program)?;
+    let files: Vec<BorrowedFd<'_>> = lock.map(Lock::as_fd).into_iter().collect();
+    passing::send_with(&socket, &request, &files).at("write to", "child")?;
     Ok(child)
 }
 

@@ -2,25 +2,22 @@
 //!
 //! Guarantees: no function leaves the directory it was given (`..`, absolute paths and links are refused, not resolved); no function
 //! blocks on a fifo or reads a device; what is created did not exist before; modes are exact whatever the umask; every error names
-//! the full path. The owner of the directory may change it meanwhile: the worst that follows is an error.
+//! the full path. The owner of the directory may change it meanwhile: the worst that follows is an error. Here is how a directory is
+//! opened and looked at; `dir_make` makes what is beneath, `dir_change` renames and removes it.
 
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
-use std::io::{self, Read, Write};
+use std::io::{self, Read};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
 
-use rustix::fs::{AtFlags, FileType, Mode, OFlags, RenameFlags, StatxFlags};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags};
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
 use super::vault;
-use crate::error::{At, Error, Result};
-
-/// Levels that [`Dir::remove_tree`] descends; each holds a descriptor. PostgreSQL needs five.
-const DEEPEST: usize = 128;
+use crate::error::{At, Result};
 
 /// An open directory, with the path it was opened by (for messages only; the descriptor is what counts).
 #[derive(Debug)]
@@ -244,187 +241,6 @@ impl Dir {
     }
 }
 
-// Making.
-impl Dir {
-    /// Makes and opens a directory that did not exist.
-    pub fn make_dir(&self, name: impl AsRef<Path>, mode: u32) -> Result<Dir> {
-        let name = name.as_ref();
-        let fd = self
-            .walk(name, |dir, name| {
-                rustix::fs::mkdirat(dir, name, Mode::RWXU)?;
-                let fd = open_directory(dir, name)?;
-                rustix::fs::fchmod(&fd, Mode::from_raw_mode(mode))?;
-                Ok(fd)
-            })
-            .at("make directory", self.join(name))?;
-        Ok(Dir { fd, path: self.join(name) })
-    }
-
-    /// Opens `rel`, making each missing directory on the way with `mode`; those that exist keep theirs.
-    pub fn make_dirs(&self, rel: impl AsRef<Path>, mode: u32) -> Result<Dir> {
-        let rel = rel.as_ref();
-        let made = || -> io::Result<OwnedFd> {
-            let mut fd = self.fd.try_clone()?;
-            for part in components(rel)? {
-                fd = match rustix::fs::mkdirat(&fd, part, Mode::RWXU) {
-                    Ok(()) => {
-                        let made = open_directory(fd.as_fd(), part)?;
-                        rustix::fs::fchmod(&made, Mode::from_raw_mode(mode))?;
-                        made
-                    }
-                    Err(Errno::EXIST) => open_directory(fd.as_fd(), part)?,
-                    Err(e) => return Err(e.into()),
-                };
-            }
-            Ok(fd)
-        };
-        let fd = made().at("make directory", self.join(rel))?;
-        Ok(Dir { fd, path: self.join(rel) })
-    }
-
-    /// Creates a file that did not exist, open for writing (and reading back).
-    pub fn create_file(&self, rel: impl AsRef<Path>, mode: u32) -> Result<File> {
-        let rel = rel.as_ref();
-        self.walk(rel, |dir, name| create(dir, name, mode)).at("create", self.join(rel))
-    }
-
-    /// Creates a symbolic link; `target` is stored as it is.
-    pub fn make_link(&self, target: impl AsRef<Path>, rel: impl AsRef<Path>) -> Result<()> {
-        let rel = rel.as_ref();
-        self.walk(rel, |dir, name| Ok(rustix::fs::symlinkat(target.as_ref(), dir, name)?)).at("create link", self.join(rel))
-    }
-
-    /// Sets the permission bits of the directory itself.
-    pub fn set_mode(&self, mode: u32) -> Result<()> {
-        rustix::fs::fchmod(&self.fd, Mode::from_raw_mode(mode)).at("change the mode of", &self.path)
-    }
-
-    /// Puts `bytes` at `rel` so that after a power cut either the old or the whole new content is there: a new file beside it is
-    /// written and synced, renamed over it, and the directory synced.
-    pub fn write_durable(&self, rel: impl AsRef<Path>, bytes: &[u8], mode: u32) -> Result<()> {
-        let rel = rel.as_ref();
-        self.walk(rel, |dir, name| replace(dir, name, bytes, mode)).at("write", self.join(rel))
-    }
-
-    /// Makes names created, renamed and removed in this directory survive a power cut.
-    pub fn sync(&self) -> Result<()> {
-        rustix::fs::fsync(&self.fd).at("sync", &self.path)
-    }
-
-    /// Writes out everything of the filesystem that holds this directory. Reports write errors only since Linux 5.8.
-    pub fn sync_filesystem(&self) -> Result<()> {
-        rustix::fs::syncfs(&self.fd).at("sync the filesystem of", &self.path)
-    }
-}
-
-// Renaming and removing.
-impl Dir {
-    /// Renames `from` here to `to` in `other`, replacing a file that is there.
-    pub fn rename(&self, from: impl AsRef<Path>, other: &Dir, to: impl AsRef<Path>) -> Result<()> {
-        self.rename_with(from.as_ref(), other, to.as_ref(), RenameFlags::empty(), "rename")
-    }
-
-    /// Renames `from` here to `to` in `other`; fails where that exists. On a filesystem that cannot do both in one step,
-    /// it is looked first.
-    pub fn rename_noreplace(&self, from: impl AsRef<Path>, other: &Dir, to: impl AsRef<Path>) -> Result<()> {
-        let (from, to) = (from.as_ref(), to.as_ref());
-        if self.rename_known(from, other, to, RenameFlags::NOREPLACE, "rename")? {
-            return Ok(());
-        }
-        match other.metadata_if_exists(to)? {
-            Some(_) => Err(io::Error::from(Errno::EXIST)).at(&format!("rename {} to", self.join(from).display()), other.join(to)),
-            None => self.rename(from, other, to),
-        }
-    }
-
-    /// Lets two names change places in one step (`RENAME_EXCHANGE`); both must exist, on one filesystem.
-    pub fn exchange(&self, name: impl AsRef<Path>, other: &Dir, with: impl AsRef<Path>) -> Result<()> {
-        match self.try_exchange(name.as_ref(), other, with.as_ref())? {
-            true => Ok(()),
-            false => Err(io::Error::from(Errno::INVAL))
-                .at(&format!("exchange {} with", self.join(name.as_ref()).display()), other.join(with.as_ref())),
-        }
-    }
-
-    /// Like [`Dir::exchange`]; `false` where the filesystem cannot do it at all, and nothing was done.
-    pub fn try_exchange(&self, name: impl AsRef<Path>, other: &Dir, with: impl AsRef<Path>) -> Result<bool> {
-        self.rename_known(name.as_ref(), other, with.as_ref(), RenameFlags::EXCHANGE, "exchange")
-    }
-
-    fn rename_with(&self, from: &Path, other: &Dir, to: &Path, flags: RenameFlags, act: &str) -> Result<()> {
-        self.renamed(from, other, to, flags).at(&words(act, &self.join(from)), other.join(to))
-    }
-
-    /// `false` where the filesystem does not know the flags (renameat2(2): EINVAL, ENOSYS).
-    fn rename_known(&self, from: &Path, other: &Dir, to: &Path, flags: RenameFlags, act: &str) -> Result<bool> {
-        match self.renamed(from, other, to, flags) {
-            Ok(()) => Ok(true),
-            Err(e) if [Errno::INVAL, Errno::NOSYS, Errno::OPNOTSUPP].map(|e| Some(e.raw_os_error())).contains(&e.raw_os_error()) => {
-                Ok(false)
-            }
-            Err(e) => Err(e).at(&words(act, &self.join(from)), other.join(to)),
-        }
-    }
-
-    fn renamed(&self, from: &Path, other: &Dir, to: &Path, flags: RenameFlags) -> io::Result<()> {
-        let (from, to) = (single(from)?, single(to)?);
-        if flags.is_empty() {
-            // Plain renameat also works where a filesystem does not know renameat2.
-            rustix::fs::renameat(&self.fd, from, &other.fd, to)?;
-        } else {
-            rustix::fs::renameat_with(&self.fd, from, &other.fd, to, flags)?;
-        }
-        Ok(())
-    }
-
-    /// Removes a name that is not a directory; of a link, the link.
-    pub fn unlink(&self, name: impl AsRef<Path>) -> Result<()> {
-        let name = name.as_ref();
-        self.walk(name, |dir, name| Ok(rustix::fs::unlinkat(dir, name, AtFlags::empty())?)).at("remove", self.join(name))
-    }
-
-    /// Like [`Dir::unlink`]; says whether there was something to remove.
-    pub fn unlink_if_exists(&self, name: impl AsRef<Path>) -> Result<bool> {
-        let name = name.as_ref();
-        let removed = self.walk(name, |dir, name| Ok(rustix::fs::unlinkat(dir, name, AtFlags::empty())?));
-        absent_is_none(removed).map(|done| done.is_some()).at("remove", self.join(name))
-    }
-
-    /// Removes an empty directory.
-    pub fn remove_dir(&self, name: impl AsRef<Path>) -> Result<()> {
-        let name = name.as_ref();
-        self.walk(name, |dir, name| Ok(rustix::fs::unlinkat(dir, name, AtFlags::REMOVEDIR)?)).at("remove directory", self.join(name))
-    }
-
-    /// Removes a name in this directory with everything beneath it. Links are removed, never followed. A mount point beneath is an
-    /// error and nothing in it is touched: what is mounted there is somebody's data.
-    pub fn remove_tree(&self, name: impl AsRef<Path>) -> Result<()> {
-        let name = name.as_ref();
-        let place = Place::of(self.fd.as_fd()).at("examine", &self.path)?;
-        single(name).at("remove", self.join(name)).and_then(|single| self.remove_below(single, place, DEEPEST))
-    }
-
-    fn remove_below(&self, name: &OsStr, place: Place, depth: usize) -> Result<()> {
-        let path = self.join(name);
-        match self.stat(Path::new(name)).at("examine", &path)?.kind {
-            Kind::Directory => {}
-            _ => return rustix::fs::unlinkat(&self.fd, name, AtFlags::empty()).at("remove", &path),
-        }
-        let fd = open_directory(self.fd.as_fd(), name).at("open directory", &path)?;
-        if Place::of(fd.as_fd()).at("examine", &path)? != place {
-            return Err(Error::failed(format!("remove {}", path.display())).cause("another filesystem is mounted there"));
-        }
-        let Some(deeper) = depth.checked_sub(1) else {
-            return Err(Error::failed(format!("remove {}", path.display())).cause("nested too deeply for a data directory"));
-        };
-        let inner = Dir { fd, path };
-        for child in names(inner.fd.as_fd()).at("list", &inner.path)? {
-            inner.remove_below(&child, place, deeper)?;
-        }
-        rustix::fs::unlinkat(&self.fd, name, AtFlags::REMOVEDIR).at("remove directory", &inner.path)
-    }
-}
-
 // Paths beneath.
 impl Dir {
     /// Opens the directory that holds `rel` without following a link and lets `act` work on the last component.
@@ -467,11 +283,6 @@ fn components(rel: &Path) -> io::Result<Vec<&OsStr>> {
     Ok(parts)
 }
 
-fn words(act: &str, from: &Path) -> String {
-    let joint = if act == "exchange" { "with" } else { "to" };
-    format!("{act} {} {joint}", from.display())
-}
-
 fn single(name: &Path) -> io::Result<&OsStr> {
     match components(name)?.as_slice() {
         [one] if one.len() == name.as_os_str().len() => Ok(one),
@@ -492,37 +303,6 @@ fn open_directory(dir: BorrowedFd<'_>, name: &OsStr) -> io::Result<OwnedFd> {
 /// The kernel's word for "this is a link and you said not to follow it" is misleading.
 fn refusal(e: Errno) -> io::Error {
     if e == Errno::LOOP { io::Error::new(io::ErrorKind::InvalidInput, "a symbolic link, which is not followed") } else { e.into() }
-}
-
-fn create(dir: BorrowedFd<'_>, name: &OsStr, mode: u32) -> io::Result<File> {
-    let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let fd = rustix::fs::openat(dir, name, flags, Mode::RUSR | Mode::WUSR)?;
-    if mode != 0o600 {
-        rustix::fs::fchmod(&fd, Mode::from_raw_mode(mode))?;
-    }
-    Ok(File::from(fd))
-}
-
-fn replace(dir: BorrowedFd<'_>, name: &OsStr, bytes: &[u8], mode: u32) -> io::Result<()> {
-    // Numbered by process: two writers never share a temporary file.
-    static WRITES: AtomicU64 = AtomicU64::new(0);
-    let temporary = OsString::from(format!(".pitr-new-{}-{}", std::process::id(), WRITES.fetch_add(1, Ordering::Relaxed)));
-    let mut file = match create(dir, &temporary, mode) {
-        Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {
-            // Left by a process of the same number that died.
-            rustix::fs::unlinkat(dir, &temporary, AtFlags::empty())?;
-            create(dir, &temporary, mode)?
-        }
-        created => created?,
-    };
-    let written = file.write_all(bytes).and_then(|()| file.sync_all());
-    let renamed = written.and_then(|()| Ok(rustix::fs::renameat(dir, &temporary, dir, name)?));
-    if let Err(e) = renamed {
-        // The first error is the one to report; a temporary file that stays behind harms nobody.
-        let _ = rustix::fs::unlinkat(dir, &temporary, AtFlags::empty());
-        return Err(e);
-    }
-    Ok(rustix::fs::fsync(dir)?)
 }
 
 fn read_bounded(file: File, max_bytes: u64) -> io::Result<Vec<u8>> {
@@ -553,25 +333,6 @@ fn absent_is_none<T>(result: io::Result<T>) -> io::Result<Option<T>> {
     }
 }
 
-/// Where a directory is mounted. The device alone does not tell a bind mount of the same filesystem apart; the mount id
-/// (Linux 5.8) does.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Place {
-    device: u64,
-    mount: Option<u64>,
-}
-
-impl Place {
-    fn of(fd: BorrowedFd<'_>) -> io::Result<Place> {
-        let device = rustix::fs::fstat(fd)?.st_dev;
-        let mount = rustix::fs::statx(fd, "", AtFlags::EMPTY_PATH, StatxFlags::MNT_ID)
-            .ok()
-            .filter(|s| StatxFlags::from_bits_retain(s.stx_mask).contains(StatxFlags::MNT_ID))
-            .map(|s| s.stx_mnt_id);
-        Ok(Place { device, mount })
-    }
-}
-
 impl From<&rustix::fs::Stat> for Metadata {
     #[allow(clippy::unnecessary_cast, reason = "the field types differ between architectures")]
     fn from(stat: &rustix::fs::Stat) -> Metadata {
@@ -595,6 +356,11 @@ impl From<&rustix::fs::Stat> for Metadata {
         }
     }
 }
+
+#[path = "dir_change.rs"]
+mod change;
+#[path = "dir_make.rs"]
+mod make;
 
 #[cfg(test)]
 #[path = "dir_tests.rs"]

@@ -1,6 +1,8 @@
+use std::io::Write;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::os::unix::net::UnixListener;
 
+use super::change::DEEPEST;
 use super::*;
 
 fn scratch() -> (tempfile::TempDir, Dir) {

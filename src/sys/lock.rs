@@ -1,12 +1,14 @@
 //! Locks that die with their holders.
 //!
-//! `flock` belongs to the open file, not to a process: a child that inherits the descriptor holds the lock too,
-//! until the last of them is gone. That is how a `resume` knows that nothing of a killed run is still at work.
+//! `flock` belongs to the open file, not to a process: a child that is sent the descriptor holds the lock too, until the
+//! last of them is gone. That is how a `resume` knows that no child of a killed run is still at work. Whoever has the
+//! descriptor can also give the lock back for all (`LOCK_UN`) or keep it for ever: it goes to this program only, never
+//! through an exec.
 
 use std::fs::{File, OpenOptions};
-use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
-use std::path::{Path, PathBuf};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
 
 use rustix::fs::FlockOperation;
 use rustix::io::Errno;
@@ -17,7 +19,6 @@ use crate::error::{At, Error, Kind, Result};
 #[derive(Debug)]
 pub struct Lock {
     file: File,
-    path: PathBuf,
 }
 
 impl Lock {
@@ -33,20 +34,15 @@ impl Lock {
             .open(path)
             .at("open lock", path)?;
         match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => Ok(Lock { file, path: path.to_path_buf() }),
+            Ok(()) => Ok(Lock { file }),
             Err(Errno::WOULDBLOCK) => Err(Error::new(Kind::Locked, format!("another process holds {}", path.display()))),
             Err(e) => Err(e).at("lock", path),
         }
     }
+}
 
-    /// A copy of the descriptor that a child inherits (no close-on-exec); keep it only around one spawn.
-    pub fn for_child(&self) -> Result<OwnedFd> {
-        rustix::io::dup(self.file.as_fd()).at("duplicate lock", &self.path)
-    }
-
-    /// Inode and device of the lock file, to find who else has it open.
-    pub fn identity(path: &Path) -> Result<(u64, u64)> {
-        let meta = std::fs::symlink_metadata(path).at("look at lock", path)?;
-        Ok((meta.dev(), meta.ino()))
+impl AsFd for Lock {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.file.as_fd()
     }
 }

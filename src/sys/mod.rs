@@ -6,6 +6,7 @@
 pub mod crash;
 pub mod descendant;
 pub mod dir;
+pub mod front;
 pub mod identity;
 pub mod label;
 pub mod lock;
@@ -15,5 +16,6 @@ pub mod proc;
 pub mod reflink;
 pub mod service;
 pub mod signals;
+pub mod syslog;
 pub mod vault;
 pub mod way;

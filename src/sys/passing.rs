@@ -1,5 +1,5 @@
-//! Lines of text over a Unix socket, each with at most one open file: how root hands a descriptor to a child that could
-//! not open the file itself (`SCM_RIGHTS`, unix(7)).
+//! Lines of text over a Unix socket, each with at most two open files: how root hands a descriptor to a child that could
+//! not open the file itself (`SCM_RIGHTS`, unix(7)). What is received is closed on exec.
 
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
@@ -20,13 +20,17 @@ pub fn pair() -> io::Result<(UnixStream, UnixStream)> {
 
 /// Sends `line`, which holds no line break, and the file with it.
 pub fn send_line(socket: impl AsFd, line: &str, file: Option<BorrowedFd<'_>>) -> io::Result<()> {
+    send_with(socket, line, file.as_slice())
+}
+
+/// Sends `line`, which holds no line break, and at most two files with it.
+pub fn send_with(socket: impl AsFd, line: &str, files: &[BorrowedFd<'_>]) -> io::Result<()> {
     let bytes = [line.as_bytes(), b"\n"].concat();
     let mut rest = bytes.as_slice();
-    if let Some(file) = file {
-        let files = [file];
-        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    if !files.is_empty() {
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(2))];
         let mut ancillary = SendAncillaryBuffer::new(&mut space);
-        if !ancillary.push(SendAncillaryMessage::ScmRights(&files)) {
+        if !ancillary.push(SendAncillaryMessage::ScmRights(files)) {
             return Err(io::Error::other("no room for a descriptor"));
         }
         let sent = again(|| sendmsg(&socket, &[IoSlice::new(rest)], &mut ancillary, SendFlags::NOSIGNAL))?;
@@ -42,15 +46,20 @@ pub fn send_line(socket: impl AsFd, line: &str, file: Option<BorrowedFd<'_>>) ->
 /// Receives a line and the file that came with it; `None` when the other end is closed. Only for a peer that sends one
 /// line and waits for the answer: what follows the line break is lost.
 pub fn receive_line(socket: impl AsFd) -> io::Result<Option<(String, Option<OwnedFd>)>> {
-    let (mut line, mut file) = (Vec::new(), None);
+    Ok(receive_with(socket)?.map(|(line, files)| (line, files.into_iter().next_back())))
+}
+
+/// The same with every file that came, in order.
+pub fn receive_with(socket: impl AsFd) -> io::Result<Option<(String, Vec<OwnedFd>)>> {
+    let (mut line, mut files) = (Vec::new(), Vec::new());
     let mut buffer = vec![0; 64 << 10];
     while line.last() != Some(&b'\n') {
-        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(2))];
         let mut ancillary = RecvAncillaryBuffer::new(&mut space);
         let received = again(|| recvmsg(&socket, &mut [IoSliceMut::new(&mut buffer)], &mut ancillary, RecvFlags::CMSG_CLOEXEC))?.bytes;
         for message in ancillary.drain() {
-            if let RecvAncillaryMessage::ScmRights(files) = message {
-                file = files.last().or(file);
+            if let RecvAncillaryMessage::ScmRights(passed) = message {
+                files.extend(passed);
             }
         }
         if received == 0 {
@@ -64,7 +73,7 @@ pub fn receive_line(socket: impl AsFd) -> io::Result<Option<(String, Option<Owne
     }
     line.pop();
     let line = String::from_utf8(line).map_err(|e| io::Error::new(io::ErrorKind::InvalidData, e))?;
-    Ok(Some((line, file)))
+    Ok(Some((line, files)))
 }
 
 fn again<T>(mut act: impl FnMut() -> rustix::io::Result<T>) -> io::Result<T> {
@@ -101,6 +110,13 @@ mod tests {
         let a = sender.join().unwrap();
         send_line(&a, "alone", None).unwrap();
         assert!(matches!(receive_line(&b), Ok(Some((line, None))) if line == "alone"));
+        let (one, two) = (tempfile::tempfile().unwrap(), tempfile::tempfile().unwrap());
+        send_with(&a, "two", &[one.as_fd(), two.as_fd()]).unwrap();
+        let (_, files) = receive_with(&b).unwrap().unwrap();
+        let inode = |fd: BorrowedFd<'_>| rustix::fs::fstat(fd).unwrap().st_ino;
+        let received: Vec<u64> = files.iter().map(|file| inode(file.as_fd())).collect();
+        assert_eq!(received, [inode(one.as_fd()), inode(two.as_fd())], "in their order");
+        assert!(files.iter().all(|f| rustix::io::fcntl_getfd(f).unwrap().contains(rustix::io::FdFlags::CLOEXEC)));
         (&a).write_all(b"cut").unwrap();
         drop(a);
         assert!(receive_line(&b).is_err());

@@ -21,6 +21,8 @@ pub struct Process {
     pub parent: i32,
     /// Effective user id.
     pub uid: u32,
+    /// Real, effective, saved and filesystem user id are all this one.
+    pub only_uid: Option<u32>,
     /// Target of `exe`, with ` (deleted)` removed.
     pub exe: PathBuf,
     /// Target of `cwd`, as text of the process's own mount namespace.
@@ -49,19 +51,43 @@ pub fn processes() -> Result<Vec<Process>> {
     Ok(found)
 }
 
+/// Whether the process is there, if only as a zombie.
+pub fn is_there(identity: &ProcessIdentity) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{}/stat", identity.pid)).ok();
+    stat.and_then(|stat| start_ticks(&stat)) == Some(identity.start_ticks)
+}
+
+/// Field 22 of `stat` (proc_pid_stat(5)). The command's name may hold anything, spaces and parentheses included: fields
+/// follow the last ')'.
+fn start_ticks(stat: &str) -> Option<u64> {
+    stat.rsplit_once(')')?.1.split_whitespace().nth(19)?.parse().ok()
+}
+
+/// The program that this process runs, as [`Process::exe`] says it.
+pub fn own_program() -> Option<PathBuf> {
+    program_of(Path::new("/proc/self"))
+}
+
+/// Target of `exe`, with the kernel's remark removed that its file is gone.
+fn program_of(base: &Path) -> Option<PathBuf> {
+    let exe = std::fs::read_link(base.join("exe")).ok()?;
+    Some(exe.to_str().and_then(|e| e.strip_suffix(" (deleted)")).map(PathBuf::from).unwrap_or(exe))
+}
+
 /// One process, if it is there and can be looked at.
 pub fn process(pid: i32, boot: &str) -> Option<Process> {
     let base = PathBuf::from(format!("/proc/{pid}"));
     let stat = std::fs::read_to_string(base.join("stat")).ok()?;
     // The command's name may hold anything, spaces and parentheses included: fields follow the last ')'.
     let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_whitespace().collect();
-    let exe = std::fs::read_link(base.join("exe")).ok()?;
-    let exe = exe.to_str().and_then(|e| e.strip_suffix(" (deleted)")).map(PathBuf::from).unwrap_or(exe);
+    let exe = program_of(&base)?;
     let arguments = std::fs::read(base.join("cmdline")).ok()?;
+    let uids = user_ids(&base)?;
     Some(Process {
-        identity: ProcessIdentity { pid, start_ticks: fields.get(19)?.parse().ok()?, boot_id: boot.to_string() },
+        identity: ProcessIdentity { pid, start_ticks: start_ticks(&stat)?, boot_id: boot.to_string() },
         parent: fields.get(1)?.parse().ok()?,
-        uid: effective_uid(&base)?,
+        uid: *uids.get(1)?,
+        only_uid: uids.first().filter(|first| uids.iter().all(|uid| uid == *first)).copied(),
         exe,
         cwd: std::fs::read_link(base.join("cwd")).ok()?,
         cwd_identity: std::fs::metadata(base.join("cwd")).ok().map(|m| (m.dev(), m.ino()))?,
@@ -75,10 +101,11 @@ fn words(cmdline: &[u8]) -> Vec<String> {
     if ended.is_empty() { Vec::new() } else { ended.split(|b| *b == 0).map(|a| String::from_utf8_lossy(a).into_owned()).collect() }
 }
 
-/// From `status`: the owner of `/proc/PID` itself is root for a process that may not be dumped.
-fn effective_uid(base: &Path) -> Option<u32> {
+/// Real, effective, saved and filesystem user id, from `status` (proc_pid_status(5)): the owner of `/proc/PID` itself is
+/// root for a process that may not be dumped.
+fn user_ids(base: &Path) -> Option<Vec<u32>> {
     let status = std::fs::read_to_string(base.join("status")).ok()?;
-    status.lines().find_map(|line| line.strip_prefix("Uid:"))?.split_whitespace().nth(1)?.parse().ok()
+    status.lines().find_map(|line| line.strip_prefix("Uid:"))?.split_whitespace().map(|id| id.parse().ok()).collect()
 }
 
 /// The environment of a process as `KEY=VALUE` bytes, empty if it cannot be read.
@@ -95,14 +122,14 @@ pub fn file_behind(pid: i32, descriptor: i32) -> Option<PathBuf> {
     std::fs::metadata(&link).ok()?.is_file().then_some(target)
 }
 
-/// Ids of processes, other than this one, that have the file with this device and inode open.
-pub fn holders(device: u64, inode: u64) -> Result<Vec<i32>> {
+/// Ids of processes, other than this one, that have one of these files open, told by device and inode.
+pub fn holders(files: &[(u64, u64)]) -> Result<Vec<i32>> {
     let own = rustix::process::getpid().as_raw_nonzero().get();
     let mut found = Vec::new();
     for entry in std::fs::read_dir("/proc").at("list", "/proc")?.flatten() {
         let Some(pid) = entry.file_name().to_str().and_then(|n| n.parse::<i32>().ok()).filter(|p| *p != own) else { continue };
         let Ok(descriptors) = std::fs::read_dir(entry.path().join("fd")) else { continue };
-        let holds = |path: &Path| std::fs::metadata(path).is_ok_and(|m| m.dev() == device && m.ino() == inode);
+        let holds = |path: &Path| std::fs::metadata(path).is_ok_and(|m| files.contains(&(m.dev(), m.ino())));
         if descriptors.flatten().any(|d| holds(&d.path())) {
             found.push(pid);
         }

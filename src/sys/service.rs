@@ -11,6 +11,8 @@ use crate::error::{At, Error, Result};
 
 const SYSTEMCTL: &str = "/usr/bin/systemctl";
 const BUSCTL: &str = "/usr/bin/busctl";
+/// Where units are changed until the next boot (systemd.unit(5)).
+const RUNTIME_UNITS: &str = "/run/systemd/system";
 /// Name of our drop-in: late, so that nothing resets it.
 const DROP_IN: &str = "zz-pitr.conf";
 /// An answer takes no longer; a start or a stop may.
@@ -120,7 +122,8 @@ pub fn keep_down(name: &str, run: &str) -> Result<()> {
     let path = drop_in(name);
     let text = format!(
         "# Run {run} of pitr recovers this cluster: until it ends (pitr resume, pitr undo) nothing may start it.\n\
-         [Unit]\nAssertPathExists=/run/pitr-{run}-is-over\n"
+         [Unit]\nAssertPathExists={}\n",
+        over(run)
     );
     if std::fs::read_to_string(&path).is_ok_and(|found| found == text) && unit(name)?.drop_ins.contains(&path) {
         return Ok(());
@@ -149,8 +152,34 @@ pub fn let_start(name: &str) -> Result<()> {
     reload()
 }
 
+/// The file by which [`keep_down`] keeps `name` down at present.
+pub fn kept_down(name: &str) -> Option<PathBuf> {
+    Some(drop_in(name)).filter(|path| path.exists())
+}
+
+/// Our drop-ins by which run `run` keeps units down.
+pub fn kept_down_by(run: &str) -> Result<Vec<PathBuf>> {
+    kept_down_in(Path::new(RUNTIME_UNITS), run)
+}
+
+fn kept_down_in(units: &Path, run: &str) -> Result<Vec<PathBuf>> {
+    let entries = match std::fs::read_dir(units) {
+        Ok(entries) => entries,
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(vec![]),
+        Err(e) => return Err(e).at("list", units),
+    };
+    let drop_ins = entries.flatten().filter(|e| e.file_name().as_encoded_bytes().ends_with(b".d")).map(|e| e.path().join(DROP_IN));
+    let over = over(run);
+    Ok(drop_ins.filter(|path| std::fs::read_to_string(path).is_ok_and(|text| text.lines().any(|line| line.ends_with(&over)))).collect())
+}
+
+/// What never exists while the run is open.
+fn over(run: &str) -> String {
+    format!("/run/pitr-{run}-is-over")
+}
+
 fn drop_in(name: &str) -> PathBuf {
-    PathBuf::from(format!("/run/systemd/system/{name}.d")).join(DROP_IN)
+    Path::new(RUNTIME_UNITS).join(format!("{name}.d")).join(DROP_IN)
 }
 
 /// Moves this process into a scope of its own under system.slice: a run, and the private server with it, outlives the
@@ -187,6 +216,24 @@ pub fn own_scope(run: &str) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_drop_in_says_whose_it_is() {
+        let directory = tempfile::tempdir().unwrap();
+        let write = |unit: &str, name: &str, run: &str| {
+            let path = directory.path().join(format!("{unit}.d")).join(name);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(&path, format!("[Unit]\nAssertPathExists={}\n", over(run))).unwrap();
+            path
+        };
+        let (one, two) = ("20261121T231500Z-4f2a", "20261121T231500Z-4f2b");
+        let ours = write("postgresql@15-main.service", DROP_IN, one);
+        write("postgresql@15-other.service", DROP_IN, two);
+        write("app.service", "override.conf", one);
+        std::fs::write(directory.path().join("file.d"), "").unwrap();
+        assert_eq!(kept_down_in(directory.path(), one).unwrap(), [ours]);
+        assert_eq!(kept_down_in(&directory.path().join("none"), one).unwrap(), [] as [PathBuf; 0]);
+    }
 
     #[test]
     fn what_systemctl_shows_is_understood() {

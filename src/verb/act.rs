@@ -44,7 +44,12 @@ pub fn carry_out(run: &mut Run, course: Course, by: By) -> (ResultOutcome, Optio
     let purpose = course.purpose;
     let outcome = course.outcome;
     match run.execute(purpose, course.steps, by.clone(), outcome) {
-        Ok(()) => (ResultOutcome::from(outcome), None),
+        Ok(()) => {
+            if purpose == Purpose::Restore && run.signals.check().is_err() {
+                log::warn!("it was too late to stop the recovery: it came to its end");
+            }
+            (ResultOutcome::from(outcome), None)
+        }
         Err(error) if purpose == Purpose::Restore => fall_back(run, error, by),
         Err(error) => {
             run.end_private();
@@ -72,8 +77,9 @@ fn serve_recovered_again(run: &mut Run) {
 /// A failed recovery: before the switch the old cluster serves again, after it a person decides.
 fn fall_back(run: &mut Run, error: Error, by: By) -> (ResultOutcome, Option<Error>) {
     run.end_private();
+    let remove = run.signals.undo_asked();
     run.signals.forget();
-    match put_old_back(run, &error, by) {
+    match put_old_back(run, &error, remove, by) {
         Ok(outcome) => (outcome, Some(explained(run, error, outcome))),
         Err(trouble) => {
             let id = run.paths.id.clone();
@@ -85,7 +91,7 @@ fn fall_back(run: &mut Run, error: Error, by: By) -> (ResultOutcome, Option<Erro
     }
 }
 
-fn put_old_back(run: &mut Run, error: &Error, by: By) -> Result<ResultOutcome> {
+fn put_old_back(run: &mut Run, error: &Error, remove: bool, by: By) -> Result<ResultOutcome> {
     if error.kind == Kind::Refused && run.ledger().old_control().is_some() && !run.ledger().switch_begun() {
         // The old cluster ran by somebody else's hand: it is left to them, and the run stays open.
         return Ok(ResultOutcome::Refused);
@@ -104,7 +110,12 @@ fn put_old_back(run: &mut Run, error: &Error, by: By) -> Result<ResultOutcome> {
         return Ok(ResultOutcome::Refused);
     }
     let course = course::stand_back(&recovery);
-    run.execute(course.purpose, course.steps, by, course.outcome)?;
+    run.execute(course.purpose, course.steps, by.clone(), course.outcome)?;
+    if remove && error.kind == Kind::Interrupted {
+        let course = course::undo(run.ledger(), &recovery, false);
+        run.execute(course.purpose, course.steps, by, course.outcome)?;
+        return Ok(ResultOutcome::Undone);
+    }
     Ok(match error.kind {
         Kind::Interrupted | Kind::Terminated => ResultOutcome::Interrupted,
         _ => ResultOutcome::Failed,
@@ -120,6 +131,7 @@ fn explained(run: &Run, error: Error, outcome: ResultOutcome) -> Error {
             error.with_kind(Kind::Refused).id("backup-damaged").hint(hint)
         }
         ResultOutcome::Refused => error,
+        ResultOutcome::Undone => error.hint("The old cluster is as it was; what was built is deleted."),
         _ => {
             let hint = error.hint.clone().map(|h| format!("{h} ")).unwrap_or_default();
             error.hint(format!(
@@ -132,15 +144,20 @@ fn explained(run: &Run, error: Error, outcome: ResultOutcome) -> Error {
 /// Prints the result and returns the exit code.
 pub fn finish(context: &Context, id: &str, ledger: &Ledger, mark: Mark, outcome: ResultOutcome, error: Option<Error>) -> Result<u8> {
     let code = error.as_ref().map_or(0, |e| e.kind.exit_code());
+    print_result(context, &result(id, ledger, mark, outcome, error))?;
+    Ok(code)
+}
+
+/// What the journal of run `id` says since `mark`, with its error.
+pub fn result(id: &str, ledger: &Ledger, mark: Mark, outcome: ResultOutcome, error: Option<Error>) -> RunResult {
     let mut result = RunResult::of(id, ledger, mark, outcome);
-    if let Some(error) = &error {
+    if let Some(error) = error {
         if let Some(id) = &error.id {
             result.refusals.push(Reason::fact(id, error.to_string(), error.hint.clone().unwrap_or_default()));
         }
-        result = result.with_error(error.clone());
+        result = result.with_error(error);
     }
-    print_result(context, &result)?;
-    Ok(code)
+    result
 }
 
 /// Prints a result: one document, or a page, with the error on standard error.

@@ -10,7 +10,7 @@ use crate::plan::facts::Server;
 use crate::plan::host_check::{self, Answer, Archiver, Line, Wishes};
 use crate::plan::restore::plan;
 use crate::report::check::{self as page, ClusterCheck};
-use crate::verb::{Context, act, restore};
+use crate::verb::{Context, act, asked};
 
 /// `pitr check`: exit 6 where a recovery would fail.
 pub fn run(context: &Context, args: &CheckArgs) -> Result<u8> {
@@ -41,7 +41,7 @@ fn one(context: &Context, found: &Found, args: &CheckArgs) -> ClusterCheck {
     let seen = observe(&context.config, found, &Where { identify, ..Where::default() });
     let lines = match seen.and_then(|mut observed| observed.look_at_places(&[]).map(|()| observed)) {
         Ok(observed) => {
-            let request = restore::to_latest(found, &observed);
+            let request = asked::to_latest(found, &observed);
             let planned = plan(&observed.host, &request);
             host_check::lines(&observed.host, &planned, archiver(&observed, &request.site.user).as_ref(), &wishes(found, args))
         }
@@ -57,7 +57,7 @@ fn wishes(found: &Found, args: &CheckArgs) -> Wishes {
     let config = &found.config;
     Wishes {
         file: (!config.file.as_os_str().is_empty()).then(|| config.file.display().to_string()),
-        checks: restore::read_checks(config.checks.iter()).map(|checks| checks.len()).map_err(|e| e.to_string()),
+        checks: asked::read_checks(config.checks.iter()).map(|checks| checks.len()).map_err(|e| e.to_string()),
         rpo: config.rpo,
         rto: config.rto,
         backup_age: args.max_backup_age,

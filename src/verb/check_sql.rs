@@ -14,11 +14,11 @@ use crate::run::owner::{self, Task};
 use crate::run::sql::{Reply, SqlRequest, Statement};
 use crate::run::switch::ServerStatus;
 use crate::run::validate::{OPEN, judge, owner_query, statements};
-use crate::verb::{Context, act, restore};
+use crate::verb::{Context, act, asked};
 
 /// `pitr check --sql FILE…`: exit 6 where a check fails.
 pub fn run(context: &Context, args: &CheckArgs) -> Result<u8> {
-    let checks = restore::read_checks(args.sql.iter())?;
+    let checks = asked::read_checks(args.sql.iter())?;
     let found = match discover::choose(&context.config, context.global.cluster.as_deref()) {
         Ok(found) => Some(found),
         // A URL may lead to a server elsewhere, from a host without any.
@@ -92,7 +92,10 @@ fn by_socket(here: &Here, checks: &[Check]) -> Result<SqlCheck> {
     let user = match &here.check_user {
         Some(user) => user.clone(),
         None => {
-            let reply = first(here.socket(&here.user, "postgres", vec![Statement::own(owner_query(&here.database))])?)?;
+            let asked = vec![Statement::identity(Some(here.identifier)), Statement::own(owner_query(&here.database))];
+            let replies = here.socket(&here.user, "postgres", asked)?;
+            same(replies.first(), Some(here))?;
+            let reply = replies.into_iter().nth(1).ok_or_else(|| Error::failed("the server did not answer"))?;
             match reply.first_row().as_slice() {
                 [role, unfit] if unfit == "f" => role.clone(),
                 [_, _] => {
@@ -106,7 +109,7 @@ fn by_socket(here: &Here, checks: &[Check]) -> Result<SqlCheck> {
             }
         }
     };
-    let replies = here.socket(&user, &here.database, asked(checks))?;
+    let replies = here.socket(&user, &here.database, asked(Some(here), checks))?;
     let (results, compared) = settle(replies, Some(here), checks)?;
     Ok(SqlCheck { server: "the local socket".into(), user, database: here.database.clone(), compared, results, remarks })
 }
@@ -116,9 +119,10 @@ fn by_url(name: &str, url: &str, here: Option<&Here>, checks: &[Check]) -> Resul
         Some(here) => here.owner.clone(),
         None => nobody()?,
     };
-    let replies: Vec<Reply> = owner::call(&owner, None, Task::SqlAt { url: url.to_string(), statements: asked(checks) })?;
+    let replies: Vec<Reply> = owner::call(&owner, None, Task::SqlAt { url: url.to_string(), statements: asked(here, checks) })?;
+    same(replies.first(), here)?;
     let whoami = replies.first().map(Reply::first_row).unwrap_or_default();
-    let [_, database, user, superuser] = whoami.as_slice() else {
+    let [_, _, database, user, superuser] = whoami.as_slice() else {
         let cause = replies.first().and_then(|r| r.error.clone()).unwrap_or_else(|| "no row".into());
         return Err(Error::failed("ask the server who it is").cause(cause));
     };
@@ -140,27 +144,33 @@ fn nobody() -> Result<Owner> {
     Owner::lookup(known.map_or(65_534, |user| user.uid.as_raw()))
 }
 
-/// Whose server it is, then the checks.
-fn asked(checks: &[Check]) -> Vec<Statement> {
-    const WHO: &str =
-        "SELECT system_identifier, current_database(), current_user, current_setting('is_superuser') FROM pg_control_system()";
-    std::iter::once(Statement::own(WHO)).chain(statements(checks, OPEN)).collect()
+/// Whose server it is; the checks only where it is the right one.
+fn asked(here: Option<&Here>, checks: &[Check]) -> Vec<Statement> {
+    std::iter::once(Statement::identity(here.map(|here| here.identifier))).chain(statements(checks, OPEN)).collect()
+}
+
+/// The answer to who the server is must be this host's cluster.
+fn same(who: Option<&Reply>, here: Option<&Here>) -> Result<()> {
+    let who = who.ok_or_else(|| Error::failed("the server did not answer"))?;
+    let identifier = who.first_row().get(1).cloned().unwrap_or_default();
+    match here.filter(|here| here.identifier.to_string() != identifier) {
+        None => Ok(()),
+        Some(here) => {
+            let cause = who.error.clone().unwrap_or_else(|| format!("system identifier {identifier}, not {}", here.identifier));
+            Err(Error::new(Kind::Refused, "the server that answers is not this host's cluster")
+                .cause(cause)
+                .id("other-server")
+                .hint("Nothing was asked of it. Give the URL of this host's cluster, or name the right one: --cluster NAME."))
+        }
+    }
 }
 
 fn settle(replies: Vec<Reply>, here: Option<&Here>, checks: &[Check]) -> Result<(Vec<crate::plan::ledger::CheckResult>, bool)> {
-    let (who, answers) = replies.split_first().ok_or_else(|| Error::failed("the server did not answer"))?;
-    let identifier = who.first_row().first().cloned().unwrap_or_default();
-    if let Some(here) = here.filter(|here| here.identifier.to_string() != identifier) {
-        let cause = who.error.clone().unwrap_or_else(|| format!("system identifier {identifier}, not {}", here.identifier));
-        return Err(Error::new(Kind::Refused, "the server that answers is not this host's cluster").cause(cause).id("other-server"));
-    }
+    same(replies.first(), here)?;
+    let answers = replies.get(1..).unwrap_or_default();
     let results: Vec<_> = checks.iter().zip(answers.chunks(2)).map(|(check, pair)| judge(check, pair)).collect();
     if results.len() != checks.len() {
         return Err(Error::new(Kind::Check, "not every check was answered"));
     }
     Ok((results, here.is_some()))
-}
-
-fn first(replies: Vec<Reply>) -> Result<Reply> {
-    replies.into_iter().next().ok_or_else(|| Error::failed("the server did not answer"))
 }

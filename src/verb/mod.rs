@@ -1,7 +1,9 @@
 //! What a person can ask for, one file a verb. Each observes, plans, asks, runs and reports; none decides.
 
 pub mod act;
-pub mod backups;
+mod asked;
+pub mod attend;
+mod backups;
 pub mod check;
 pub mod check_sql;
 mod elsewhere;
@@ -9,8 +11,9 @@ pub mod log;
 pub mod mark;
 pub mod migrations;
 pub mod purge;
+pub mod reading;
 pub mod report;
-pub mod restore;
+mod restore;
 pub mod resume;
 pub mod runs;
 pub mod status;
@@ -19,12 +22,14 @@ pub mod verify;
 pub mod verify_backups;
 pub mod verify_wal;
 
+use std::ffi::OsString;
 use std::process::ExitCode;
 
 use crate::cli::{Cli, Output, Verb};
 use crate::config::{self, Config};
 use crate::error::{Error, Kind, Result};
 use crate::plan::planned::Reason;
+use crate::report::narrator::StepNarrator;
 use crate::report::run::RunResult;
 use crate::report::terminal::Out;
 use crate::report::{logging, terminal};
@@ -40,6 +45,8 @@ pub struct Context {
     pub config: Config,
     /// The command line, for the journal.
     pub command: Vec<String>,
+    /// The process in front of this one, if there is one.
+    pub link: attend::Link,
 }
 
 impl Context {
@@ -48,15 +55,37 @@ impl Context {
         self.global.output == Output::Json
     }
 
+    /// Whether what will be done is shown first: always where a person is asked.
+    pub fn shows(&self, unasked: bool) -> bool {
+        !(self.json() || self.global.quiet && unasked)
+    }
+
     /// Columns of the terminal.
     pub fn width(&self) -> usize {
         terminal::columns()
+    }
+
+    /// Whether what is typed comes from a person.
+    pub fn is_typed(&self) -> bool {
+        use std::io::IsTerminal;
+        self.link.is_some() || std::io::stdin().is_terminal()
+    }
+
+    /// Tells the steps of a run.
+    pub fn narrator(&self) -> attend::Attended<'_> {
+        attend::Attended::new(StepNarrator::new(self.global.quiet, self.global.no_progress), &self.link)
+    }
+
+    /// What a run is asked for by signals.
+    pub fn signals(&self) -> Result<Signals> {
+        if self.link.is_some() { Signals::catch_behind() } else { Signals::catch() }
     }
 }
 
 /// Runs the program and returns its exit code.
 pub fn main() -> ExitCode {
-    let cli = match crate::cli::parse() {
+    let (typed, behind) = crate::cli::typed();
+    let cli = match crate::cli::parse(typed.clone()) {
         Ok(cli) => cli,
         Err(code) => return code,
     };
@@ -75,8 +104,11 @@ pub fn main() -> ExitCode {
         _ => {}
     }
     logging::start(cli.global.verbose, cli.global.quiet);
+    if let Some(code) = (!behind).then(|| attend::in_front(&cli, &typed)).flatten() {
+        return ExitCode::from(code);
+    }
     let json = cli.global.output == Output::Json;
-    match dispatch(cli) {
+    match link(behind).and_then(|link| dispatch(cli, &typed, link)) {
         Ok(code) => ExitCode::from(code),
         Err(error) => {
             let code = error.kind.exit_code();
@@ -98,7 +130,11 @@ fn result_of(error: &Error) -> RunResult {
     RunResult::refused(vec![Reason::fact(id, error.to_string(), error.hint.clone().unwrap_or_default())], Some(error.clone()))
 }
 
-fn dispatch(cli: Cli) -> Result<u8> {
+fn link(behind: bool) -> Result<attend::Link> {
+    if behind { attend::Link::behind() } else { Ok(attend::Link::default()) }
+}
+
+fn dispatch(cli: Cli, typed: &[OsString], link: attend::Link) -> Result<u8> {
     if !nix::unistd::geteuid().is_root() {
         return Err(Error::usage("pitr must be run as root").hint("Use sudo."));
     }
@@ -107,8 +143,8 @@ fn dispatch(cli: Cli) -> Result<u8> {
         return Err(Error::usage("only report is written as HTML or Markdown").hint("Give -o text or -o json."));
     }
     let config = config::load(cli.global.config.as_deref())?;
-    let command = std::env::args_os().map(|a| a.to_string_lossy().into_owned()).collect();
-    let context = Context { global: cli.global, config, command };
+    let command = typed.iter().map(|a| a.to_string_lossy().into_owned()).collect();
+    let context = Context { global: cli.global, config, command, link };
     match cli.verb {
         Verb::Status(args) => status::run(&context, &args),
         Verb::Backups => backups::run(&context),
@@ -122,10 +158,10 @@ fn dispatch(cli: Cli) -> Result<u8> {
         Verb::Mark(args) => mark::run(&context, &args, &Signals::catch()?),
         Verb::Plan(args) => restore::plan_only(&context, &args.target, &args.source),
         Verb::Restore(args) if args.dry_run => restore::plan_only(&context, &args.target, &args.source),
-        Verb::Restore(args) => restore::run(&context, &args, Signals::catch()?),
-        Verb::Resume(args) => resume::run(&context, &args, Signals::catch()?),
-        Verb::Undo(args) => undo::run(&context, &args, Signals::catch()?),
-        Verb::Purge(args) => purge::run(&context, &args, Signals::catch()?),
+        Verb::Restore(args) => restore::run(&context, &args, context.signals()?),
+        Verb::Resume(args) => resume::run(&context, &args, context.signals()?),
+        Verb::Undo(args) => undo::run(&context, &args, context.signals()?),
+        Verb::Purge(args) => purge::run(&context, &args, context.signals()?),
         Verb::WalGet(_) | Verb::Owner | Verb::Launch | Verb::Session(_) => Ok(0),
     }
 }

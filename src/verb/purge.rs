@@ -2,13 +2,14 @@
 
 use crate::cli::PurgeArgs;
 use crate::error::{Error, Kind, Result};
-use crate::observe::{discover, runs};
+use crate::observe::{discover, runs, traces};
 use crate::plan::course;
 use crate::plan::ledger::{Ledger, Outcome};
 use crate::plan::recovery::Recovery;
 use crate::report::confirm::Question;
-use crate::report::narrator::StepNarrator;
+use crate::report::purge::{Left, Purged, json as purged_json};
 use crate::report::run::{Mark, ResultOutcome, RunResult, section_text};
+use crate::report::terminal::Out;
 use crate::run::executor::Run;
 use crate::run::paths::RunPaths;
 use crate::sys::lock::Lock;
@@ -24,7 +25,8 @@ pub fn run(context: &Context, args: &PurgeArgs, signals: Signals) -> Result<u8> 
     if let Some(name) = args.run.as_deref()
         && let Some(why) = runs::all(&context.config.state_directory)?.into_iter().find(|k| k.id == name).and_then(|k| k.ledger.err())
     {
-        return unreadable(context, args, name, &why, &signals);
+        let removed = unreadable(context, args, name, &why, &signals)?;
+        return say(context, removed);
     }
     let Some((id, ledger, recovery)) = choose(context, args.run.as_deref(), |_| true)? else {
         return Err(Error::usage("no run is named"));
@@ -36,90 +38,119 @@ pub fn run(context: &Context, args: &PurgeArgs, signals: Signals) -> Result<u8> 
     if let Some(refusal) = course::purge_refusal(&id, &ledger) {
         return Err(refusal);
     }
-    one(context, args, &id, &ledger, &recovery, signals)
+    let purged = one(context, args, &id, &ledger, &recovery, signals)?;
+    say(context, purged)
 }
 
+fn say(context: &Context, result: Option<RunResult>) -> Result<u8> {
+    let Some(result) = result else { return Ok(0) };
+    act::print_result(context, &result)?;
+    Ok(exit_code(&result))
+}
+
+/// What may go goes; the rest is named. One document for all of it.
 fn all(context: &Context, args: &PurgeArgs, signals: Signals) -> Result<u8> {
-    let mut left = Vec::new();
-    let mut worst = 0;
+    let mut purged = Purged::default();
     for known in runs::all(&context.config.state_directory)? {
-        let ledger = match known.ledger {
-            Ok(ledger) => ledger,
-            Err(why) => match unreadable(context, args, &known.id, &why, &signals) {
-                Ok(code) => {
-                    worst = worst.max(code);
+        let id = known.id.as_str();
+        let done = match &known.ledger {
+            Err(why) => unreadable(context, args, id, why, &signals),
+            Ok(ledger) if ledger.outcome == Some(Outcome::Removed) => continue,
+            Ok(ledger) => {
+                let Some(recovery) = &ledger.recovery else { continue };
+                if let Some(error) = course::purge_refusal(id, ledger) {
+                    purged.left.push(Left { run: id.to_string(), error });
                     continue;
                 }
-                Err(error) => {
-                    left.push(format!("{}: {error}", known.id));
-                    continue;
-                }
-            },
+                one(context, args, id, ledger, recovery, signals.clone())
+            }
         };
-        let Some(recovery) = ledger.recovery.clone() else { continue };
-        if ledger.outcome == Some(Outcome::Removed) {
-            continue;
-        }
-        match course::purge_refusal(&known.id, &ledger) {
-            Some(refusal) => left.push(format!("{}: {refusal}", known.id)),
-            None => worst = worst.max(one(context, args, &known.id, &ledger, &recovery, signals.clone())?),
+        match done {
+            Ok(result) => {
+                if !context.json() {
+                    result.iter().try_for_each(|result| act::print_result(context, result))?;
+                }
+                purged.runs.extend(result);
+            }
+            Err(error) if error.kind == Kind::Hands => purged.left.push(Left { run: id.to_string(), error }),
+            Err(error) => {
+                purged.error = Some(error);
+                break;
+            }
         }
     }
-    for line in left {
-        log::warn!("not purged: {line}");
+    say_all(context, args, &purged)
+}
+
+fn say_all(context: &Context, args: &PurgeArgs, purged: &Purged) -> Result<u8> {
+    for left in &purged.left {
+        log::warn!("not purged: {}: {}", left.run, left.error);
     }
-    Ok(worst)
+    if context.json() && !args.dry_run {
+        act::print_json(&purged_json(purged))?;
+    } else if purged.runs.is_empty() && purged.error.is_none() && !args.dry_run {
+        act::print_text("There is nothing to purge.")?;
+    }
+    if let Some(error) = &purged.error {
+        Out::stderr().error(error);
+    }
+    Ok(purged.error.as_ref().map(|error| error.kind.exit_code()).into_iter().chain(purged.runs.iter().map(exit_code)).max().unwrap_or(0))
+}
+
+fn exit_code(result: &RunResult) -> u8 {
+    result.error.as_ref().map_or(0, |error| error.kind.exit_code())
 }
 
 /// A run whose journal tells nothing goes where nothing of it is found anywhere else.
-fn unreadable(context: &Context, args: &PurgeArgs, id: &str, why: &str, signals: &Signals) -> Result<u8> {
+fn unreadable(context: &Context, args: &PurgeArgs, id: &str, why: &str, signals: &Signals) -> Result<Option<RunResult>> {
     let state = &context.config.state_directory;
     let paths = RunPaths::new(state, id);
     let data_directories: Vec<_> = discover::clusters(&context.config)?.into_iter().map(|found| found.data_directory).collect();
-    if let Some(trace) = runs::traces(state, id, &data_directories).first() {
-        return Err(Error::new(Kind::Hands, format!("the journal of run {id} cannot be read, and {} is left of it", trace.display()))
+    let left: Vec<String> = traces::of(state, id, &data_directories)?.iter().map(|path| path.display().to_string()).collect();
+    if !left.is_empty() {
+        let verb = if left.len() == 1 { "is" } else { "are" };
+        return Err(Error::new(Kind::Hands, format!("the journal of run {id} cannot be read, and {} {verb} left of it", left.join(", ")))
             .cause(why)
             .id("journal-damaged")
             .hint("Nothing was deleted. Look at PGDATA and at what stands beside it; what is not needed goes by hand."));
     }
-    if !context.json() || args.dry_run {
+    if context.shows(args.yes) || args.dry_run {
         act::print_text(&format!("Run {id} has no readable journal ({why}) and left nothing: {} is deleted", paths.root.display()))?;
     }
     if args.dry_run {
-        return Ok(0);
+        return Ok(None);
     }
     let host = crate::observe::host::host_name();
-    Question { host: &host, cluster: id, verb: "purge" }.ask(args.yes, &mut || signals.check())?;
+    Question { host: &host, cluster: id, verb: "purge" }.ask(args.yes, context.is_typed(), &mut || signals.check())?;
     // A run that is only just beginning holds it.
     let _lock = Lock::take(&paths.lock())?;
     paths.remove()?;
-    let removed = RunResult { changed: true, ..RunResult::of(id, &Ledger::default(), Mark::default(), ResultOutcome::Removed) };
-    act::print_result(context, &removed)?;
-    Ok(0)
+    Ok(Some(RunResult { changed: true, ..RunResult::of(id, &Ledger::default(), Mark::default(), ResultOutcome::Removed) }))
 }
 
-fn one(context: &Context, args: &PurgeArgs, id: &str, ledger: &Ledger, recovery: &Recovery, signals: Signals) -> Result<u8> {
+/// Purges one run; nothing comes back where it was only to be shown.
+fn one(context: &Context, args: &PurgeArgs, id: &str, ledger: &Ledger, recovery: &Recovery, signals: Signals) -> Result<Option<RunResult>> {
     let course = course::purge(ledger);
-    if !context.json() || args.dry_run {
+    if context.shows(args.yes) || args.dry_run {
         let deleted = recovery.all_places().into_iter().map(|place| format!("{} is deleted", place.run_directory(id).display()));
         let first = format!("run {id} is {}", ledger.state());
-        let last = "undo of this run is not possible afterwards".to_string();
-        let lines: Vec<String> = std::iter::once(first).chain(deleted).chain([last]).collect();
+        let last = (ledger.outcome == Some(Outcome::Switched)).then(|| "undo of this run is not possible afterwards".to_string());
+        let lines: Vec<String> = std::iter::once(first).chain(deleted).chain(last).collect();
         act::print_text(&section_text(&format!("Purge {id}"), &course.steps, recovery, &lines))?;
     }
     if args.dry_run {
-        return Ok(0);
+        return Ok(None);
     }
     let host = crate::observe::host::host_name();
-    Question { host: &host, cluster: &recovery.cluster.name, verb: "purge" }.ask(args.yes, &mut || signals.check())?;
+    Question { host: &host, cluster: &recovery.cluster.name, verb: "purge" }.ask(args.yes, context.is_typed(), &mut || signals.check())?;
     let _lock = act::lock_cluster(&context.config, recovery)?;
     let by = act::by(context, None);
-    let mut narrator = StepNarrator::new(context.global.quiet, context.global.no_progress);
+    let mut narrator = context.narrator();
     let mut run = Run::open(&context.config.state_directory, id, signals, &mut narrator)?;
     let mark = Mark::end_of(run.ledger());
     let (outcome, error) = act::carry_out(&mut run, course, by);
     let ledger = run.ledger().clone();
     drop(run);
     narrator.finish();
-    act::finish(context, id, &ledger, mark, outcome, error)
+    Ok(Some(act::result(id, &ledger, mark, outcome, error)))
 }

@@ -1,42 +1,29 @@
 //! `plan` and `restore`: one value, printed by the one, carried out by the other.
 
-use std::collections::BTreeSet;
-use std::path::PathBuf;
-
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
-use crate::cli::{ConfigFrom, Global, MaxLoss, RestoreArgs, SourceFlags, TargetFlags};
-use crate::config::{ClusterConfig, Requirement, files};
+use crate::cli::{Global, MaxLoss, RestoreArgs, SourceFlags, TargetFlags};
 use crate::error::{Error, Kind, Result};
 use crate::observe::discover::{self, Found};
-use crate::observe::host::{Observed, Where, observe};
+use crate::observe::host::{Observed, observe};
 use crate::observe::names::Door;
-use crate::observe::survey::Identify;
-use crate::plan::aim;
-use crate::plan::checks::{Check, parse_checks};
 use crate::plan::course::Course;
 use crate::plan::damaged::{self, DamagedCopy};
 use crate::plan::facts::{Remains, Server};
-use crate::plan::guard::Guard;
 use crate::plan::ledger::{Outcome, Purpose};
-use crate::plan::loss::{Loss, Names};
+use crate::plan::loss::Loss;
 use crate::plan::planned::{Planned, Reason};
-use crate::plan::recovery::{Consequence, Dump, Recovery, Site};
+use crate::plan::recovery::{Consequence, Recovery, Site};
 use crate::plan::restore::{Request, plan};
 use crate::plan::target::TargetRequest;
-use crate::plan::wal_facts::{Meaning, WalFindings};
 use crate::report::confirm::Question;
-use crate::report::narrator::StepNarrator;
 use crate::report::run::{Mark, RunResult};
 use crate::run::executor::Run;
-use crate::run::owner::{self, Task};
 use crate::run::paths::new_run_id;
-use crate::run::reading::{ChainRequest, ReadRequest};
-use crate::run::sources::Directories;
-use crate::run::tail::WalIdentity;
-use crate::sys::service;
 use crate::sys::signals::Signals;
+use crate::verb::asked::{places, read_checks, request};
+use crate::verb::reading::read_wal;
 use crate::verb::{Context, act, elsewhere, migrations};
 
 /// `pitr plan`, and `restore --dry-run`.
@@ -58,11 +45,11 @@ pub fn run(context: &Context, args: &RestoreArgs, signals: Signals) -> Result<u8
     let Some(recovery) = planned.recovery.clone().filter(|_| planned.refusals.is_empty()) else {
         return refuse(context, planned);
     };
-    if !context.json() {
+    if context.shows(args.yes) {
         act::print_text(&crate::report::plan::text(planned, context.width(), ""))?;
     }
     let question = Question { host: &planned.host, cluster: &planned.cluster.name, verb: "restore" };
-    question.ask(args.yes, &mut || signals.check())?;
+    question.ask(args.yes, context.is_typed(), &mut || signals.check())?;
     carry_out(context, &drawn, &recovery, args, signals)
 }
 
@@ -72,10 +59,11 @@ fn carry_out(context: &Context, drawn: &Drawn, shown: &Recovery, args: &RestoreA
     let Some(recovery) = planned.recovery.clone().filter(|_| planned.refusals.is_empty()) else {
         return refuse(context, &planned);
     };
+    signals.check()?;
     let id = new_run_id(Timestamp::now());
     let by = act::by(context, args.source.reason.clone());
     let course = Course { purpose: Purpose::Restore, steps: recovery.steps.clone(), outcome: Outcome::Switched };
-    let mut narrator = StepNarrator::new(context.global.quiet, context.global.no_progress);
+    let mut narrator = context.narrator();
     let mut run = Run::begin(&context.config.state_directory, &id, recovery, by.clone(), signals, &mut narrator)?;
     let (outcome, error) = act::carry_out(&mut run, course, by);
     let ledger = run.ledger().clone();
@@ -200,15 +188,6 @@ fn plan_around(observed: &mut Observed, request: &Request, damaged: &[DamagedCop
     Ok(planned)
 }
 
-fn places(target: &TargetRequest, source: &SourceFlags) -> Where {
-    Where {
-        backups: source.backups.clone(),
-        wal: source.wal.clone(),
-        identify: Some(identify(target, source)),
-        fresh: source.as_cluster.is_some(),
-    }
-}
-
 /// Observes, reads the chain's records, and plans with what they show.
 fn make_plan(context: &Context, target: &TargetFlags, source: &SourceFlags) -> Result<Drawn> {
     let request_target = target.request(Timestamp::now(), &TimeZone::system())?;
@@ -253,162 +232,8 @@ fn plan_from(context: &Context, found: &Found, request_target: TargetRequest, so
             observed.archives.iter().map(|a| a.display().to_string()).collect::<Vec<_>>().join(", ")
         ));
     }
-    planned.passed_over.extend(observed.backup_problems.iter().map(|p| ("backups".to_string(), p.clone())));
+    if !observed.host.backups.is_empty() {
+        planned.passed_over.extend(observed.backup_problems.iter().map(|p| ("all of a directory".to_string(), p.clone())));
+    }
     Ok(Drawn { planned, request, damaged })
-}
-
-fn identify(target: &TargetRequest, source: &SourceFlags) -> Identify {
-    let before = match target {
-        TargetRequest::ToTime(time) | TargetRequest::BeforeTime(time) => Some(time.as_second()),
-        _ => None,
-    };
-    Identify { name: source.backup.clone(), before }
-}
-
-/// A recovery to the latest point, as it could be asked for now: what `check` looks at.
-pub fn to_latest(found: &Found, observed: &Observed) -> Request {
-    let source = SourceFlags { reason: Some("check".into()), ..SourceFlags::default() };
-    request(found, &source, TargetRequest::ToLatest, Vec::new(), observed)
-}
-
-fn request(found: &Found, source: &SourceFlags, target: TargetRequest, checks: Vec<Check>, observed: &Observed) -> Request {
-    let config = &found.config;
-    Request {
-        target,
-        timeline: source.timeline,
-        backup: source.backup.clone(),
-        accept: source.accept.clone(),
-        dump: source.dump_before.clone().map(|directory| Dump { directory, databases: source.dump_database.clone() }),
-        config_from_backup: source.config_from == ConfigFrom::Backup,
-        reason: source.reason.clone(),
-        reason_required: config.require.contains(&Requirement::Reason),
-        site: site(config, checks, observed),
-        service_manager: service::runs(),
-        other_wal: observed.other_wal.clone(),
-        backups_known: !(config.backups.is_empty() && source.backups.is_empty()),
-        ruled_out: vec![],
-        findings: None,
-        serving: None,
-        guard: Guard { protected: config.protected.clone(), absent: vec![], rto: config.rto, rpo: config.rpo },
-        names: Names::default(),
-        migration: None,
-    }
-}
-
-/// Units that are stopped along with the cluster's are treated like those of `quiesce`, after which they come: stopped in
-/// order before it, and started again when it serves, which systemd would not do.
-fn site(config: &ClusterConfig, checks: Vec<Check>, observed: &Observed) -> Site {
-    let along = observed.host.cluster.service.stopped_along.iter().filter(|unit| !config.quiesce.contains(unit));
-    Site {
-        archives: observed.archives.clone(),
-        checks,
-        database: config.database.clone().unwrap_or_else(|| "postgres".into()),
-        user: config.bootstrap_role(),
-        check_user: config.check_user.clone(),
-        quiesce: config.quiesce.iter().chain(along).cloned().collect(),
-        hooks: config.hooks.clone(),
-        trusted: config.trusted(),
-    }
-}
-
-/// Check files are SQL that will run: read like the configuration, only where nobody but root can write.
-pub fn read_checks<'a>(files: impl Iterator<Item = &'a PathBuf>) -> Result<Vec<Check>> {
-    let mut checks = Vec::new();
-    for file in files {
-        let text = files::read(file)?
-            .ok_or_else(|| Error::usage(format!("check file {} does not exist", file.display())).hint("Correct `checks` or --checks."))?;
-        checks.extend(parse_checks(&text, file)?);
-    }
-    Ok(checks)
-}
-
-/// Reads what has to be read, from the newest backup that may serve; when that one turns out to end behind the
-/// target, or the target is not behind it, from the one before. Where a copy of a segment is damaged and there is another,
-/// that one is read instead.
-fn read_wal(observed: &mut Observed, request: &mut Request) -> Result<Vec<DamagedCopy>> {
-    let mut first = None;
-    let mut damaged = Vec::new();
-    let size = observed.host.cluster.control_file.segment_size;
-    while let Some(wanted) = aim::reading(&observed.host, request) {
-        let findings = read_chain(observed, &wanted)?;
-        if let Some(copy) = damaged::next(&observed.host.wal, &findings, size) {
-            damaged::mark(&mut observed.host.wal, [&copy.path]);
-            damaged.push(copy);
-            continue;
-        }
-        let older = match aim::meaning(&observed.host, request, &findings) {
-            Some(Meaning::BeforeBackup(why)) => Some((why, None)),
-            Some(Meaning::NotFound(_)) => Some(("the target is not behind it".to_string(), Some(findings.clone()))),
-            _ => None,
-        };
-        let Some((why, unfound)) = older.filter(|_| request.backup.is_none()) else {
-            request.findings = Some(findings);
-            break;
-        };
-        first = first.or(unfound);
-        request.ruled_out.push((wanted.backup.1, why));
-    }
-    if let (None, Some(findings)) = (&request.findings, first) {
-        // Nowhere: what the newest backup's WAL says is what there is to say.
-        request.ruled_out.clear();
-        request.findings = Some(findings);
-    }
-    request.serving = match aim::lost_reading(&observed.host, request) {
-        Some(wanted) => Some(read_chain(observed, &wanted)?),
-        None => None,
-    };
-    name(observed, request);
-    Ok(damaged)
-}
-
-/// Reads every record of the chain with its checksum, as the owner; what is root's alone by a descriptor.
-fn read_chain(observed: &Observed, wanted: &aim::Reading) -> Result<WalFindings> {
-    let cluster = &observed.host.cluster;
-    let others = Directories::default().with_others(&observed.other_wal);
-    let segments = wanted.segments.iter().map(|(name, directory, file)| (*name, others.open_path(directory), file.clone()));
-    let identity = WalIdentity {
-        major: cluster.major,
-        system_identifier: cluster.control_file.system_identifier,
-        segment_size: cluster.control_file.segment_size,
-    };
-    let request = ReadRequest {
-        chain: ChainRequest { segments: segments.collect(), history: wanted.history.clone(), identity },
-        question: wanted.question.clone(),
-        backup: wanted.start,
-        next_xid: wanted.next_xid,
-    };
-    let refused = |error: Error| error.with_kind(Kind::Refused);
-    let answer = owner::call_trusting(&cluster.owner, None, &observed.trusted, Task::ReadWal(Box::new(request))).map_err(refused)?;
-    Ok(WalFindings {
-        backup: wanted.backup.1.clone(),
-        answer,
-        segments: wanted.segments.iter().map(|(name, _, _)| *name).collect(),
-        last_is_archived: wanted.last_is_archived,
-        hole: wanted.hole,
-        elsewhere: Vec::new(),
-    })
-}
-
-/// Names of what is lost, where the cluster serves, and which of the protected tables it has.
-fn name(observed: &Observed, request: &mut Request) {
-    request.guard.absent = request.guard.protected.clone();
-    let cluster = &observed.host.cluster;
-    let answers = request.serving.iter().chain(&request.findings).map(|findings| &findings.answer);
-    let lost = answers.flat_map(|answer| {
-        let first = answer.first_lost.iter().flat_map(|first| &first.truncated);
-        answer.lost.relations.iter().map(|(file, _)| file).chain(first)
-    });
-    let files: BTreeSet<_> = lost.filter(|file| !file.is_catalog()).copied().collect();
-    if files.is_empty() || !matches!(cluster.server, Server::Serving { .. }) {
-        return;
-    }
-    let user = request.site.user.clone();
-    match Door::find(&cluster.owner, &cluster.data_directory, &user, cluster.control_file.system_identifier) {
-        Ok(door) => {
-            request.names = door.names(&files);
-            let names = &request.names;
-            request.guard.absent.retain(|table| door.called(table, None, names).is_empty());
-        }
-        Err(error) => log::info!("names of relations are not known: {error}"),
-    }
 }

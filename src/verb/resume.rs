@@ -7,7 +7,6 @@ use crate::plan::course;
 use crate::plan::ledger::{Fact, Ledger};
 use crate::plan::recovery::Recovery;
 use crate::report::confirm::Question;
-use crate::report::narrator::StepNarrator;
 use crate::report::run::{Mark, RunResult, section_text};
 use crate::run::executor::Run;
 use crate::run::steps;
@@ -30,10 +29,10 @@ pub fn run(context: &Context, args: &ReturnArgs, signals: Signals) -> Result<u8>
     if args.dry_run {
         return Ok(0);
     }
-    Question { host: &host, cluster: &recovery.cluster.name, verb: "resume" }.ask(args.yes, &mut || signals.check())?;
+    Question { host: &host, cluster: &recovery.cluster.name, verb: "resume" }.ask(args.yes, context.is_typed(), &mut || signals.check())?;
     let _lock = act::lock_cluster(&context.config, &recovery)?;
     let by = act::by(context, args.reason.clone());
-    let mut narrator = StepNarrator::new(context.global.quiet, context.global.no_progress);
+    let mut narrator = context.narrator();
     let mut run = Run::open(&context.config.state_directory, &id, signals, &mut narrator)?;
     let mark = Mark::end_of(run.ledger());
     run.accepted.extend(args.accept.iter().cloned());
@@ -49,10 +48,13 @@ pub fn run(context: &Context, args: &ReturnArgs, signals: Signals) -> Result<u8>
     act::finish(context, &id, &ledger, mark, outcome, error)
 }
 
-/// The old cluster may have run meanwhile: that stops here, unless it was accepted by name.
-/// Returns whether the recovered cluster stands at PGDATA.
+/// The old cluster may have run meanwhile: that stops here, unless it was accepted by name. An undo or a purge takes nothing
+/// from it. Returns whether the recovered cluster stands at PGDATA.
 fn settle(run: &mut Run) -> Result<bool> {
     let at_pgdata = matches!(steps::stage(run)?, Stage::Exchanged | Stage::Switched);
+    if !run.ledger().goes_forward() {
+        return Ok(at_pgdata);
+    }
     match steps::compare_old_cluster(run) {
         Err(error) if error.kind == Kind::Refused && run.accepted.iter().any(|id| id == "old-cluster-ran") => {
             log::warn!("{error}");
@@ -88,7 +90,7 @@ pub fn choose(context: &Context, name: Option<&str>, wanted: impl Fn(&Ledger) ->
         }
     }
     match (newest, name) {
-        (None, Some(name)) => Err(Error::usage(format!("there is no run {name}")).hint("pitr status shows the runs.")),
+        (None, Some(name)) => Err(Error::usage(format!("there is no run {name}")).hint("`pitr runs` lists them.")),
         (found, _) => Ok(found),
     }
 }

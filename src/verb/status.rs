@@ -7,13 +7,15 @@ use crate::observe::host::{Observed, Where, host_name, observe};
 use crate::observe::runs;
 use crate::plan::aim;
 use crate::plan::chain;
-use crate::plan::facts::{RunFact, Server, WalKind};
+use crate::plan::facts::{Control, RunFact, Server, WalKind};
+use crate::plan::ledger::{Ledger, Purpose};
 use crate::plan::wal_facts::timestamp;
 use crate::plan::window::{self, Window};
 use crate::report::status::{self, Aside, BackupStatus, ClusterStatus, OpenRun, StatusDocument};
 use crate::run::owner::Task;
 use crate::run::reading::ChainRequest;
 use crate::run::wal_log::{Verified, VerifyRequest};
+use crate::sys::service;
 use crate::verb::log::Ground;
 use crate::verb::{Context, act};
 
@@ -35,9 +37,11 @@ pub fn run(context: &Context, args: &StatusArgs) -> Result<u8> {
 
 fn document(context: &Context) -> Result<StatusDocument> {
     let named = context.global.cluster.as_deref();
-    let clusters = discover::clusters(&context.config)?;
-    let wanted = clusters.iter().filter(|f| named.is_none_or(|n| n == f.name));
-    Ok(StatusDocument { host: host_name(), clusters: wanted.map(|found| cluster(context, found)).collect() })
+    let clusters = match named {
+        Some(name) => vec![discover::choose(&context.config, Some(name))?],
+        None => discover::clusters(&context.config)?,
+    };
+    Ok(StatusDocument { host: host_name(), clusters: clusters.iter().map(|found| cluster(context, found)).collect() })
 }
 
 fn cluster(context: &Context, found: &Found) -> ClusterStatus {
@@ -48,7 +52,7 @@ fn cluster(context: &Context, found: &Found) -> ClusterStatus {
             let earlier = runs::all(&context.config.state_directory).unwrap_or_default();
             let of_place = earlier.iter().filter_map(|k| k.ledger.as_ref().ok().map(|l| (k.id.clone(), l)));
             let mut here = of_place.filter(|(_, l)| l.recovery.as_ref().is_some_and(|r| r.cluster.data_directory == found.data_directory));
-            let open = here.rfind(|(_, l)| l.is_open()).map(|(id, l)| open_run(&id, &l.state(), l.removing()));
+            let open = here.rfind(|(_, l)| l.is_open()).map(|(id, l)| open_run(context, &id, l));
             let damaged = earlier.iter().filter_map(|k| k.ledger.as_ref().err().map(|why| format!("{}: {why}", k.id)));
             ClusterStatus {
                 problems: damaged.map(journal_problem).collect(),
@@ -81,7 +85,10 @@ fn observed_cluster(context: &Context, found: &Found, observed: &Observed) -> Cl
         Server::Crashed => "crashed",
         Server::Absent => host.cluster.remains.word().unwrap_or("absent"),
     };
-    let open = host.runs.iter().rev().find(|r| r.open).map(|r| open_run(&r.id, &r.state, r.removing));
+    let open = host.runs.iter().rev().find(|r| r.open).and_then(|r| {
+        let known = runs::all(&context.config.state_directory).ok()?.into_iter().find(|known| known.id == r.id)?;
+        known.ledger.ok().map(|ledger| open_run(context, &r.id, &ledger))
+    });
     let (mut windows, gaps) = window::windows(host);
     newest(context, found, observed, &mut windows);
     let mut problems = observed.backup_problems.clone();
@@ -138,7 +145,11 @@ fn newest(context: &Context, found: &Found, observed: &Observed, windows: &mut [
         let read: Result<Vec<Verified>> =
             ground.read(context, |index| Task::VerifyWal(Box::new(VerifyRequest { chain: chain.clone(), index })));
         match read {
-            Ok(verified) => window.to = verified.iter().rev().find_map(|stretch| stretch.newest).and_then(timestamp),
+            // Where nothing was committed behind the backup, its end is the newest moment too.
+            Ok(verified) => {
+                let newest = verified.iter().rev().find_map(|stretch| stretch.newest).and_then(timestamp);
+                window.to = newest.map(|newest| window.from.map_or(newest, |from| newest.max(from)));
+            }
             Err(error) => log::info!("the newest transaction is not known: {error}"),
         }
     }
@@ -156,18 +167,36 @@ fn journal_problem(damaged: String) -> String {
     format!("the journal of run {damaged}")
 }
 
-fn open_run(id: &str, state: &str, removing: bool) -> OpenRun {
-    // What is being deleted cannot come back.
-    let next = if removing {
+fn open_run(context: &Context, id: &str, ledger: &Ledger) -> OpenRun {
+    let process = runs::at_work(&context.config.state_directory, id);
+    let kept_down_by = ledger.recovery.as_ref().and_then(|r| match &r.cluster.control {
+        Control::Systemd { unit, .. } => service::kept_down(unit),
+        Control::PgCtl { .. } | Control::PgCtlCluster { .. } => None,
+    });
+    let purpose = ledger.section.as_ref().map(|s| s.purpose);
+    let purging = purpose == Some(Purpose::Purge);
+    let next = if let Some(pid) = process {
+        // Anything but a recovery, and that from its switch on, goes to its end.
+        let stops = purpose == Some(Purpose::Restore) && !ledger.switch_begun();
+        vec![if stops { format!("kill {pid}") } else { "pitr status --watch".into() }]
+    } else if ledger.removing() {
+        // What is being deleted cannot come back.
         vec![format!("pitr purge {id}")]
-    } else if state.contains("purge") {
+    } else if purging {
         vec![format!("pitr purge {id}"), format!("pitr undo {id}")]
     } else {
         vec![format!("pitr resume {id}"), format!("pitr undo {id}")]
     };
-    OpenRun { id: id.to_string(), state: state.to_string(), next }
+    let state = process.map_or_else(|| ledger.state(), |pid| ledger.at_work(pid));
+    OpenRun { id: id.to_string(), state, next, process, kept_down_by: kept_down_by.map(|path| path.display().to_string()) }
 }
 
 fn aside(run: &RunFact) -> Option<Aside> {
-    run.directory.as_ref().map(|path| Aside { run: run.id.clone(), path: path.display().to_string(), state: run.state.clone() })
+    let aside = |path: &std::path::PathBuf| Aside {
+        run: run.id.clone(),
+        path: path.display().to_string(),
+        state: run.state.clone(),
+        comes_back: run.switched && !run.removing,
+    };
+    run.directory.as_ref().map(aside)
 }

@@ -7,7 +7,6 @@ use crate::plan::course;
 use crate::plan::ledger::{Fact, Ledger, Outcome};
 use crate::plan::recovery::Recovery;
 use crate::report::confirm::Question;
-use crate::report::narrator::StepNarrator;
 use crate::report::run::{Mark, RunResult, section_text};
 use crate::run::control;
 use crate::run::executor::Run;
@@ -40,7 +39,7 @@ pub fn run(context: &Context, args: &ReturnArgs, signals: Signals) -> Result<u8>
     let host = crate::observe::host::host_name();
     let _lock = act::lock_cluster(&context.config, &recovery)?;
     let by = act::by(context, args.reason.clone());
-    let mut narrator = StepNarrator::new(context.global.quiet, context.global.no_progress);
+    let mut narrator = context.narrator();
     if args.dry_run {
         let lines = vec![format!("run {id} is {}", ledger.state())];
         let course = course::undo(&ledger, &recovery, ledger.exchanged());
@@ -56,10 +55,10 @@ pub fn run(context: &Context, args: &ReturnArgs, signals: Signals) -> Result<u8>
     let course = course::undo(run.ledger(), &recovery, matches!(seen, Stage::Exchanged | Stage::Switched));
     let written = written_since(&mut run);
     let lines = vec![format!("run {id} is {}", run.ledger().state()), written.clone()];
-    if !context.json() {
+    if context.shows(args.yes) {
         act::print_text(&section_text(&format!("Undo {id} on {host}"), &course.steps, &recovery, &lines))?;
     }
-    Question { host: &host, cluster: &recovery.cluster.name, verb: "undo" }.ask(args.yes, &mut || signals.check())?;
+    Question { host: &host, cluster: &recovery.cluster.name, verb: "undo" }.ask(args.yes, context.is_typed(), &mut || signals.check())?;
     run.remark(written)?;
     let (outcome, error) = act::carry_out(&mut run, course, by);
     let ledger = run.ledger().clone();

@@ -43,6 +43,12 @@ impl TestCluster {
     /// The same with more options for tar, such as `-h`, which packs what links lead to.
     #[track_caller]
     pub fn cron_tarball_with(&self, file: &str, lead: Option<&str>, options: &[&str]) -> PathBuf {
+        self.cron_tarball_during(file, lead, options, || {})
+    }
+
+    /// The same with work that is done while it is taken.
+    #[track_caller]
+    pub fn cron_tarball_during(&self, file: &str, lead: Option<&str>, options: &[&str], work: impl FnOnce()) -> PathBuf {
         let wait = self.archiving_works();
         let mut session = self.session("postgres");
         let (start, stop) = match self.programs.major {
@@ -52,6 +58,7 @@ impl TestCluster {
         session.sql("SET client_min_messages = warning");
         session.sql(&format!("SELECT {start}"));
         let tar = self.tar(&self.data, file, lead, options);
+        work();
         session.sql(&format!("CREATE TEMP TABLE stopped AS SELECT * FROM {stop}"));
         let label = session.sql("SELECT labelfile FROM stopped");
         session.close();

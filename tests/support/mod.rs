@@ -8,6 +8,7 @@ pub mod backup;
 pub mod busy;
 pub mod by_hand;
 pub mod cluster;
+pub mod held;
 pub mod majors;
 pub mod pitr;
 pub mod process;
@@ -18,6 +19,7 @@ pub mod server;
 pub mod stand;
 pub mod story;
 pub mod strace;
+pub mod terminal;
 pub mod tools;
 pub mod tree;
 

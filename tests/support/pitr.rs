@@ -14,6 +14,7 @@ use super::cluster::{Layout, TestCluster};
 use super::process::{self, Holder};
 use super::program::{self, Output, program};
 use super::scratch::Scratch;
+use super::terminal::Terminal;
 
 /// Longer than any single run of `pitr` in these tests may take.
 const PATIENCE: Duration = Duration::from_secs(600);
@@ -138,6 +139,11 @@ impl Pitr {
     /// Starts `pitr ARGS`.
     pub fn spawn(&self, args: &[&str]) -> Running {
         self.start(self.command(args))
+    }
+
+    /// Types `pitr ARGS` on a terminal.
+    pub fn on_terminal(&self, args: &[&str]) -> Terminal {
+        Terminal::start(&self.command(args))
     }
 
     /// Runs `pitr ARGS` (a build with the feature `crash-points`) and names the places where it could have been killed,

@@ -26,6 +26,15 @@ pub fn holders(dir: &Path) -> Vec<Holder> {
     others().filter_map(|pid| holds(pid, dir).map(|what| describe(pid, what))).collect()
 }
 
+/// Every process of others that has `path`, or a file below it, open.
+pub fn having_open(path: &Path) -> Vec<Holder> {
+    let open = |pid: i32| {
+        let files = fs::read_dir(format!("/proc/{pid}/fd")).ok()?;
+        files.flatten().filter_map(|fd| fs::read_link(fd.path()).ok()).find(|file| file.starts_with(path))
+    };
+    others().filter_map(|pid| open(pid).map(|file| describe(pid, format!("fd {}", file.display())))).collect()
+}
+
 /// Every process of others whose program is `exe`, also if that file is gone by now.
 pub fn running(exe: &Path) -> Vec<Holder> {
     let gone = PathBuf::from(format!("{} (deleted)", exe.display()));

@@ -27,10 +27,23 @@ options:
       - The program.
     type: path
     default: pitr
+attributes:
+  check_mode:
+    description: Can run in C(check_mode) and return changed status prediction without modifying target.
+    support: full
 requirements:
   - pitr on the host, run as root
 notes:
   - The modules run the program and hand on its JSON. They decide nothing themselves.
+"""
+
+    RUNS = r"""
+options:
+  state_directory:
+    description:
+      - Where runs are kept, to find out whether this very recovery has been done.
+    type: path
+    default: /var/lib/pitr
 """
 
     TARGET = r"""
@@ -75,6 +88,18 @@ options:
     description:
       - Keep what was committed before this migration, named as its tool's users name it.
     type: str
+  dir:
+    description:
+      - The directory of the migrations, for tools whose tables do not name them (O(before_migration)).
+    type: path
+  tool:
+    description:
+      - The migration tool, where several left a table (O(before_migration)).
+    type: str
+  history_table:
+    description:
+      - The table of the tool, where it is not called as usual (O(before_migration)).
+    type: str
   timeline:
     description:
       - A number, V(latest) or V(current).
@@ -112,6 +137,20 @@ options:
       - Whose PostgreSQL configuration the recovered cluster gets.
     type: str
     choices: [current, backup]
+  as_cluster:
+    description:
+      - The cluster that is lost, where another one was made in its place.
+    type: str
+  dump_before:
+    description:
+      - Dump databases of the old cluster into this directory before it is stopped.
+    type: path
+  dump_database:
+    description:
+      - Dump these databases alone.
+    type: list
+    elements: str
+    default: []
   reason:
     description:
       - Why, for the report.

@@ -32,6 +32,10 @@ COMMON = dict(
     executable=dict(type="path", default="pitr"),
 )
 
+RUNS = dict(
+    state_directory=dict(type="path", default="/var/lib/pitr"),
+)
+
 TARGET = dict(
     to_time=dict(type="str"),
     to_xid=dict(type="str"),
@@ -43,6 +47,9 @@ TARGET = dict(
     before_xid=dict(type="str"),
     before_lsn=dict(type="str"),
     before_migration=dict(type="str"),
+    dir=dict(type="path"),
+    tool=dict(type="str"),
+    history_table=dict(type="str"),
     timeline=dict(type="str"),
     backup=dict(type="str"),
     backups=dict(type="list", elements="path", default=[]),
@@ -50,6 +57,9 @@ TARGET = dict(
     accept=dict(type="list", elements="str", default=[]),
     checks=dict(type="list", elements="path", default=[]),
     config_from=dict(type="str", choices=["current", "backup"]),
+    as_cluster=dict(type="str"),
+    dump_before=dict(type="path"),
+    dump_database=dict(type="list", elements="str", default=[]),
     reason=dict(type="str"),
 )
 
@@ -116,11 +126,12 @@ def target_words(params):
 def source_words(params):
     """What besides the target decides a plan."""
     words = []
-    for name in ("timeline", "backup", "config_from", "reason"):
+    for name in ("dir", "tool", "history_table", "timeline", "backup", "config_from", "as_cluster", "dump_before", "reason"):
         if params[name]:
-            words.append("--%s=%s" % (name.replace("_", "-"), params[name]))
-    for name in ("backups", "wal", "accept", "checks"):
-        words.extend("--%s=%s" % (name, value) for value in params[name])
+            flag = "as" if name == "as_cluster" else name.replace("_", "-")
+            words.append("--%s=%s" % (flag, params[name]))
+    for name in ("backups", "wal", "accept", "checks", "dump_database"):
+        words.extend("--%s=%s" % (name.replace("_", "-"), value) for value in params[name])
     return words
 
 

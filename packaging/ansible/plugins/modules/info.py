@@ -15,7 +15,7 @@ description:
   - Tells what C(pitr status) tells, and the base backups with what speaks against them.
 version_added: 0.1.0
 author:
-  - The pitr authors (@pitr)
+  - The pitr authors (!UNKNOWN)
 extends_documentation_fragment:
   - pitr.postgresql.pitr
 options:
@@ -25,9 +25,6 @@ options:
     type: bool
     default: false
 attributes:
-  check_mode:
-    description: Can run in C(check_mode) and return changed status prediction without modifying target.
-    support: full
   diff_mode:
     description: Will return details on what has changed (or possibly needs changing in C(check_mode)), when in diff mode.
     support: none

@@ -16,10 +16,11 @@ description:
   - A plan that is refused fails the module, unless O(refused=report).
 version_added: 0.1.0
 author:
-  - The pitr authors (@pitr)
+  - The pitr authors (!UNKNOWN)
 extends_documentation_fragment:
   - pitr.postgresql.pitr
   - pitr.postgresql.pitr.target
+  - pitr.postgresql.pitr.runs
 options:
   refused:
     description:
@@ -27,15 +28,7 @@ options:
     type: str
     choices: [fail, report]
     default: fail
-  state_directory:
-    description:
-      - Where runs are kept, to find out whether this very recovery has been done.
-    type: path
-    default: /var/lib/pitr
 attributes:
-  check_mode:
-    description: Can run in C(check_mode) and return changed status prediction without modifying target.
-    support: full
   diff_mode:
     description: Will return details on what has changed (or possibly needs changing in C(check_mode)), when in diff mode.
     support: none
@@ -81,6 +74,7 @@ refusals:
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.pitr.postgresql.plugins.module_utils.pitr import (
     COMMON,
+    RUNS,
     TARGET,
     TARGETS,
     Pitr,
@@ -95,8 +89,7 @@ def main():
         argument_spec=dict(
             COMMON,
             refused=dict(type="str", choices=["fail", "report"], default="fail"),
-            state_directory=dict(type="path", default="/var/lib/pitr"),
-            **TARGET
+            **dict(TARGET, **RUNS)
         ),
         mutually_exclusive=[TARGETS],
         required_one_of=[TARGETS],

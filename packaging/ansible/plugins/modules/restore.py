@@ -17,10 +17,11 @@ description:
   - The old cluster is kept beside its data directory until somebody runs C(pitr purge) by hand.
 version_added: 0.1.0
 author:
-  - The pitr authors (@pitr)
+  - The pitr authors (!UNKNOWN)
 extends_documentation_fragment:
   - pitr.postgresql.pitr
   - pitr.postgresql.pitr.target
+  - pitr.postgresql.pitr.runs
 options:
   state:
     description:
@@ -40,15 +41,7 @@ options:
     description:
       - Refuse to discard more than this duration or number of transactions.
     type: str
-  state_directory:
-    description:
-      - Where runs are kept, to find out whether this very recovery has been done.
-    type: path
-    default: /var/lib/pitr
 attributes:
-  check_mode:
-    description: Can run in C(check_mode) and return changed status prediction without modifying target.
-    support: full
   diff_mode:
     description: Will return details on what has changed (or possibly needs changing in C(check_mode)), when in diff mode.
     support: full
@@ -102,6 +95,7 @@ import os
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.pitr.postgresql.plugins.module_utils.pitr import (
     COMMON,
+    RUNS,
     TARGET,
     TARGETS,
     Pitr,
@@ -194,8 +188,7 @@ def main():
             run=dict(type="str"),
             digest=dict(type="str"),
             max_loss=dict(type="str"),
-            state_directory=dict(type="path", default="/var/lib/pitr"),
-            **TARGET
+            **dict(TARGET, **RUNS)
         ),
         mutually_exclusive=[TARGETS],
         required_if=[
