@@ -38,11 +38,12 @@ pub fn prove(context: &Context, directories: &[PathBuf]) -> Result<Proof> {
     Ok(proof)
 }
 
-/// Where a segment is there more than once: copies that do not have the same bytes. Which of them a recovery reads is chance.
+/// Where a segment is archived more than once: copies that do not have the same bytes. Which of them a recovery reads is
+/// chance. Those in pg_wal go away by themselves.
 fn different_copies(ground: &Ground) -> Result<Vec<String>> {
     let mut pairs = Vec::new();
     for list in chain::copies(&ground.wal).into_values() {
-        let mut list = list.into_iter();
+        let mut list = list.into_iter().filter(|copy| copy.archived);
         let Some(first) = list.next() else { continue };
         pairs.extend(list.map(|other| (first.clone(), other)));
     }
