@@ -16,6 +16,7 @@ mod digest;
 mod docs;
 mod documents;
 mod dump;
+mod forks;
 mod goes_on;
 mod harness;
 mod help;

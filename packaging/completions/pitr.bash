@@ -243,13 +243,17 @@ _pitr() {
             return 0
             ;;
         pitr__subcmd__mark)
-            opts="-o -q -v -h --wait --timeout --config --cluster --output --no-progress --quiet --verbose --help"
+            opts="-o -q -v -h --wait --timeout --url --config --cluster --output --no-progress --quiet --verbose --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
                 --timeout)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --url)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;

@@ -174,6 +174,7 @@ complete -c pitr -n "__fish_pitr_using_subcommand report" -s q -l quiet -d 'Prin
 complete -c pitr -n "__fish_pitr_using_subcommand report" -s v -l verbose -d 'Say more on standard error; twice for every detail'
 complete -c pitr -n "__fish_pitr_using_subcommand report" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c pitr -n "__fish_pitr_using_subcommand mark" -l timeout -d 'Wait at most so long for the archive' -r
+complete -c pitr -n "__fish_pitr_using_subcommand mark" -l url -d 'Reach the server by this URL instead of the cluster\'s socket, as a role that may make restore points' -r
 complete -c pitr -n "__fish_pitr_using_subcommand mark" -l config -d 'Read this file instead of /etc/pitr/pitr.toml and /etc/pitr/conf.d/*.toml' -r -F
 complete -c pitr -n "__fish_pitr_using_subcommand mark" -l cluster -d 'Act on this cluster; not needed where there is one' -r
 complete -c pitr -n "__fish_pitr_using_subcommand mark" -s o -l output -d 'Print the result as text or as one JSON document' -r -f -a "text\t'For people; may change between versions'

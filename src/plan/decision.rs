@@ -77,7 +77,7 @@ pub(super) fn recovery(
 }
 
 /// Configuration comes from the backup: asked for, or there is no other.
-fn from_backup(host: &Host, request: &Request) -> bool {
+pub(super) fn from_backup(host: &Host, request: &Request) -> bool {
     request.config_from_backup || host.cluster.configuration.settings.is_empty()
 }
 

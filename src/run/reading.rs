@@ -17,7 +17,7 @@ use crate::run::segments::{Stream, chained, summary};
 use crate::run::sources;
 use crate::run::tail::WalIdentity;
 use crate::wal::chain::{Chain, Joined};
-use crate::wal::inquiry::{Answer, Inquiry, Question, Stop};
+use crate::wal::inquiry::{Answer, BackupStart, Inquiry, Question, Stop};
 use crate::wal::page::Major;
 use crate::wal::{Identity, SegmentSource, Walk};
 
@@ -42,8 +42,8 @@ pub struct ReadRequest {
     pub chain: ChainRequest,
     /// What is looked for.
     pub question: Question,
-    /// Redo point of the backup whose end is looked for.
-    pub backup: Option<Lsn>,
+    /// Start of the backup whose end is looked for.
+    pub backup: Option<BackupStart>,
     /// The full id of a transaction near these.
     #[serde(with = "crate::pg::decimal")]
     pub next_xid: u64,

@@ -170,6 +170,8 @@ struct Ready {
 }
 
 enum Rest {
+    Wanted(Inside),
+    /// Only for a reader that needs it; made just now, or from the index.
     Unpacked(Inside),
     Packed(Vec<u8>),
 }
@@ -227,7 +229,7 @@ impl Summaries {
         let whole = plain.ok().filter(|summary| !matches!(summary.tail, Tail::Ended(_)) && fits(wanted, *name, summary));
         let Some(summary) = whole else {
             let summary = summary(wanted, segment, buffer)?;
-            return Ok(summary.map(|summary| Ready { front: summary.into(), inside: Rest::Unpacked(Inside::default()) }));
+            return Ok(summary.map(|summary| Ready { front: summary.into(), inside: Rest::Wanted(Inside::default()) }));
         };
         let (front, inside) = divide(summary);
         let still = key.filter(|key| self.key(&opened, directory, file).is_ok_and(|now| now.as_ref() == Some(key)));
@@ -238,7 +240,8 @@ impl Summaries {
             }
             self.remember(*name, packed);
         }
-        Ok(Ok(Ready { front, inside: Rest::Unpacked(inside) }))
+        let inside = if wants(&front.digest) { Rest::Wanted(inside) } else { Rest::Unpacked(inside) };
+        Ok(Ok(Ready { front, inside }))
     }
 
     /// The key under which a file's summary is kept, if it is one that can be.
@@ -263,7 +266,7 @@ impl Summaries {
     fn unpack(&self, wanted: &ChainRequest, name: SegmentName, packed: Packed, wants: &(dyn Fn(&Digest) -> bool + Sync)) -> Option<Ready> {
         let front = unpack(&packed.front).ok().filter(|front| fits(wanted, name, &front.summary))?;
         let inside =
-            if wants(&front.digest) { Rest::Unpacked(Inside::unpack(&packed.rest).ok()?) } else { Rest::Packed(packed.rest.clone()) };
+            if wants(&front.digest) { Rest::Wanted(Inside::unpack(&packed.rest).ok()?) } else { Rest::Packed(packed.rest.clone()) };
         self.remember(name, packed);
         Some(Ready { front, inside })
     }
@@ -294,11 +297,12 @@ fn fits(wanted: &ChainRequest, name: SegmentName, summary: &SegmentSummary) -> b
 fn join<R: Reader>(chain: &mut Chain, ready: Ready, reader: &mut R) -> Result<()> {
     let Ready { mut front, inside } = ready;
     let inside = match inside {
-        Rest::Unpacked(inside) => Some(inside),
+        Rest::Wanted(inside) => Some(inside),
+        Rest::Unpacked(inside) if reader.needs(&front.digest) => Some(inside),
         Rest::Packed(bytes) if reader.needs(&front.digest) => {
             Some(Inside::unpack(&bytes).map_err(|e| Error::failed("read a summary of WAL from the index").cause(e))?)
         }
-        Rest::Packed(_) => None,
+        Rest::Unpacked(_) | Rest::Packed(_) => None,
     };
     let left_out = inside.is_none().then_some(&front.digest);
     if let Some(inside) = inside {

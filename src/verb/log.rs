@@ -66,6 +66,11 @@ impl Ground {
         if directories.is_empty() { of_cluster(context) } else { of_directories(directories) }
     }
 
+    /// The path under which the reader opens a directory of WAL.
+    pub fn open_path(&self, directory: &Path) -> PathBuf {
+        self.directories.open_path(directory)
+    }
+
     /// One copy of every segment on the history.
     pub fn segments(&self, history: &History) -> Vec<Segment> {
         let size = self.identity.segment_size;

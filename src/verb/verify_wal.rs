@@ -5,11 +5,12 @@ use std::path::PathBuf;
 use crate::error::Result;
 use crate::pg::history::History;
 use crate::pg::{Lsn, SegmentSize, Timeline};
+use crate::plan::chain::Copy;
 use crate::plan::facts::WalKind;
 use crate::plan::wal_facts::timestamp;
 use crate::plan::{aim, chain, window};
 use crate::report::verify_wal::{Hole, Proof, WalWindow};
-use crate::run::owner::Task;
+use crate::run::owner::{self, Task};
 use crate::run::reading::ChainRequest;
 use crate::run::wal_log::{Verified, VerifyRequest};
 use crate::store::catalogue::Label;
@@ -27,6 +28,7 @@ pub fn prove(context: &Context, directories: &[PathBuf]) -> Result<Proof> {
             Err(why) => proof.problems.push(format!("the history of timeline {timeline} is not known: {why}")),
         }
     }
+    proof.problems.extend(different_copies(&ground)?);
     for source in ground.wal.iter().filter(|source| source.kind == WalKind::Archive) {
         let path = source.directory.display();
         proof.problems.extend(source.problem.iter().map(|why| format!("{path} cannot be read: {why}")));
@@ -34,6 +36,29 @@ pub fn prove(context: &Context, directories: &[PathBuf]) -> Result<Proof> {
         proof.problems.extend(bad.map(|(segment, why)| format!("{path}/{}: {why}", segment.file)));
     }
     Ok(proof)
+}
+
+/// Where a segment is archived more than once: copies that do not have the same bytes. Which of them a recovery reads is
+/// chance. Those in pg_wal go away by themselves.
+fn different_copies(ground: &Ground) -> Result<Vec<String>> {
+    let mut pairs = Vec::new();
+    for list in chain::copies(&ground.wal).into_values() {
+        let mut list = list.into_iter().filter(|copy| copy.archived);
+        let Some(first) = list.next() else { continue };
+        pairs.extend(list.map(|other| (first.clone(), other)));
+    }
+    let open = |copy: &Copy| (ground.open_path(&copy.directory), copy.file.clone());
+    let asked = pairs.iter().map(|(first, other)| {
+        let ((directory, file), (other_directory, other_file)) = (open(first), open(other));
+        (directory, file, other_directory, other_file)
+    });
+    let task = Task::CompareWal { pairs: asked.collect() };
+    let different: Vec<usize> = owner::call_trusting(&ground.owner, None, &ground.trusted, task)?;
+    let words = |(first, other): &(Copy, Copy)| {
+        let path = |copy: &Copy| copy.directory.join(&copy.file).display().to_string();
+        format!("{} and {} do not have the same content, or one cannot be read to its end", path(first), path(other))
+    };
+    Ok(different.into_iter().filter_map(|at| pairs.get(at)).map(words).collect())
 }
 
 fn one(context: &Context, ground: &Ground, history: History, proof: &mut Proof) -> Result<()> {

@@ -42,7 +42,7 @@ fn sqitch() {
     program::ok(&mut sqitch(&["deploy", &database]));
 }
 
-const RAILS: &str = r#"
+const RAILS: &str = r##"
 require 'active_record'
 ActiveRecord::Base.establish_connection(adapter: 'postgresql', database: ENV['PGDATABASE'])
 dir, verb, version = ARGV
@@ -55,7 +55,7 @@ end
 ActiveRecord::Migration.verbose = false
 context.up(version && version.to_i) if verb == 'up'
 context.migrations_status.each { |state, number, name| puts "#{state} #{number} #{name}" }
-"#;
+"##;
 
 #[test]
 #[ignore = "scripts/test-migrations"]
@@ -77,11 +77,9 @@ fn rails() {
         let mut command = with_libpq(&ground, &dir, "ruby");
         program::ok(command.arg("run.rb").arg("migrate").args(arguments))
     };
-    ground.busily(&mut [
-        &mut || drop(ruby(&["up", "20260101000001"])),
-        &mut || drop(ruby(&["up", "20260101000002"])),
-        &mut || drop(ruby(&["up", "20260101000003"])),
-    ]);
+    ground.busily(&mut [&mut || drop(ruby(&["up", "20260101000001"])), &mut || drop(ruby(&["up", "20260101000002"])), &mut || {
+        drop(ruby(&["up", "20260101000003"]))
+    }]);
 
     let migration = ground.back_to_before("20260101000002", &[]);
 
@@ -91,14 +89,14 @@ fn rails() {
     ruby(&["up"]);
 }
 
-const SEQUEL: &str = r#"
+const SEQUEL: &str = r##"
 require 'sequel'
 Sequel.extension :migration
 database = Sequel.connect('postgres://', database: ENV['PGDATABASE'])
 dir, target = ARGV
 Sequel::Migrator.run(database, dir, target && { target: target.to_i } || {}) unless target == 'look'
 puts Sequel::Migrator.is_current?(database, dir)
-"#;
+"##;
 
 #[test]
 #[ignore = "scripts/test-migrations"]
@@ -119,11 +117,9 @@ fn sequel() {
         let mut command = with_libpq(&ground, &dir, "ruby");
         program::ok(command.arg("run.rb").arg("migrate").args(target))
     };
-    ground.busily(&mut [
-        &mut || drop(ruby(&["20260101000001"])),
-        &mut || drop(ruby(&["20260101000002"])),
-        &mut || drop(ruby(&["20260101000003"])),
-    ]);
+    ground.busily(&mut [&mut || drop(ruby(&["20260101000001"])), &mut || drop(ruby(&["20260101000002"])), &mut || {
+        drop(ruby(&["20260101000003"]))
+    }]);
 
     let migration = ground.back_to_before("20260101000002_flatten.rb", &[]);
 
