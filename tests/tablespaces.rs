@@ -229,7 +229,10 @@ impl Ground {
             Some(run) => {
                 let metadata = fs::metadata(&run).unwrap();
                 assert_eq!((metadata.uid(), metadata.permissions().mode() & 0o7777), (0, 0o700), "{} can be reached", run.display());
-                snapshot_tree(&run.join("space"))
+                let mut tree = snapshot_tree(&run.join("space"));
+                // Packed by a tar that followed the link to a whole filesystem.
+                tree.retain(|path, _| !path.starts_with("lost+found"));
+                tree
             }
             None => Tree::new(),
         };
