@@ -85,6 +85,8 @@ pub struct Ground {
     pub target: Point,
     at_target: Rows,
     at_end: Rows,
+    /// The one that is dropped after the target, as `--tablespace` names it.
+    lost: Option<String>,
 }
 
 impl Ground {
@@ -120,6 +122,7 @@ impl Ground {
             target: story.work(1),
             at_target: Rows::new(),
             at_end: Rows::new(),
+            lost: None,
             cluster,
         };
         ground.pitr.set("database", DATABASE);
@@ -147,6 +150,8 @@ impl Ground {
         }
         ground.cluster.sql("inner_three", "CREATE TABLE after_the_target AS SELECT generate_series(1, 1000) AS id");
         if told {
+            let oid = ground.cluster.sql("postgres", "SELECT oid FROM pg_tablespace WHERE spcname = 'lost'");
+            ground.lost = Some(format!("{oid}={}", ground.locations["lost"].display()));
             ground.drop("lost");
         }
         ground.create("late");
@@ -224,7 +229,10 @@ impl Ground {
             Some(run) => {
                 let metadata = fs::metadata(&run).unwrap();
                 assert_eq!((metadata.uid(), metadata.permissions().mode() & 0o7777), (0, 0o700), "{} can be reached", run.display());
-                snapshot_tree(&run.join("space"))
+                let mut tree = snapshot_tree(&run.join("space"));
+                // Packed by a tar that followed the link to a whole filesystem.
+                tree.retain(|path, _| !path.starts_with("lost+found"));
+                tree
             }
             None => Tree::new(),
         };
@@ -255,7 +263,10 @@ fn there_and_back(scratch: &Scratch, builder: Builder<'_>, form: Form) {
     }
     let before = ground.files();
     let serving = ground.cluster.running();
-    let restored = ground.pitr.json(&ground.restore()[..4]);
+    // Where a link led that tar followed, nothing tells once the tablespace is gone.
+    let said = ground.lost.as_deref().filter(|_| form == Form::Followed).map(|lost| ["--tablespace", lost]);
+    let args = [&ground.restore()[..4], said.as_ref().map_or(&[][..], |said| said.as_slice())].concat();
+    let restored = ground.pitr.json(&args);
     assert_eq!(restored["outcome"], "switched", "{restored}");
     assert_eq!(ground.rows(), ground.at_target);
     if serving {

@@ -41,7 +41,8 @@ pub fn of_backup(host: &Host, entry: &CatalogueEntry) -> Result<Vec<(u32, Option
 fn place_of(host: &Host, entry: &CatalogueEntry, oid: u32, text: &Path) -> Result<Option<PathBuf>, String> {
     let said = host.said_locations.iter().find(|(other, _)| *other == oid).map(|(_, place)| place);
     let live = host.cluster.tablespaces.iter().find(|(other, _)| *other == oid).map(|(_, place)| place);
-    let told = !matches!(entry.source.form, Form::Plain { .. }) || is_in_place(oid, text);
+    // Content in pg_tblspc may be a tablespace in place, or what tar followed a link to.
+    let told = !matches!(entry.source.form, Form::Plain { .. }) && !is_in_place(oid, text);
     let known = live.map(PathBuf::as_path).or(told.then_some(text));
     if let (Some(said), Some(known)) = (said, known.filter(|known| said.is_some_and(|said| said != known))) {
         return Err(format!("tablespace {oid} is at {}, and a recovery does not move it to {}", known.display(), said.display()));
@@ -49,11 +50,11 @@ fn place_of(host: &Host, entry: &CatalogueEntry, oid: u32, text: &Path) -> Resul
     if let Some(live) = live {
         return Ok(Some(live.clone()).filter(|live| !is_in_place(oid, live)));
     }
-    if is_in_place(oid, text) {
-        return Ok(None);
-    }
     if let Some(said) = said {
         return Ok(Some(said.clone()));
+    }
+    if is_in_place(oid, text) {
+        return Ok(None);
     }
     // The links of a plain backup lead to where pg_basebackup put the content.
     match entry.source.form {

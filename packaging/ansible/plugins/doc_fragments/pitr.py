@@ -145,6 +145,11 @@ options:
     description:
       - Dump databases of the old cluster into this directory before it is stopped.
     type: path
+  tablespace:
+    description: Where a tablespace goes of which neither the backup nor the cluster tells, C(OID=DIR).
+    type: list
+    elements: str
+    default: []
   dump_database:
     description:
       - Dump these databases alone.

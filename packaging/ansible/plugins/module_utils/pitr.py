@@ -60,6 +60,7 @@ TARGET = dict(
     as_cluster=dict(type="str"),
     dump_before=dict(type="path"),
     dump_database=dict(type="list", elements="str", default=[]),
+    tablespace=dict(type="list", elements="str", default=[]),
     reason=dict(type="str"),
 )
 
@@ -130,7 +131,7 @@ def source_words(params):
         if params[name]:
             flag = "as" if name == "as_cluster" else name.replace("_", "-")
             words.append("--%s=%s" % (flag, params[name]))
-    for name in ("backups", "wal", "accept", "checks", "dump_database"):
+    for name in ("backups", "wal", "tablespace", "accept", "checks", "dump_database"):
         words.extend("--%s=%s" % (name.replace("_", "-"), value) for value in params[name])
     return words
 
