@@ -4,7 +4,7 @@
 use std::fs;
 use std::path::Path;
 
-use crate::support::cluster::Builder;
+use crate::support::cluster::{Archive, Builder};
 use crate::support::story::{self, CHECK_USER, CHECKS, DATABASE, Point};
 use crate::support::tree::{Tree, diff, snapshot_tree};
 use crate::support::{Pitr, Scratch, Story, TestCluster, program};
@@ -350,6 +350,130 @@ fn killed_before_the_placeholder_is_given_away() {
         ground.undone();
         let left: Vec<_> = fs::read_dir(ground.cluster.parent()).unwrap().flatten().map(|e| e.file_name()).collect();
         assert!(!ground.cluster.data.exists() && !left.iter().any(|n| n.to_string_lossy().contains("placeholder")), "{left:?}");
+    }
+}
+
+/// A fresh host on Debian's layout: the package made an empty cluster of the same name, with its own configuration in
+/// `/etc/postgresql`. The recovered one takes its place and its configuration; `pitr` knows nothing but what it is told.
+#[test]
+fn an_empty_cluster_of_a_fresh_debian() {
+    let scratch = Scratch::new("fresh-debian");
+    let lost = TestCluster::builder(&scratch, "lost").start();
+    let story = Story::begin(&lost);
+    nightly(&lost);
+    let target = story.work(5);
+    let last = story.work(1);
+    lost.archive_caught_up();
+    let identifier = lost.sql("postgres", IDENTIFIER);
+    lost.crash();
+    fs::remove_dir_all(&lost.data).unwrap();
+
+    let fresh = TestCluster::builder(&scratch, "fresh").debian().archive(Archive::OwnerOwned).start();
+    fresh.sql("postgres", "CREATE TABLE fresh AS SELECT 1");
+    let own = fresh.sql("postgres", IDENTIFIER);
+    let pitr = Pitr::for_cluster(&scratch, &fresh);
+    pitr.write(&format!("state_directory = '{}'\n", pitr.state.display()));
+    let (backups, archive) = (lost.backups.to_str().unwrap(), lost.archive.as_deref().unwrap().to_str().unwrap());
+    let name = fresh.name.replacen('-', "/", 1);
+    let args = ["--before-lsn", &target.lsn, "--backups", backups, "--wal", archive, "--as", &name];
+    let plan = pitr.json(&[&["plan"], args.as_slice()].concat());
+    assert!(plan.to_string().contains(&format!("system identifier {own}, is kept aside")), "{plan}");
+    let restored = pitr.json(&[&["restore", "--yes"], args.as_slice()].concat());
+    assert_eq!(restored["outcome"], "switched", "{restored}");
+    assert_eq!(fresh.sql("postgres", IDENTIFIER), identifier);
+    assert_eq!(story::facts(&fresh, DATABASE), target.facts);
+    let file = fresh.sql("postgres", "SHOW config_file");
+    assert!(file.starts_with("/etc/postgresql/15/"), "{file}");
+    // Latest, from the cluster that now serves.
+    let undone = pitr.json(&["undo", "--yes"]);
+    assert_eq!(undone["outcome"], "undone", "{undone}");
+    assert_eq!(fresh.sql("postgres", "SELECT count(*) FROM fresh"), "1");
+    assert_eq!(fresh.sql("postgres", IDENTIFIER), own);
+    let latest = ["restore", "--yes", "--to-latest", "--backups", backups, "--wal", archive, "--as", &name];
+    let restored = pitr.json(&latest);
+    assert_eq!(restored["outcome"], "switched", "{restored}");
+    assert_eq!(story::facts(&fresh, DATABASE), last.facts);
+    pitr.assert_nothing_left();
+}
+
+/// A host with Debian's packages and no cluster of that name: `pitr` has it made a place in `/etc/postgresql`. Taken back,
+/// nothing is at PGDATA again. Killed before and after the place is made, it goes on.
+#[cfg(feature = "crash-points")]
+#[test]
+fn a_debian_host_without_a_cluster() {
+    let scratch = Scratch::new("register");
+    let lost = TestCluster::builder(&scratch, "lost").start();
+    let story = Story::begin(&lost);
+    nightly(&lost);
+    let target = story.work(5);
+    story.work(1);
+    lost.archive_caught_up();
+    lost.crash();
+    fs::remove_dir_all(&lost.data).unwrap();
+
+    let place = DebianPlace::new();
+    let pitr = Pitr::for_cluster(&scratch, &lost);
+    pitr.write(&format!("state_directory = '{}'\n", pitr.state.display()));
+    let (backups, archive) = (lost.backups.to_str().unwrap(), lost.archive.as_deref().unwrap().to_str().unwrap());
+    let name = format!("15/{}", place.name);
+    let args = ["--before-lsn", &target.lsn, "--backups", backups, "--wal", archive, "--as", &name];
+    let plan = pitr.json(&[&["plan"], args.as_slice()].concat());
+    assert_eq!(plan["steps"][0]["name"], "register", "{plan}");
+    assert!(plan["consequences"].to_string().contains("is made anew, with Debian's settings"), "{plan}");
+    assert!(!place.etc.exists() && !place.data.exists());
+    pitr.crash_at("before registering", &[&["restore", "--yes"], args.as_slice()].concat());
+    pitr.crash_at("after registering", &["resume", "--yes"]);
+    assert!(place.etc.join("postgresql.conf").is_file() && !place.data.exists());
+    let resumed = pitr.json(&["resume", "--yes"]);
+    assert_eq!(resumed["outcome"], "switched", "{resumed}");
+    assert_eq!(place.facts(), target.facts);
+    let listed = program::ok(program::program("pg_lsclusters").arg("-h"));
+    let line = listed.lines().find(|line| line.contains(&place.name)).unwrap_or_else(|| panic!("{listed}"));
+    assert!(line.contains("online") && line.contains(place.data.to_str().unwrap()), "{line}");
+    let undone = pitr.json(&["undo", "--yes"]);
+    assert_eq!(undone["outcome"], "undone", "{undone}");
+    assert!(!place.data.exists() && place.etc.join("postgresql.conf").is_file());
+    // Now it is known, and nothing is registered again.
+    let plan = pitr.json(&[&["plan"], args.as_slice()].concat());
+    assert!(!plan["steps"].to_string().contains("register"), "{plan}");
+    pitr.run(&["purge", "--all", "--yes"]).expect_code(0);
+    pitr.assert_nothing_left();
+}
+
+/// A cluster's name among Debian's that nobody has; whatever is made under it goes at the end.
+#[cfg(feature = "crash-points")]
+struct DebianPlace {
+    name: String,
+    etc: std::path::PathBuf,
+    data: std::path::PathBuf,
+}
+
+#[cfg(feature = "crash-points")]
+impl DebianPlace {
+    fn new() -> DebianPlace {
+        let name = format!("pitrt{}place", std::process::id());
+        let (etc, data) = (Path::new("/etc/postgresql/15").join(&name), Path::new("/var/lib/postgresql/15").join(&name));
+        crate::support::scratch::make_dir(data.parent().unwrap(), "postgres", "postgres", 0o755);
+        assert!(!etc.exists() && !data.exists());
+        DebianPlace { name, etc, data }
+    }
+
+    /// The rows of the story in the cluster that serves there.
+    fn facts(&self) -> story::Facts {
+        let conf = fs::read_to_string(self.etc.join("postgresql.conf")).unwrap();
+        let port = conf.lines().find_map(|line| line.strip_prefix("port = ")).and_then(|rest| rest.split_whitespace().next()).unwrap();
+        let socket = crate::support::psql::Socket { dir: "/var/run/postgresql".into(), port: port.parse().unwrap() };
+        story::facts_by(|| socket.psql(Path::new("/usr/lib/postgresql/15/bin"), DATABASE, "postgres"))
+    }
+}
+
+#[cfg(feature = "crash-points")]
+impl Drop for DebianPlace {
+    fn drop(&mut self) {
+        let _ = program::output(program::program("pg_dropcluster").args(["--stop", "15", &self.name]));
+        let _ = fs::remove_dir_all(&self.etc);
+        let _ = fs::remove_dir_all(&self.data);
+        let _ = fs::remove_file(format!("/var/log/postgresql/postgresql-15-{}.log", self.name));
     }
 }
 

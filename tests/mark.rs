@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
+use crate::support::tools::url;
 use crate::support::{Pitr, Scratch, TestCluster};
 
 fn cluster(scratch: &Scratch) -> (TestCluster, Pitr) {
@@ -55,6 +56,14 @@ fn a_mark_is_good_only_when_one_can_come_back_to_it() {
     cluster.sql("postgres", "INSERT INTO t VALUES (3)");
     let again = pitr.run(&["mark", "before it's done"]).expect_code(3);
     assert!(again.stderr.contains("already"), "{}", again.stderr);
+
+    let by_url = pitr.json(&["mark", "by URL", "--wait", "--url", &url("postgres", &cluster, "postgres")]);
+    assert_eq!(by_url["recoverable"], true, "{by_url}");
+    let other = TestCluster::builder(&scratch, "other").start();
+    let untouched = other.wal_lsn();
+    let wrong = pitr.run(&["mark", "elsewhere", "--url", &url("postgres", &other, "postgres")]).expect_code(3);
+    assert!(wrong.stderr.contains("another cluster's server answers"), "{}", wrong.stderr);
+    assert_eq!(other.wal_lsn(), untouched);
 
     assert_eq!(marked["command"], r"pitr restore --to-name 'before it'\''s done'");
     let restored = pitr.json(&["restore", "--yes", "--to-name", "before it's done"]);

@@ -11,6 +11,7 @@ use crate::support::story::{DATABASE, Story};
 use crate::support::{Pitr, Scratch, TestCluster};
 
 mod cargo;
+mod debian;
 mod node;
 mod played;
 mod python;

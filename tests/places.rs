@@ -325,6 +325,39 @@ fn killed_between_two_renames_with_many_places() {
     killed("many", false);
 }
 
+/// Killed between the renames of an exchange nothing stands at PGDATA: `status` names the run and the ways on, also where no
+/// configuration names the cluster and no server tells of it.
+#[cfg(feature = "crash-points")]
+#[test]
+fn status_names_the_run_while_nothing_is_at_pgdata() {
+    let scratch = Scratch::new("between");
+    let cluster = TestCluster::builder(&scratch, "main").start();
+    let mut ground = Ground::new(&scratch, cluster, &[], vec![]);
+    ground.pitr.without_renameat2();
+    let configured = fs::read_to_string(&ground.pitr.config).unwrap();
+    let bare = format!("state_directory = '{}'\n", ground.pitr.state.display());
+    let mut missing = 0;
+    // Each goes on by one rename and is killed again.
+    for args in [ground.restore().as_slice(), &["resume", "--yes"], &["resume", "--yes"]] {
+        ground.pitr.crash_at("after exchange", args);
+        missing += usize::from(!ground.cluster.data.exists());
+        for text in [&configured, &bare] {
+            ground.pitr.write(text);
+            let status = ground.pitr.json(&["status"]);
+            let open: Vec<_> = status["clusters"].as_array().unwrap().iter().filter(|c| !c["run"].is_null()).collect();
+            let [open] = open.as_slice() else { panic!("{args:?}: not one open run: {status}") };
+            let id = open["run"]["id"].as_str().unwrap();
+            assert_eq!(open["run"]["next"], serde_json::json!([format!("pitr resume {id}"), format!("pitr undo {id}")]), "{status}");
+            assert!(ground.pitr.run(&["status"]).expect_code(0).stdout.contains(&format!("pitr resume {id}")), "{args:?}");
+        }
+        ground.pitr.write(&configured);
+    }
+    let done = ground.pitr.json(&["resume", "--yes"]);
+    assert_eq!(done["outcome"], "switched", "{done}");
+    ground.serves_target();
+    assert!(missing > 0, "no rename leaves PGDATA missing");
+}
+
 /// The same where each exchange is three renames.
 #[cfg(feature = "crash-points")]
 #[test]

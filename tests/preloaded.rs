@@ -125,7 +125,24 @@ fn with_own_libraries(major: u32) -> bool {
     let target = story.work(5);
     story.migrate(123);
     let pitr = Pitr::for_cluster(&scratch, &cluster);
-    let restored = pitr.json(&["restore", "--yes", "--before-lsn", &target.lsn]);
+    let plan = pitr.json(&["plan", "--before-lsn", &target.lsn]);
+    let needed = plan["consequences"].as_array().unwrap().iter().find(|c| c["id"] == "resource-managers");
+    assert!(needed.is_some_and(|c| c["text"].as_str().unwrap().contains("number 128")), "{plan}");
+    let settings = fs::read_to_string(&cluster.conf_file).unwrap();
+    fs::write(&cluster.conf_file, format!("{settings}\nshared_preload_libraries = ''\n")).unwrap();
+    let plan = pitr.json_code(3, &["plan", "--before-lsn", &target.lsn]);
+    assert_eq!(plan["refusals"][0]["id"], "no-resource-manager", "{plan}");
+    fs::write(&cluster.conf_file, settings).unwrap();
+    let run = pitr.run(&["restore", "--yes", "--before-lsn", &target.lsn, "-o", "json"]);
+    if run.code != 0 {
+        // Once the old cluster's pg_control was another than after the stop: whatever shows who wrote it is wanted.
+        let list = |path: &Path| program::output(program::program("ls").args(["-la", "--time-style=full-iso"]).arg(path)).stdout;
+        let archive = cluster.archive.clone().unwrap();
+        let places = [cluster.data.clone(), cluster.data.join("global"), cluster.data.join("pg_wal"), archive];
+        places.iter().for_each(|place| eprintln!("--- {}\n{}", place.display(), list(place)));
+        eprintln!("--- pg_control now\n{:#?}\n--- private servers\n{}", cluster.pg_controldata(), private_log(&pitr));
+    }
+    let restored = run.expect_code(0).json();
     assert_eq!(restored["outcome"], "switched", "{restored}");
     assert_eq!(story::facts(&cluster, DATABASE), target.facts);
     let said = private_log(&pitr);

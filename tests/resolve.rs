@@ -8,20 +8,25 @@ use std::process::Child;
 
 use serde_json::Value;
 
+use crate::support::cluster::Builder;
 use crate::support::program::as_postgres;
 use crate::support::{Pitr, Scratch, TestCluster};
 
-const DATABASE: &str = "aims";
+pub const DATABASE: &str = "aims";
 
 /// A cluster whose table `journal` has one row per transaction, with that transaction's id.
-struct Ground {
-    cluster: TestCluster,
-    pitr: Pitr,
+pub struct Ground {
+    pub cluster: TestCluster,
+    pub pitr: Pitr,
 }
 
 impl Ground {
     fn new(scratch: &Scratch) -> Ground {
-        let cluster = TestCluster::builder(scratch, "main").conf("max_prepared_transactions = 5").conf("autovacuum = off").start();
+        Ground::with(scratch, TestCluster::builder(scratch, "main"))
+    }
+
+    pub fn with(scratch: &Scratch, builder: Builder<'_>) -> Ground {
+        let cluster = builder.conf("max_prepared_transactions = 5").conf("autovacuum = off").start();
         cluster.sql("postgres", &format!("CREATE DATABASE {DATABASE}"));
         let tables =
             "CREATE TABLE journal (id bigserial PRIMARY KEY, xid bigint NOT NULL DEFAULT (pg_current_xact_id()::text::bigint), note text);
@@ -35,7 +40,7 @@ impl Ground {
     }
 
     /// One transaction with one row; its id.
-    fn write(&self, note: &str) -> String {
+    pub fn write(&self, note: &str) -> String {
         self.cluster.sql(DATABASE, &format!("INSERT INTO journal (note) VALUES ('{note}') RETURNING xid"))
     }
 
@@ -53,16 +58,16 @@ impl Ground {
         command.stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null()).spawn().unwrap()
     }
 
-    fn has(&self, xid: &str) -> bool {
+    pub fn has(&self, xid: &str) -> bool {
         self.cluster.sql(DATABASE, &format!("SELECT count(*) FROM journal WHERE xid = {xid}")) == "1"
     }
 
-    fn archive(&self) -> &Path {
+    pub fn archive(&self) -> &Path {
         self.cluster.archive.as_ref().unwrap()
     }
 
     /// Archived segments in order.
-    fn segments(&self) -> Vec<PathBuf> {
+    pub fn segments(&self) -> Vec<PathBuf> {
         let mut segments: Vec<PathBuf> = fs::read_dir(self.archive()).unwrap().flatten().map(|entry| entry.path()).collect();
         segments.retain(|path| path.file_name().is_some_and(|name| name.len() == 24));
         segments.sort();
@@ -70,7 +75,7 @@ impl Ground {
     }
 
     #[track_caller]
-    fn refused(&self, target: &[&str], id: &str) -> String {
+    pub fn refused(&self, target: &[&str], id: &str) -> String {
         let plan = self.pitr.json_code(3, &[&["plan"], target].concat());
         let reasons = plan["refusals"].as_array().unwrap();
         let reason = reasons.iter().find(|reason| reason["id"] == id).unwrap_or_else(|| panic!("no {id} in {plan:#}"));
@@ -78,7 +83,7 @@ impl Ground {
     }
 }
 
-fn word(value: &Value) -> String {
+pub fn word(value: &Value) -> String {
     value.as_str().unwrap_or_else(|| panic!("{value} is no string")).to_string()
 }
 

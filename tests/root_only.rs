@@ -31,6 +31,7 @@ impl Ground {
         let story = Story::begin(&cluster);
         cluster.cron_tarball("base-20261121.tar.gz", None);
         cluster.basebackup_tar("tars", true);
+        cluster.basebackup_plain("plain");
         for _ in 0..6 {
             story.work(3);
             cluster.switch_wal();
@@ -99,8 +100,10 @@ fn what_only_root_may_read_is_recovered_from() {
     let proof = ground.pitr.json(&["verify"]);
     assert!(proof["backups"]["backups"].as_array().unwrap().iter().all(|b| b["state"] == "whole"), "{proof:#}");
     assert!(!ground.pitr.run(&["log"]).expect_code(0).stdout.is_empty());
-    ground.there_and_back(&[]);
+    assert_eq!(proof["backups"]["backups"].as_array().map(Vec::len), Some(3), "{proof:#}");
+    ground.there_and_back(&["--backup", "plain"]);
     ground.there_and_back(&["--backup", "base-20261121.tar.gz"]);
+    ground.pitr.json(&["plan", "--before-lsn", &ground.target.lsn, "--backup", "tars"]);
     // Without its name in the configuration nothing is opened.
     let mut pitr = ground.pitr;
     let named = ground.wal.to_str().unwrap();

@@ -121,15 +121,19 @@ fn settings(cluster: &TestCluster) -> String {
     cluster.sql("postgres", "SELECT name, setting FROM pg_settings WHERE source NOT IN ('client', 'session') ORDER BY name")
 }
 
-#[test]
-fn settings_of_15() {
-    settings_of(15);
+/// One module a major: `scripts/test` plays 15, `scripts/test-majors` all.
+macro_rules! majors {
+    ($($name:ident $major:literal $($slow:literal)?;)*) => {$(
+        mod $name {
+            #[test]
+            $(#[ignore = $slow])?
+            fn settings_there_and_back() {
+                super::settings_of($major);
+            }
+        }
+    )*};
 }
-
-#[test]
-#[ignore = "scripts/test-majors"]
-fn settings_of_every_major() {
-    for major in majors::ALL.into_iter().filter(|major| *major != 15) {
-        settings_of(major);
-    }
+majors! {
+    pg13 13 "scripts/test-majors"; pg14 14 "scripts/test-majors"; pg15 15;
+    pg16 16 "scripts/test-majors"; pg17 17 "scripts/test-majors"; pg18 18 "scripts/test-majors";
 }

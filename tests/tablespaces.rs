@@ -360,6 +360,23 @@ fn no_room_and_no_place_for_a_tablespace_are_refused() {
     let refused = pitr.json_code(3, &plan);
     let why = refused["refusals"][0]["what"].as_str().unwrap();
     assert!(why.contains("does not tell where that was"), "{refused}");
+
+    // Said by hand, it goes there: to another place than it ever was.
+    let again = scratch.dir("again", "postgres", "postgres", 0o700);
+    let oid = why.split("tablespace ").nth(1).unwrap().split(',').next().unwrap();
+    let said = format!("{oid}={}", again.display());
+    pitr.json_code(3, &[&plan, ["--tablespace", &format!("99999={}", again.display())].as_slice()].concat());
+    let restored = pitr.json(&["restore", "--yes", "--before-lsn", &target.lsn, "--tablespace", &said]);
+    assert_eq!(restored["outcome"], "switched", "{restored}");
+    assert_eq!(cluster.sql(DATABASE, "SELECT count(*) FROM in_one"), "13000");
+    let place = "SELECT pg_tablespace_location(oid) FROM pg_tablespace WHERE spcname = 'one'";
+    assert_eq!(cluster.sql("postgres", place), again.to_str().unwrap());
+    let elsewhere = scratch.dir("elsewhere", "postgres", "postgres", 0o700);
+    let moved = format!("{oid}={}", elsewhere.display());
+    let refused = pitr.json_code(3, &["plan", "--before-lsn", &target.lsn, "--tablespace", &moved]);
+    assert!(refused.to_string().contains("does not move it"), "{refused}");
+    assert_eq!(pitr.json(&["undo", "--yes"])["outcome"], "undone");
+    assert_eq!(cluster.sql("postgres", "SELECT count(*) FROM pg_tablespace WHERE spcname = 'one'"), "0");
 }
 
 /// A cron job's tarball holds the links and nothing of what they lead to: refused, nothing touched.

@@ -243,13 +243,17 @@ _pitr() {
             return 0
             ;;
         pitr__subcmd__mark)
-            opts="-o -q -v -h --wait --timeout --config --cluster --output --no-progress --quiet --verbose --help"
+            opts="-o -q -v -h --wait --timeout --url --config --cluster --output --no-progress --quiet --verbose --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
                 --timeout)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --url)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -327,7 +331,7 @@ _pitr() {
             return 0
             ;;
         pitr__subcmd__plan)
-            opts="-o -q -v -h --to-time --to-xid --to-lsn --to-name --to-latest --to-immediate --to-consistent --before-time --before-xid --before-migration --before-lsn --timeline --backup --backups --wal --as --accept --config-from --checks --dump-before --dump-database --reason --dir --tool --history-table --config --cluster --output --no-progress --quiet --verbose --help"
+            opts="-o -q -v -h --to-time --to-xid --to-lsn --to-name --to-latest --to-immediate --to-consistent --before-time --before-xid --before-migration --before-lsn --timeline --backup --backups --wal --as --tablespace --accept --config-from --checks --dump-before --dump-database --reason --dir --tool --history-table --config --cluster --output --no-progress --quiet --verbose --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -382,6 +386,10 @@ _pitr() {
                     return 0
                     ;;
                 --as)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --tablespace)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -505,7 +513,7 @@ _pitr() {
             return 0
             ;;
         pitr__subcmd__restore)
-            opts="-o -q -v -h --to-time --to-xid --to-lsn --to-name --to-latest --to-immediate --to-consistent --before-time --before-xid --before-migration --before-lsn --timeline --backup --backups --wal --as --accept --config-from --checks --dump-before --dump-database --reason --dir --tool --history-table --plan --max-loss --yes --dry-run --config --cluster --output --no-progress --quiet --verbose --help"
+            opts="-o -q -v -h --to-time --to-xid --to-lsn --to-name --to-latest --to-immediate --to-consistent --before-time --before-xid --before-migration --before-lsn --timeline --backup --backups --wal --as --tablespace --accept --config-from --checks --dump-before --dump-database --reason --dir --tool --history-table --plan --max-loss --yes --dry-run --config --cluster --output --no-progress --quiet --verbose --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -560,6 +568,10 @@ _pitr() {
                     return 0
                     ;;
                 --as)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --tablespace)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;

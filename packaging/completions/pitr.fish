@@ -174,6 +174,7 @@ complete -c pitr -n "__fish_pitr_using_subcommand report" -s q -l quiet -d 'Prin
 complete -c pitr -n "__fish_pitr_using_subcommand report" -s v -l verbose -d 'Say more on standard error; twice for every detail'
 complete -c pitr -n "__fish_pitr_using_subcommand report" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c pitr -n "__fish_pitr_using_subcommand mark" -l timeout -d 'Wait at most so long for the archive' -r
+complete -c pitr -n "__fish_pitr_using_subcommand mark" -l url -d 'Reach the server by this URL instead of the cluster\'s socket, as a role that may make restore points' -r
 complete -c pitr -n "__fish_pitr_using_subcommand mark" -l config -d 'Read this file instead of /etc/pitr/pitr.toml and /etc/pitr/conf.d/*.toml' -r -F
 complete -c pitr -n "__fish_pitr_using_subcommand mark" -l cluster -d 'Act on this cluster; not needed where there is one' -r
 complete -c pitr -n "__fish_pitr_using_subcommand mark" -s o -l output -d 'Print the result as text or as one JSON document' -r -f -a "text\t'For people; may change between versions'
@@ -198,6 +199,7 @@ complete -c pitr -n "__fish_pitr_using_subcommand plan" -l backup -d 'Use this b
 complete -c pitr -n "__fish_pitr_using_subcommand plan" -l backups -d 'Look for base backups here instead of where the configuration says; may be repeated' -r -F
 complete -c pitr -n "__fish_pitr_using_subcommand plan" -l wal -d 'Look for WAL here instead of where the configuration says; may be repeated' -r -F
 complete -c pitr -n "__fish_pitr_using_subcommand plan" -l as -d 'Recover into this cluster of a fresh host, whatever empty cluster it has: 16/main' -r
+complete -c pitr -n "__fish_pitr_using_subcommand plan" -l tablespace -d 'Where a tablespace goes of which neither the backup nor the cluster tells; may be repeated' -r
 complete -c pitr -n "__fish_pitr_using_subcommand plan" -l accept -d 'Override the refusal with this id; may be repeated' -r
 complete -c pitr -n "__fish_pitr_using_subcommand plan" -l config-from -d 'Take PostgreSQL\'s configuration from today\'s cluster or from the backup' -r -f -a "current\t'What the cluster uses now'
 backup\t'What the backup contains'"
@@ -233,6 +235,7 @@ complete -c pitr -n "__fish_pitr_using_subcommand restore" -l backup -d 'Use thi
 complete -c pitr -n "__fish_pitr_using_subcommand restore" -l backups -d 'Look for base backups here instead of where the configuration says; may be repeated' -r -F
 complete -c pitr -n "__fish_pitr_using_subcommand restore" -l wal -d 'Look for WAL here instead of where the configuration says; may be repeated' -r -F
 complete -c pitr -n "__fish_pitr_using_subcommand restore" -l as -d 'Recover into this cluster of a fresh host, whatever empty cluster it has: 16/main' -r
+complete -c pitr -n "__fish_pitr_using_subcommand restore" -l tablespace -d 'Where a tablespace goes of which neither the backup nor the cluster tells; may be repeated' -r
 complete -c pitr -n "__fish_pitr_using_subcommand restore" -l accept -d 'Override the refusal with this id; may be repeated' -r
 complete -c pitr -n "__fish_pitr_using_subcommand restore" -l config-from -d 'Take PostgreSQL\'s configuration from today\'s cluster or from the backup' -r -f -a "current\t'What the cluster uses now'
 backup\t'What the backup contains'"

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 use jiff::{Timestamp, tz::TimeZone};
 
-use super::words::{MaxLoss, absolute, digest, max_loss, migration_version, refusal_id, run_id, tool_id};
+use super::words::{MaxLoss, absolute, digest, max_loss, migration_version, refusal_id, run_id, tablespace, tool_id};
 use crate::error::Result;
 use crate::pg::Lsn;
 use crate::plan::target::{MigrationTarget, TargetRequest, TimelineRequest, parse_lsn, parse_name, parse_xid};
@@ -101,6 +101,9 @@ pub struct SourceFlags {
     /// Recover into this cluster of a fresh host, whatever empty cluster it has: 16/main
     #[arg(long = "as", value_name = "CLUSTER", value_parser = crate::config::cluster_name)]
     pub as_cluster: Option<String>,
+    /// Where a tablespace goes of which neither the backup nor the cluster tells; may be repeated
+    #[arg(long = "tablespace", value_name = "OID=DIR", value_parser = tablespace)]
+    pub tablespaces: Vec<(u32, PathBuf)>,
     /// Override the refusal with this id; may be repeated
     #[arg(long, value_name = "ID", value_parser = refusal_id)]
     pub accept: Vec<String>,

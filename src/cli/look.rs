@@ -141,4 +141,7 @@ pub struct MarkArgs {
     /// Wait at most so long for the archive
     #[arg(long, value_name = "DURATION", default_value = "10min", value_parser = parse_duration, requires = "wait")]
     pub timeout: u64,
+    /// Reach the server by this URL instead of the cluster's socket, as a role that may make restore points
+    #[arg(long, value_name = "URL")]
+    pub url: Option<String>,
 }

@@ -23,6 +23,7 @@ impl SourceFlags {
         self.backup.iter().for_each(|name| add("--backup", name));
         paths(&self.backups).iter().for_each(|path| add("--backups", path));
         paths(&self.wal).iter().for_each(|path| add("--wal", path));
+        self.tablespaces.iter().for_each(|(oid, place)| add("--tablespace", &format!("{oid}={}", place.display())));
         self.accept.iter().for_each(|id| add("--accept", id));
         if self.config_from == ConfigFrom::Backup {
             add("--config-from", "backup");
@@ -48,7 +49,7 @@ mod tests {
 
     #[test]
     fn the_command_of_a_plan_has_every_flag_that_decides_it() {
-        let line = " --timeline 3 --as 16-main --backup base-1.tar.gz --backups /b --wal /w --wal /v --accept no-manifest --config-from backup \
+        let line = " --timeline 3 --as 16-main --backup base-1.tar.gz --backups /b --wal /w --wal /v --tablespace 16384=/ts --accept no-manifest --config-from backup \
                     --checks /c.sql --tool golang-migrate --history-table app.m --dir /m --dump-before /d --dump-database app --reason=--why --config /etc/x.toml --cluster 15-main";
         let read = |line: &str| {
             let cli = Cli::try_parse_from(format!("pitr plan --to-latest{line}").split_whitespace()).unwrap();

@@ -34,6 +34,20 @@ pub fn absolute(text: &str) -> std::io::Result<PathBuf> {
     std::path::absolute(text)
 }
 
+/// `16384=/srv/space`: a tablespace by its OID, and an absolute path without dots.
+pub fn tablespace(text: &str) -> std::result::Result<(u32, PathBuf), Malformed> {
+    let (oid, place) = text.split_once('=').ok_or_else(|| Malformed::new("expected OID=DIR, such as 16384=/srv/space"))?;
+    let digits = oid.bytes().all(|b| b.is_ascii_digit());
+    let oid = oid.parse().ok().filter(|oid| digits && *oid != 0);
+    let oid = oid.ok_or_else(|| Malformed::new("a tablespace is named by its OID, as the refusal prints it"))?;
+    let place = PathBuf::from(place);
+    let plain = |part: std::path::Component| matches!(part, std::path::Component::Normal(_) | std::path::Component::RootDir);
+    if !place.is_absolute() || !place.components().all(plain) || text.chars().any(char::is_control) {
+        return Err(Malformed::new("a tablespace's directory is an absolute path"));
+    }
+    Ok((oid, place))
+}
+
 /// A run's id names a directory: letters, digits and hyphens only.
 pub fn run_id(text: &str) -> std::result::Result<String, Malformed> {
     word(text, |b| b.is_ascii_alphanumeric() || b == b'-', "a run's id has letters, digits and hyphens, as pitr status prints it")

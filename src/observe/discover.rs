@@ -29,7 +29,34 @@ pub struct Found {
     pub unit: Option<String>,
     /// Its postmaster.
     pub process: Option<Process>,
+    /// Debian does not know it yet: the recovery makes its place in `/etc/postgresql`.
+    pub unregistered: bool,
 }
+
+/// A cluster of Debian's that is to be: `15-main`, where the packages of that major are and nothing of that name is.
+pub fn unregistered(name: &str) -> Option<Found> {
+    let (version, short) = name.split_once('-')?;
+    let tool = Path::new(PG_CREATECLUSTER).is_file() && Path::new("/usr/lib/postgresql").join(version).join("bin/postgres").is_file();
+    let plain = |word: &str| word.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-') && !word.is_empty();
+    let number = version.bytes().all(|b| b.is_ascii_digit());
+    if !tool || !number || !plain(short) || Path::new("/etc/postgresql").join(version).join(short).exists() {
+        return None;
+    }
+    // Where pg_createcluster makes them unless its configuration says otherwise (createcluster.conf(5)).
+    let place = whose::place(&Path::new("/var/lib/postgresql").join(version).join(short)).ok()?;
+    place.there.is_none().then(|| Found {
+        name: name.to_string(),
+        data_directory: place.path,
+        config: ClusterConfig::default(),
+        debian: Some((version.to_string(), short.to_string())),
+        unit: None,
+        process: None,
+        unregistered: true,
+    })
+}
+
+/// Debian's maker of clusters.
+pub const PG_CREATECLUSTER: &str = "/usr/bin/pg_createcluster";
 
 /// Every cluster: those of the configuration first, then what was found besides.
 pub fn clusters(config: &Config) -> Result<Vec<Found>> {
@@ -49,13 +76,22 @@ pub fn clusters(config: &Config) -> Result<Vec<Found>> {
                 debian: Some((version.clone(), name.clone())),
                 unit: None,
                 process: None,
+                unregistered: false,
             });
         }
     }
     for (unit, data_directory) in units {
         if !found.iter().any(|f| f.data_directory == data_directory) {
             let name = unit.trim_end_matches(".service").to_string();
-            found.push(Found { name, data_directory, config: ClusterConfig::default(), debian: None, unit: Some(unit), process: None });
+            found.push(Found {
+                name,
+                data_directory,
+                config: ClusterConfig::default(),
+                debian: None,
+                unit: Some(unit),
+                process: None,
+                unregistered: false,
+            });
         }
     }
     // Told by what the directory is, not by its name: a server in a chroot has another name for it.
@@ -70,7 +106,15 @@ pub fn clusters(config: &Config) -> Result<Vec<Found>> {
         }
         let name = process.cwd.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_else(|| "cluster".into());
         let data_directory = process.cwd.clone();
-        found.push(Found { name, data_directory, config: ClusterConfig::default(), debian: None, unit: None, process: Some(process) });
+        found.push(Found {
+            name,
+            data_directory,
+            config: ClusterConfig::default(),
+            debian: None,
+            unit: None,
+            process: Some(process),
+            unregistered: false,
+        });
     }
     Ok(found)
 }
@@ -122,7 +166,7 @@ fn configured(name: &str, cluster: &ClusterConfig, debian: &[(String, String, Pa
             .hint("Use control = \"pg_ctl\"."));
     }
     let unit = units.iter().find(|(_, path)| *path == data_directory).map(|(unit, _)| unit.clone());
-    Ok(Found { name: name.to_string(), data_directory, config: cluster.clone(), debian, unit, process: None })
+    Ok(Found { name: name.to_string(), data_directory, config: cluster.clone(), debian, unit, process: None, unregistered: false })
 }
 
 /// Units as Red Hat's packages and PostgreSQL's own name them, whose `PGDATA` is a directory that somebody else than root

@@ -16,7 +16,7 @@ use crate::observe::survey::{Identify, Survey, SurveyRequest};
 use crate::observe::{runs, trust};
 use crate::pg::ClusterState;
 use crate::plan::chain;
-use crate::plan::facts::{Capability, Cluster, Configuration, Host, Remains, RunFact, Server, WalKind};
+use crate::plan::facts::{Capability, Cluster, Configuration, Host, Remains, RunFact, Server, WalKind, own_environment};
 use crate::plan::place::{Exchange, version_directory};
 use crate::plan::recovery::{OtherWal, Trusted};
 use crate::plan::spaces;
@@ -34,6 +34,8 @@ pub struct Where {
     pub backups: Vec<PathBuf>,
     /// `--wal`; empty: the configuration's, else guessed from `archive_command`.
     pub wal: Vec<PathBuf>,
+    /// `--tablespace`: OID and location.
+    pub tablespaces: Vec<(u32, PathBuf)>,
     /// Tarballs to look through.
     pub identify: Option<Identify>,
     /// `--as`: what stands at PGDATA may be another cluster, and gives way.
@@ -95,14 +97,13 @@ pub fn observe(config: &Config, found: &Found, asked: &Where) -> Result<Observed
     let mut archives = if asked.wal.is_empty() { found.config.wal_archive.clone() } else { asked.wal.clone() };
     let config_file =
         found.debian.as_ref().map(|(version, name)| PathBuf::from(format!("/etc/postgresql/{version}/{name}/postgresql.conf")));
-    let library: Vec<Vec<u8>> =
-        environment.iter().filter(|e| e.starts_with(b"LD_LIBRARY_PATH=") || e.starts_with(b"TZ=")).cloned().collect();
+    let library: Vec<Vec<u8>> = own_environment(&environment).cloned().collect();
     let backups = if asked.backups.is_empty() { found.config.backups.clone() } else { asked.backups.clone() };
     let mut request = SurveyRequest {
         data_directory: data_directory.clone(),
         programs: programs.clone(),
         arguments: found.process.as_ref().map(|p| p.arguments.iter().skip(1).cloned().collect()).unwrap_or_default(),
-        config_file,
+        config_file: config_file.clone().filter(|_| !found.unregistered),
         environment: library,
         control: (remains != Remains::Whole).then(|| early.clone()),
         backups,
@@ -138,6 +139,7 @@ pub fn observe(config: &Config, found: &Found, asked: &Where) -> Result<Observed
         now: Timestamp::now(),
         space: places::space(&parent)?,
         locations: vec![],
+        said_locations: asked.tablespaces.clone(),
         wal_location,
         capability: capability(config, &owner, &parent, mounted),
         runs: earlier,
@@ -167,7 +169,10 @@ fn cluster(
     survey: &mut Survey,
 ) -> Result<Cluster> {
     let data_directory = found.data_directory.clone();
-    let config_file = survey.settings.get("config_file").map_or_else(|| data_directory.join("postgresql.conf"), PathBuf::from);
+    let config_file = match &found.debian {
+        Some((version, name)) if found.unregistered => PathBuf::from(format!("/etc/postgresql/{version}/{name}/postgresql.conf")),
+        _ => survey.settings.get("config_file").map_or_else(|| data_directory.join("postgresql.conf"), PathBuf::from),
+    };
     let server = server(found, survey, &remains);
     let options = found.process.as_ref().map_or_else(|| survey.options.clone(), |p| p.arguments.iter().skip(1).cloned().collect());
     let (control, service) = service::control(found, Start { options, log, environment })?;
@@ -182,6 +187,7 @@ fn cluster(
         programs,
         control,
         service,
+        unregistered: found.unregistered,
         debian_version: found.debian.as_ref().map(|(version, _)| version.clone()),
         server,
         configuration: Configuration {

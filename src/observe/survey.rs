@@ -369,7 +369,13 @@ pub fn backups(directories: &[PathBuf]) -> (Vec<CatalogueEntry>, Vec<String>) {
 
 /// Looking through a compressed tarball costs reading all of it: only the one that matters.
 fn identify_one(backups: &mut [CatalogueEntry], wanted: &Identify) {
-    let unknown = |b: &&mut CatalogueEntry| b.label == Label::Unknown && b.problems.is_empty();
+    // Where a standby's backup is consistent, only its pg_control tells.
+    let open = |b: &CatalogueEntry| match &b.label {
+        Label::Unknown => true,
+        Label::Found(label) => label.from_standby && b.control.is_none() && b.wal_ranges.is_empty(),
+        Label::Absent => false,
+    };
+    let unknown = |b: &&mut CatalogueEntry| open(b) && b.problems.is_empty();
     let fits = |b: &&mut CatalogueEntry| match (&wanted.name, wanted.before) {
         (Some(name), _) => b.name == *name,
         (None, Some(before)) => b.stop_time_bound.is_some_and(|s| s.seconds <= before),

@@ -11,17 +11,17 @@ use super::target::{TargetRequest, TimelineRequest};
 use super::time::render_time;
 use super::wal_facts::{Meaning, WalFindings, question};
 use crate::pg::history::History;
-use crate::pg::{Lsn, SegmentName, Timeline};
+use crate::pg::{SegmentName, Timeline};
 use crate::store::catalogue::Label;
-use crate::wal::inquiry::Question;
+use crate::wal::inquiry::{BackupStart, Question};
 
 /// What is to be read before a plan can be made.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Reading {
     /// The backup to start from: its name and path.
     pub backup: (String, std::path::PathBuf),
-    /// Its redo point, where a record tells of its end.
-    pub redo: Option<Lsn>,
+    /// Where it says that it starts, if its label does.
+    pub start: Option<BackupStart>,
     /// The history to follow.
     pub history: History,
     /// Segments and one copy of each: directory and file.
@@ -43,15 +43,19 @@ pub fn reading(host: &Host, request: &Request) -> Option<Reading> {
     let chosen = backup::choose(host, request, &target).chosen?;
     let size = host.cluster.control_file.segment_size;
     let links = chain::follow(&target.history, size.number(chosen.start), None, &host.wal, size);
-    let copies = chain::copies(&host.wal);
+    let copies = chain::readable(&host.wal);
     let first_copy = |name: &SegmentName| copies.get(name).and_then(|list| list.first());
     let segments = links.segments.iter().filter_map(|name| first_copy(name).map(|c| (*name, c.directory.clone(), c.file.clone())));
     let last = links.segments.last()?;
-    let in_archive =
-        |source: &WalSource| source.kind == WalKind::Archive && source.segments.iter().any(|s| s.name == *last && s.problem.is_none());
+    let in_archive = |source: &WalSource| {
+        source.kind == WalKind::Archive && source.segments.iter().any(|s| s.name == *last && s.problem.is_none() && !s.partial)
+    };
     Some(Reading {
         backup: (chosen.entry.name.clone(), chosen.entry.path.clone()),
-        redo: matches!(chosen.entry.label, Label::Found(_)).then_some(chosen.start),
+        start: match &chosen.entry.label {
+            Label::Found(label) => Some(BackupStart { redo: label.start_lsn, checkpoint: label.checkpoint }),
+            _ => None,
+        },
         segments: segments.collect(),
         last_is_archived: host.wal.iter().any(in_archive),
         hole: links.end.is_some_and(|gap| gap.hole),
@@ -79,12 +83,12 @@ pub fn lost_reading(host: &Host, request: &Request) -> Option<Reading> {
     // From the backup's start where that is on the way, so that what was running at the fork is counted whole.
     let first = findings.segments.first().map_or(size.number(lsn), |segment| segment.number.min(size.number(lsn)));
     let links = chain::follow(&serving, first, None, &host.wal, size);
-    let copies = chain::copies(&host.wal);
+    let copies = chain::readable(&host.wal);
     let first_copy = |name: &SegmentName| copies.get(name).and_then(|list| list.first());
     let segments = links.segments.iter().filter_map(|name| first_copy(name).map(|c| (*name, c.directory.clone(), c.file.clone())));
     Some(Reading {
         backup: (String::new(), findings.backup.clone()),
-        redo: None,
+        start: None,
         segments: segments.collect(),
         last_is_archived: false,
         hole: links.end.is_some_and(|gap| gap.hole),
@@ -165,12 +169,16 @@ pub fn history(sources: &[WalSource], timeline: Timeline) -> std::result::Result
     History::parse(timeline, text.as_bytes()).map_err(|e| e.to_string())
 }
 
-/// The highest timeline that is not the dead branch of an undone run.
-fn latest_timeline(host: &Host) -> Option<Timeline> {
-    // A branch is dead when its cluster was taken back; what leads to the serving cluster never is.
+/// Timelines whose cluster was taken back; what leads to the serving cluster never is one.
+pub(super) fn undone_timelines(host: &Host) -> Vec<Timeline> {
     let serving = history(&host.wal, host.cluster.control_file.timeline).ok();
     let lives = |t: Timeline| serving.as_ref().is_some_and(|h| h.end_of(t).is_some());
-    let dead: Vec<Timeline> = host.runs.iter().filter(|r| !r.stands).filter_map(|r| r.number).filter(|t| !lives(*t)).collect();
+    host.runs.iter().filter(|r| !r.stands).filter_map(|r| r.number).filter(|t| !lives(*t)).collect()
+}
+
+/// The highest timeline that is not the dead branch of an undone run.
+fn latest_timeline(host: &Host) -> Option<Timeline> {
+    let dead = undone_timelines(host);
     let known = chain::histories(&host.wal).into_keys().chain([host.cluster.control_file.timeline]);
     known.filter(|t| !dead.contains(t)).max()
 }

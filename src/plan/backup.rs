@@ -10,7 +10,7 @@ use super::recovery::Target;
 use super::restore::Request;
 use super::target::{MigrationTarget, TargetRequest};
 use crate::pg::label::BackupHistory;
-use crate::pg::{History, Lsn, Timeline};
+use crate::pg::{ClusterState, History, Lsn, Timeline};
 use crate::store::catalogue::{CatalogueEntry, Label};
 
 /// A backup that serves.
@@ -22,6 +22,8 @@ pub struct Choice {
     pub start: Lsn,
     /// Its timeline.
     pub timeline: Timeline,
+    /// The timeline of its end: a standby may follow its primary to another one meanwhile.
+    pub end_timeline: Timeline,
     /// Where it becomes consistent, if known.
     pub end: Option<Lsn>,
     /// When it had ended, at the latest.
@@ -83,6 +85,15 @@ pub fn choose(host: &Host, request: &Request, target: &Target) -> Chosen {
             let what =
                 format!("backup {} has neither manifest nor checksum: damage within its files would not be found", choice.entry.name);
             result.reasons.push(Reason::judgement("no-manifest", what, "To use it all the same: --accept no-manifest."));
+        }
+        let copied = matches!(&choice.entry.label, Label::Found(label) if label.from_standby) && choice.entry.wal_ranges.is_empty();
+        if copied {
+            let what = format!(
+                "backup {} is a copy of a standby's files: it is consistent where its pg_control says only if that was copied last",
+                choice.entry.name
+            );
+            let hint = "Take backups with pg_basebackup. If the job copies global/pg_control last: --accept standby-copy.";
+            result.reasons.push(Reason::judgement("standby-copy", what, hint));
         }
     }
     result
@@ -157,9 +168,19 @@ fn judge(host: &Host, target: &Target, entry: &CatalogueEntry) -> Result<Choice,
     if let Some(major) = entry.major.filter(|m| *m != cluster.major) {
         return Err(format!("it is of PostgreSQL {major}"));
     }
+    if let Some(control) = entry.control.as_ref().filter(|control| control.block_size != cluster.control_file.block_size) {
+        return Err(format!("its pages have {} bytes, not {}", control.block_size, cluster.control_file.block_size));
+    }
+    if let Some(control) = entry.control.as_ref().filter(|control| control.segment_size != cluster.control_file.segment_size) {
+        return Err(format!("its WAL segments have {} bytes", control.segment_size.bytes()));
+    }
     super::spaces::of_backup(host, entry)?;
     let choice = place(host, entry)?;
-    if !target.history.holds(choice.timeline, choice.end.unwrap_or(choice.start)) {
+    let leads = match choice.end {
+        Some(end) => target.history.holds(choice.timeline, choice.start) && target.history.holds(choice.end_timeline, end),
+        None => target.history.holds(choice.timeline, choice.start),
+    };
+    if !leads {
         return Err(format!("it is of timeline {}, which does not lead to timeline {} at the target", choice.timeline, target.timeline));
     }
     before_target(target, &choice)?;
@@ -172,19 +193,39 @@ pub(super) fn place(host: &Host, entry: &CatalogueEntry) -> Result<Choice, Strin
     match (&entry.label, &entry.control) {
         (Label::Found(label), _) => {
             let history = backup_history(host, label.start_lsn, label.timeline);
-            let end = entry.end_lsn().or(history.map(|h| h.stop_lsn));
+            let (end, end_timeline) = match entry.wal_ranges.last() {
+                Some(range) => (Some(range.end), range.timeline),
+                None if label.from_standby => standbys_end(entry)?,
+                None => (history.map(|h| h.stop_lsn), label.timeline),
+            };
             // The server's own word on when the backup ended beats the age of a file.
             let ended = history.and_then(stop_time).or(bound);
-            Ok(Choice { entry: entry.clone(), start: label.start_lsn, timeline: label.timeline, end, ended })
+            Ok(Choice { entry: entry.clone(), start: label.start_lsn, timeline: label.timeline, end_timeline, end, ended })
         }
         (Label::Absent, Some(control)) => {
             // A cold copy: consistent where it was shut down.
             let ended = Timestamp::from_second(control.time).ok();
-            Ok(Choice { entry: entry.clone(), start: control.redo, timeline: control.timeline, end: Some(control.checkpoint), ended })
+            let (start, timeline) = (control.redo, control.timeline);
+            Ok(Choice { entry: entry.clone(), start, timeline, end_timeline: timeline, end: Some(control.checkpoint), ended })
         }
         (Label::Absent, None) => Err("it has neither backup_label nor pg_control".into()),
         (Label::Unknown, _) => Err(format!("its label is not near its beginning; to have it looked through: --backup {}", entry.name)),
     }
+}
+
+/// A standby writes no record where a backup of it ends: it is consistent where its pg_control, copied last, says
+/// (`read_backup_label` and `CheckRecoveryConsistency` in xlogrecovery.c).
+fn standbys_end(entry: &CatalogueEntry) -> Result<(Option<Lsn>, Timeline), String> {
+    let Some(control) = &entry.control else {
+        return Err(format!(
+            "it was taken from a standby, and its pg_control is not near its beginning; to have it looked through: --backup {}",
+            entry.name
+        ));
+    };
+    if !matches!(control.state, ClusterState::InArchiveRecovery | ClusterState::ShutDownInRecovery) || control.min_recovery_point.0 == 0 {
+        return Err(format!("it was taken from a standby, and its pg_control says {}: it does not fit its label", control.state.name()));
+    }
+    Ok((Some(control.min_recovery_point), Timeline(control.min_recovery_timeline)))
 }
 
 fn backup_history(host: &Host, start: Lsn, timeline: Timeline) -> Option<&BackupHistory> {

@@ -2,6 +2,8 @@
 //!
 //! The segment that holds a switch point is the child's: its head is a copy of the parent's up to the switch.
 //! The parent's own copy of it is never taken (recovery-rules: PostgreSQL would replay past the fork).
+//!
+//! A `.partial` ends a chain: what a promotion or `pg_receivewal` left of a segment of which no whole copy is there.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -45,11 +47,22 @@ pub struct Links {
     pub end: Option<Gap>,
 }
 
-/// Usable copies of every segment, archives first, in the order of the sources.
+/// Usable whole copies of every segment, archives first, in the order of the sources.
 pub fn copies(sources: &[WalSource]) -> BTreeMap<SegmentName, Vec<Copy>> {
+    of_kind(sources, false)
+}
+
+/// The same with what there is in part of segments of which no whole copy is there.
+pub fn readable(sources: &[WalSource]) -> BTreeMap<SegmentName, Vec<Copy>> {
+    let mut found = of_kind(sources, true);
+    found.extend(copies(sources));
+    found
+}
+
+fn of_kind(sources: &[WalSource], partial: bool) -> BTreeMap<SegmentName, Vec<Copy>> {
     let mut found: BTreeMap<SegmentName, Vec<Copy>> = BTreeMap::new();
     for source in sources {
-        for segment in source.segments.iter().filter(|s| s.problem.is_none() && !s.partial) {
+        for segment in source.segments.iter().filter(|s| s.problem.is_none() && s.partial == partial) {
             let archived = source.kind == WalKind::Archive;
             let copy = Copy { directory: source.directory.clone(), file: segment.file.clone(), size: segment.size, archived };
             found.entry(segment.name).or_default().push(copy);
@@ -60,8 +73,9 @@ pub fn copies(sources: &[WalSource]) -> BTreeMap<SegmentName, Vec<Copy>> {
 
 /// Follows `history` from segment `first` to the segment `until`, or as far as there is WAL.
 pub fn follow(history: &History, first: u64, until: Option<u64>, sources: &[WalSource], size: SegmentSize) -> Links {
-    let copies = copies(sources);
+    let (copies, parts) = (copies(sources), of_kind(sources, true));
     let named = |number| SegmentName { timeline: history.timeline_of_segment(number, size), number };
+    let later = |number| copies.keys().any(|other| other.number > number && *other == named(other.number));
     let mut segments = Vec::new();
     let mut number = first;
     loop {
@@ -69,14 +83,30 @@ pub fn follow(history: &History, first: u64, until: Option<u64>, sources: &[WalS
             return Links { segments, end: None };
         }
         let name = named(number);
-        if !copies.contains_key(&name) {
-            let hole = copies.keys().any(|other| other.number > number && *other == named(other.number));
-            let gap = Gap { missing: name, damaged: damaged(sources, name), hole, reachable: size.start(number) };
-            return Links { segments, end: Some(gap) };
+        if copies.contains_key(&name) {
+            segments.push(name);
+            number += 1;
+            continue;
         }
+        let hole = later(number);
+        let gap = |missing, damaged, reachable| Some(Gap { missing, damaged, hole, reachable: size.start(reachable) });
+        let Some(part) = parts.get(&name) else {
+            return Links { segments, end: gap(name, damaged(sources, name), number) };
+        };
         segments.push(name);
-        number += 1;
+        let end = match until {
+            Some(last) if last == number => None,
+            // What comes behind it cannot be reached: it is this segment that is not whole.
+            Some(_) => gap(name, part.iter().map(incomplete).collect(), number),
+            None if hole => gap(name, part.iter().map(incomplete).collect(), number),
+            None => gap(named(number + 1), vec![], number + 1),
+        };
+        return Links { segments, end };
     }
+}
+
+fn incomplete(copy: &Copy) -> String {
+    format!("{} is not complete", copy.directory.join(&copy.file).display())
 }
 
 fn damaged(sources: &[WalSource], name: SegmentName) -> Vec<String> {
@@ -149,6 +179,31 @@ mod tests {
         assert_eq!(links.end.unwrap().missing, SegmentName { timeline: Timeline(2), number: 5 });
         let both = source(&[(1, 4), (1, 5), (2, 5), (2, 6)]);
         assert_eq!(follow(&history, 4, None, &[both], size()).segments.len(), 3);
+    }
+
+    /// What a receiver had of the segment when the cluster died: the end of the chain, wherever more is there.
+    #[test]
+    fn a_partial_segment_is_the_last() {
+        let root = History::root(Timeline(1));
+        let mut partial = source(&[(1, 3), (1, 4)]);
+        partial.segments[1].partial = true;
+        partial.segments[1].file = "000000010000000000000004.partial".into();
+        let links = follow(&root, 3, None, std::slice::from_ref(&partial), size());
+        assert_eq!((links.segments.len(), links.end.unwrap().missing.number), (2, 5));
+        assert_eq!(follow(&root, 3, Some(4), std::slice::from_ref(&partial), size()).end, None);
+        let gap = follow(&root, 3, Some(5), std::slice::from_ref(&partial), size()).end.unwrap();
+        assert_eq!(
+            (gap.missing.number, gap.damaged.as_slice()),
+            (4, &["/wal/000000010000000000000004.partial is not complete".into()][..])
+        );
+        let behind = [partial.clone(), source(&[(1, 5)])];
+        assert!(follow(&root, 3, None, &behind, size()).end.unwrap().hole);
+        // Beside a whole copy it is nothing.
+        let whole = [partial, source(&[(1, 4), (1, 5)])];
+        assert_eq!(follow(&root, 3, Some(5), &whole, size()).end, None);
+        let name = SegmentName { timeline: Timeline(1), number: 4 };
+        assert_eq!(readable(&whole)[&name].len(), 1);
+        assert!(!copies(&whole[..1]).contains_key(&name) && readable(&whole[..1]).contains_key(&name));
     }
 
     #[test]

@@ -1,9 +1,11 @@
 //! What will be different afterwards and nobody would be told otherwise.
 
 use super::facts::{Control, Host, Remains, Server};
+use super::planned::{Planned, Reason};
 use super::preloaded::Preloaded;
 use super::recovery::Consequence;
 use super::restore::Request;
+use crate::wal::Rmgr;
 
 /// The list, by id.
 pub fn list(host: &Host, request: &Request) -> Vec<Consequence> {
@@ -19,7 +21,13 @@ pub fn list(host: &Host, request: &Request) -> Vec<Consequence> {
     add("standbys", "standbys of this cluster must be rebuilt".into());
     add("unlogged", "unlogged tables will be empty".into());
     add("subscriptions", "enabled subscriptions will be disabled and named: resynchronise before enabling them".into());
-    if request.config_from_backup || configuration.settings.is_empty() {
+    if host.cluster.unregistered {
+        let file = configuration.config_file.display();
+        add(
+            "configuration",
+            format!("{file} is made anew, with Debian's settings: put yours there before applications connect; undo leaves it"),
+        );
+    } else if request.config_from_backup || configuration.settings.is_empty() {
         add("configuration", "configuration comes from the backup, as it was then".into());
     } else if configuration.in_data_directory {
         add("configuration", "configuration files in PGDATA stay as they are today".into());
@@ -49,6 +57,26 @@ pub fn list(host: &Host, request: &Request) -> Vec<Consequence> {
         add("archive-off", "archive_mode is off: nothing after the recovery can be recovered until a new base backup is taken".into());
     }
     all
+}
+
+/// Resource managers of extensions that the WAL up to the target needs; it names them by number alone.
+pub fn extensions(needed: &[Rmgr], host: &Host, unknown: bool, planned: &mut Planned, reasons: &mut Vec<Reason>) {
+    if needed.is_empty() {
+        return;
+    }
+    let numbers = needed.iter().map(|rmgr| rmgr.0.to_string()).collect::<Vec<_>>().join(", ");
+    let what = format!("the WAL holds records of resource managers of extensions (number {numbers})");
+    let libraries = host.cluster.configuration.get("shared_preload_libraries");
+    if libraries.trim().is_empty() && !unknown {
+        reasons.push(Reason::fact(
+            "no-resource-manager",
+            format!("{what}, and no library is preloaded that could replay them"),
+            "Put the extension's library into shared_preload_libraries.",
+        ));
+        return;
+    }
+    let text = format!("{what}: replay needs the library that brings each, of those that are preloaded");
+    planned.consequences.push(Consequence { id: "resource-managers".into(), text });
 }
 
 /// What becomes of what stands at PGDATA, where that is not the cluster itself, whole.

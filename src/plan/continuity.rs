@@ -47,7 +47,7 @@ pub(super) fn chain(
         findings.reasons(chosen, reasons);
     }
     let last = *links.segments.last()?;
-    let copies = chain::copies(&host.wal);
+    let copies = chain::readable(&host.wal);
     let outside = links.segments.iter().filter(|n| copies.get(n).is_none_or(|list| list.iter().all(|c| !c.archived))).count();
     let chain = Chain {
         first: *links.segments.first()?,

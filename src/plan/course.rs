@@ -42,7 +42,7 @@ fn remaining(ledger: &Ledger, recovery: &Recovery, at_pgdata: bool) -> Vec<Step>
     let afresh = ran_again && promoted && matches!(recovery.target.request, TargetRequest::ToLatest) && !switched;
     let again = |step: &Step| match step {
         Step::StopUnits | Step::HookBeforeStop | Step::Dump | Step::Stop | Step::CopyTail => ran_again && !switched,
-        Step::Placeholder => !switched,
+        Step::Register | Step::Placeholder => !switched,
         Step::Extract | Step::Promote => afresh,
         Step::Configure | Step::Replay | Step::Check | Step::Unload => (!promoted || afresh) && !switched,
         Step::Tidy => !switched,

@@ -77,7 +77,7 @@ pub(super) fn recovery(
 }
 
 /// Configuration comes from the backup: asked for, or there is no other.
-fn from_backup(host: &Host, request: &Request) -> bool {
+pub(super) fn from_backup(host: &Host, request: &Request) -> bool {
     request.config_from_backup || host.cluster.configuration.settings.is_empty()
 }
 
@@ -104,6 +104,7 @@ fn steps(host: &Host, request: &Request, preloaded: &Preloaded) -> Vec<Step> {
     let unload = !preloaded.go.is_empty() || from_backup(host, request);
     let wanted = [
         (!hooks.before.is_empty(), Step::HookBefore),
+        (host.cluster.unregistered, Step::Register),
         (host.cluster.remains == Remains::Missing, Step::Placeholder),
         (true, Step::Extract),
         (!request.site.quiesce.is_empty(), Step::StopUnits),

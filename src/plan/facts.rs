@@ -38,6 +38,9 @@ pub struct Host {
     /// Every tablespace location that the cluster, its backups and its WAL name.
     #[serde(default)]
     pub locations: Vec<Location>,
+    /// Tablespaces whose place was said on the command line: OID and location.
+    #[serde(default)]
+    pub said_locations: Vec<(u32, PathBuf)>,
     /// The external pg_wal.
     #[serde(default)]
     pub wal_location: Option<Location>,
@@ -67,6 +70,9 @@ pub struct Cluster {
     /// Major version of the place in `/etc/postgresql` that it has, as Debian writes it.
     #[serde(default)]
     pub debian_version: Option<String>,
+    /// Its place in `/etc/postgresql` is yet to be made.
+    #[serde(default)]
+    pub unregistered: bool,
     /// pg_control; where there is none that could be read, what backups and archive say of the cluster.
     pub control_file: ControlFile,
     /// What stands at PGDATA.
@@ -342,6 +348,13 @@ impl RunFact {
             false => format!("End it first: pitr resume {0}, or pitr undo {0}.", self.id),
         }
     }
+}
+
+/// What of a server's environment its programs need to run and to read its configuration: where they find libraries, locales
+/// and time zones. Every entry is `KEY=VALUE`.
+pub fn own_environment(entries: &[Vec<u8>]) -> impl Iterator<Item = &Vec<u8>> {
+    const NAMES: [&[u8]; 5] = [b"LD_LIBRARY_PATH=", b"TZ=", b"LOCPATH=", b"LOCALE_ARCHIVE=", b"ICU_DATA="];
+    entries.iter().filter(|entry| NAMES.iter().any(|name| entry.starts_with(name)))
 }
 
 /// Room on a filesystem, in bytes.

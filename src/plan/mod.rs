@@ -11,6 +11,7 @@ pub mod course;
 pub mod damaged;
 pub mod decision;
 pub mod discards;
+pub mod elsewhere;
 pub mod entry;
 pub mod facts;
 pub mod guard;

@@ -6,6 +6,9 @@ use super::restore::Request;
 use crate::pg::version;
 
 /// Reasons that lie in the cluster and its host, whatever the target.
+/// Bytes of a page, of data and of WAL, unless PostgreSQL was built otherwise (`--with-blocksize`, `--with-wal-blocksize`).
+pub const BLOCK: u32 = 8192;
+
 pub(super) fn cluster_reasons(host: &Host, request: &Request, reasons: &mut Vec<Reason>) {
     let cluster = &host.cluster;
     let pgdata = cluster.data_directory.display();
@@ -27,6 +30,15 @@ pub(super) fn cluster_reasons(host: &Host, request: &Request, reasons: &mut Vec<
             format!("PostgreSQL {} is not supported yet", cluster.major),
             format!("Supported: {}.", list.join(", ")),
         ));
+    }
+    for (what, size) in [("data", cluster.control_file.block_size), ("WAL", cluster.control_file.wal_block_size)] {
+        if size != BLOCK {
+            reasons.push(Reason::fact(
+                "block-size",
+                format!("pg_control of {pgdata} says that pages of {what} have {size} bytes; only pages of {BLOCK} are read"),
+                "Recover it by PostgreSQL itself, with the programs that it was made with.",
+            ));
+        }
     }
     // Whoever starts it, Debian's tools or the unit that calls them: its place is of one major.
     if let Some(version) = &cluster.debian_version

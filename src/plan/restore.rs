@@ -97,6 +97,7 @@ pub fn plan(host: &Host, request: &Request) -> Planned {
         planned.wal = built.as_ref().map(|(chain, gaps)| lines::wal(host, target, chain, gaps));
         planned.consequences = consequence::list(host, request);
         if let Some(findings) = request.findings_for(chosen) {
+            consequence::extensions(&findings.answer.extensions, host, decision::from_backup(host, request), &mut planned, &mut reasons);
             discards::tell(host, request, target, findings, &mut planned, &mut reasons);
         }
     } else {

@@ -26,6 +26,11 @@ pub struct Spaces {
 /// Where the tablespaces of a backup go: to where the cluster that stands has them, else to where they were when the
 /// backup was taken. The reason where neither is known.
 pub fn of_backup(host: &Host, entry: &CatalogueEntry) -> Result<Vec<(u32, Option<PathBuf>)>, String> {
+    let known =
+        |oid: &u32| entry.tablespaces.iter().any(|(other, _)| other == oid) || entry.tablespace_bytes.iter().any(|(other, _)| other == oid);
+    if let Some((oid, _)) = host.said_locations.iter().find(|(oid, _)| entry.tablespaces_known && !known(oid)) {
+        return Err(format!("it has no tablespace {oid}"));
+    }
     let named = |oid: u32| entry.tablespaces.iter().any(|(other, _)| *other == oid);
     // What only the manifest knows has no link: it lies in pg_tblspc itself.
     let bare = entry.tablespace_bytes.iter().filter(|(oid, _)| !named(*oid)).map(|(oid, _)| (*oid, format!("pg_tblspc/{oid}")));
@@ -34,17 +39,27 @@ pub fn of_backup(host: &Host, entry: &CatalogueEntry) -> Result<Vec<(u32, Option
 }
 
 fn place_of(host: &Host, entry: &CatalogueEntry, oid: u32, text: &Path) -> Result<Option<PathBuf>, String> {
-    if let Some((_, live)) = host.cluster.tablespaces.iter().find(|(other, _)| *other == oid) {
+    let said = host.said_locations.iter().find(|(other, _)| *other == oid).map(|(_, place)| place);
+    let live = host.cluster.tablespaces.iter().find(|(other, _)| *other == oid).map(|(_, place)| place);
+    let told = !matches!(entry.source.form, Form::Plain { .. }) || is_in_place(oid, text);
+    let known = live.map(PathBuf::as_path).or(told.then_some(text));
+    if let (Some(said), Some(known)) = (said, known.filter(|known| said.is_some_and(|said| said != known))) {
+        return Err(format!("tablespace {oid} is at {}, and a recovery does not move it to {}", known.display(), said.display()));
+    }
+    if let Some(live) = live {
         return Ok(Some(live.clone()).filter(|live| !is_in_place(oid, live)));
     }
     if is_in_place(oid, text) {
         return Ok(None);
     }
+    if let Some(said) = said {
+        return Ok(Some(said.clone()));
+    }
     // The links of a plain backup lead to where pg_basebackup put the content.
     match entry.source.form {
-        Form::Plain { .. } => {
-            Err(format!("it has tablespace {oid}, which the cluster has no more, and does not tell where that was; a backup with -Ft does"))
-        }
+        Form::Plain { .. } => Err(format!(
+            "it has tablespace {oid}, which the cluster has no more, and does not tell where that was (--tablespace {oid}=DIR says it)"
+        )),
         Form::TarDirectory { .. } | Form::Tarball { .. } => Ok(Some(text.to_path_buf())),
     }
 }

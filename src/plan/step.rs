@@ -10,6 +10,8 @@ use super::recovery::{Dump, Recovery};
 pub enum Step {
     /// Hooks `before`: a failure stops the run.
     HookBefore,
+    /// Debian's place for the cluster in `/etc/postgresql`, where there is none.
+    Register,
     /// An empty directory at PGDATA, where there is nothing: the recovered cluster changes places with it.
     Placeholder,
     /// Stop the units of `quiesce`, those that run.
@@ -77,6 +79,7 @@ impl Step {
     pub fn name(&self) -> &'static str {
         match self {
             Step::HookBefore => "hook-before",
+            Step::Register => "register",
             Step::Placeholder => "placeholder",
             Step::StopUnits => "stop-units",
             Step::HookBeforeStop => "hook-before-stop",
@@ -116,7 +119,7 @@ impl Step {
             Step::HookBefore | Step::StopUnits | Step::HookBeforeStop | Step::Dump | Step::Stop | Step::CopyTail | Step::StopRecovered => {
                 "stop"
             }
-            Step::Placeholder | Step::Extract => "extract",
+            Step::Register | Step::Placeholder | Step::Extract => "extract",
             Step::Configure => "configure",
             Step::Replay => "replay",
             Step::Check | Step::CheckServing => "check",
@@ -133,6 +136,7 @@ impl Step {
         let pgdata = cluster.data_directory.display();
         match self {
             Step::HookBefore => format!("run hooks 'before' ({})", recovery.site.hooks.before.len()),
+            Step::Register => format!("make {} by pg_createcluster, with Debian's settings", cluster.configuration.config_file.display()),
             Step::Placeholder => format!("make an empty directory at {pgdata}"),
             Step::StopUnits => format!("stop {}", recovery.site.quiesce.join(", ")),
             Step::HookBeforeStop => format!("run hooks 'before_stop' ({})", recovery.site.hooks.before_stop.len()),

@@ -4,6 +4,7 @@
 //! the end of the backup; everything else is refused with the choices there are.
 
 use super::backup::Choice;
+use super::elsewhere::Elsewhere;
 use super::planned::Reason;
 use super::recovery::Target;
 use super::target::{MigrationTarget, TargetRequest};
@@ -27,6 +28,8 @@ pub struct WalFindings {
     pub last_is_archived: bool,
     /// Behind it a segment is missing, not only yet to be written.
     pub hole: bool,
+    /// Ends of transactions of the id that was asked for which are not on the history that was read.
+    pub elsewhere: Vec<Elsewhere>,
 }
 
 /// What a target comes to.
@@ -83,6 +86,7 @@ impl WalFindings {
 
     /// Reasons that follow from the WAL up to the target, wherever that is.
     pub fn reasons(&self, chosen: &Choice, reasons: &mut Vec<Reason>) {
+        reasons.extend(self.misses_checkpoint(chosen));
         if let Some(lsn) = self.answer.difference {
             reasons.push(Reason::fact(
                 "wal-other-branch",
@@ -97,6 +101,22 @@ impl WalFindings {
                 format!("Choose a target before it, or a backup later than {}.", chosen.entry.name),
             ));
         }
+    }
+
+    /// Where the label says that the checkpoint of the backup is there is none: PostgreSQL would not start on it.
+    fn misses_checkpoint(&self, chosen: &Choice) -> Option<Reason> {
+        let Label::Found(label) = &chosen.entry.label else { return None };
+        let read = self.last_record().is_some_and(|last| last > label.checkpoint);
+        (read && self.answer.checkpoint != Some(label.start_lsn)).then(|| {
+            Reason::fact(
+                "no-checkpoint",
+                format!(
+                    "at {}, where the label of {} says, WAL has no checkpoint record with the redo point {}",
+                    label.checkpoint, chosen.entry.name, label.start_lsn
+                ),
+                "The label or the WAL is of something else: choose another backup: pitr backups.",
+            )
+        })
     }
 
     /// Where WAL is damaged, when that is not simply its end.
@@ -167,7 +187,21 @@ impl WalFindings {
     fn place_xid(&self, xid: u64, target: &Target, size: SegmentSize) -> Meaning {
         let flag = target.request.arguments().0;
         let refused = |id: &str, what: String, hint: String| Meaning::Refused(Reason::fact(id, what, hint));
+        let elsewhere = || self.elsewhere.iter().map(Elsewhere::words).collect::<Vec<_>>().join("; ");
         match self.answer.found.as_slice() {
+            [found @ (Found::Commit(_) | Found::Abort(_) | Found::Subtransaction(_))] if !self.elsewhere.is_empty() => {
+                let here = Elsewhere::here(target.timeline, found);
+                refused(
+                    "xid-ambiguous",
+                    format!("{xid} is another transaction on another timeline: after a recovery ids are used again"),
+                    format!("Say which one: {}; {}.", here.map(|here| here.words()).unwrap_or_default(), elsewhere()),
+                )
+            }
+            [] if !self.answer.in_flight && !self.elsewhere.is_empty() && self.broken(size).is_none() => Meaning::NotFound(Reason::fact(
+                "target-not-found",
+                format!("transaction {xid} is not on timeline {}, but on another one", target.timeline),
+                format!("To follow that one: {}.", elsewhere()),
+            )),
             [Found::Commit(_) | Found::Abort(_)] => match self.answer.stop {
                 Some(stop) => Meaning::Record(stop),
                 None => self.not_found(format!("transaction {xid} does not end"), size),

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use crate::error::{At, Error, Kind, Result};
 use crate::observe::postmaster;
 use crate::observe::survey::SurveyRequest;
-use crate::plan::facts::{Control, Remains};
+use crate::plan::facts::{Control, Remains, own_environment};
 use crate::plan::ledger::Fact;
 use crate::run::control;
 use crate::run::executor::Run;
@@ -126,8 +126,7 @@ pub fn read_settings(run: &mut Run) -> Result<()> {
     let cluster = &recovery.cluster;
     let (arguments, environment) = match &cluster.control {
         Control::PgCtl { options, environment, .. } | Control::Systemd { options, environment, .. } => {
-            let kept = environment.iter().filter(|e| e.starts_with(b"LD_LIBRARY_PATH=") || e.starts_with(b"TZ=")).cloned();
-            (without_directory(options), kept.collect())
+            (without_directory(options), own_environment(environment).cloned().collect())
         }
         Control::PgCtlCluster { .. } => (Vec::new(), Vec::new()),
     };

@@ -31,6 +31,7 @@ pub mod promote;
 pub mod purge;
 pub mod reading;
 pub mod record;
+pub mod register;
 pub mod replay;
 pub mod segments;
 pub mod sources;

@@ -115,9 +115,9 @@ pub enum Task {
         /// It.
         path: PathBuf,
     },
-    /// Which files of pg_wal differ from their archived copies, or cannot be compared with them.
+    /// Which of these pairs of WAL files differ, or cannot be compared.
     CompareWal {
-        /// Directory and file here, directory and file in the archive.
+        /// Directory and file of the one, directory and file of the other.
         pairs: Vec<(PathBuf, String, PathBuf, String)>,
     },
     /// Remove a directory with everything in it.

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use crate::error::{At, Error, Result};
 use crate::pg::version::private_settings;
-use crate::plan::facts::Control;
+use crate::plan::facts::{Control, own_environment};
 use crate::plan::place::Place;
 use crate::run::executor::Run;
 use crate::run::libraries::Libraries;
@@ -90,7 +90,7 @@ impl Private {
         let position = log.metadata().at("look at", &log_path)?.len();
         let mut environment: Vec<Vec<u8>> = cluster.owner.environment().into_iter().map(|(k, v)| format!("{k}={v}").into_bytes()).collect();
         if let Control::PgCtl { environment: own, .. } | Control::Systemd { environment: own, .. } = &cluster.control {
-            environment.extend(own.iter().filter(|e| e.starts_with(b"LD_LIBRARY_PATH=") || e.starts_with(b"TZ=")).cloned());
+            environment.extend(own_environment(own).cloned());
         }
         let request = Launch {
             owner: cluster.owner.clone(),

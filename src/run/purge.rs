@@ -53,8 +53,8 @@ fn without_equal(run: &mut Run, lone: &[WalSource], archives: &[WalSource]) -> R
         }
     }
     let compared = pairs.iter().map(|(d, f, ad, af, _)| (d.clone(), f.clone(), ad.clone(), af.clone())).collect();
-    let different: Vec<String> = run.owner(Task::CompareWal { pairs: compared })?;
-    files.extend(pairs.into_iter().filter(|(_, file, ..)| different.contains(file)).map(|(d, f, _, _, size)| (d, f, size)));
+    let different: Vec<usize> = run.owner(Task::CompareWal { pairs: compared })?;
+    files.extend(different.into_iter().filter_map(|at| pairs.get(at)).map(|(d, f, _, _, size)| (d.clone(), f.clone(), *size)));
     let known =
         |t: &Timeline, text: &str| archives.iter().any(|s| s.histories.iter().any(|(other, content)| other == t && content == text));
     for source in lone {

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
-use crate::pg::{History, Lsn, SegmentName};
+use crate::pg::{History, Lsn, SegmentName, SegmentSize};
 use crate::plan::chain;
 use crate::plan::wal_facts::question;
 use crate::run::executor::Run;
@@ -17,7 +17,7 @@ use crate::run::segments::{Stream, chained, summary};
 use crate::run::sources;
 use crate::run::tail::WalIdentity;
 use crate::wal::chain::{Chain, Joined};
-use crate::wal::inquiry::{Answer, Inquiry, Question, Stop};
+use crate::wal::inquiry::{Answer, BackupStart, Inquiry, Question, Stop};
 use crate::wal::page::Major;
 use crate::wal::{Identity, SegmentSource, Walk};
 
@@ -42,8 +42,8 @@ pub struct ReadRequest {
     pub chain: ChainRequest,
     /// What is looked for.
     pub question: Question,
-    /// Redo point of the backup whose end is looked for.
-    pub backup: Option<Lsn>,
+    /// Start of the backup whose end is looked for.
+    pub backup: Option<BackupStart>,
     /// The full id of a transaction near these.
     #[serde(with = "crate::pg::decimal")]
     pub next_xid: u64,
@@ -79,7 +79,7 @@ pub fn identity(request: &ChainRequest) -> Identity {
 fn locate(request: &ChainRequest, wanted: Lsn, inclusive: bool) -> Result<Option<Stop>> {
     let size = request.identity.segment_size;
     let files = request.segments.iter().map(|(name, directory, file)| (*name, (directory.clone(), file.clone()))).collect();
-    let source = Files(files);
+    let source = Files(files, size);
     let mut walk = Walk::from_segment(source, size, request.history.clone(), Some(identity(request)), size.number(wanted));
     while let Some(record) = walk.next()? {
         if record.lsn >= wanted {
@@ -89,15 +89,15 @@ fn locate(request: &ChainRequest, wanted: Lsn, inclusive: bool) -> Result<Option
     Ok(None)
 }
 
-/// Segments by name, read when they are asked for: directory and file of each.
-pub(super) struct Files(pub(super) BTreeMap<SegmentName, (PathBuf, String)>);
+/// Segments of one size by name, read when they are asked for: directory and file of each.
+pub(super) struct Files(pub(super) BTreeMap<SegmentName, (PathBuf, String)>, pub(super) SegmentSize);
 
 impl SegmentSource for Files {
     type Stream = Stream;
 
     fn segment(&mut self, name: SegmentName) -> Result<Option<Stream>> {
         let Some((directory, file)) = self.0.get(&name) else { return Ok(None) };
-        Stream::open(&open_directory(directory)?, file).map(Some)
+        Stream::open(&open_directory(directory)?, file, self.1.bytes()).map(Some)
     }
 }
 
@@ -107,7 +107,7 @@ pub fn after_stop(run: &mut Run) -> Result<Answer> {
     let recovery = run.recovery();
     let size = recovery.cluster.segment_size;
     let links = chain::follow(&recovery.target.history, recovery.chain.first.number, None, &listed, size);
-    let copies = chain::copies(&listed);
+    let copies = chain::readable(&listed);
     let segments = links.segments.iter();
     let segments = segments.filter_map(|n| copies.get(n).and_then(|l| l.first()).map(|c| (*n, c.directory.clone(), c.file.clone())));
     let question = match (recovery.target.lsn, &recovery.target.request) {

@@ -253,7 +253,7 @@ fn offer(run: &mut Run) -> Result<Offer> {
     let sources = sources::list(run, &sources::serving(run))?;
     let recovery = run.recovery();
     let size = recovery.cluster.segment_size;
-    let copies = chain::copies(&sources);
+    let copies = chain::readable(&sources);
     let until = match target_lsn(run) {
         _ if !recovery.chain.open => Some(recovery.chain.last.number),
         found => found.map(|lsn| size.number(lsn)),

@@ -16,6 +16,7 @@ use crate::run::owner::{Kept, keep, open_directory};
 use crate::run::reading::{ChainRequest, Segment, identity};
 use crate::store::codec::Decoded;
 use crate::store::index::{self, Key};
+use crate::store::layout::is_partial;
 use crate::sys::dir::Dir;
 use crate::wal::EndOfWal;
 use crate::wal::chain::{Chain, Joined};
@@ -105,21 +106,38 @@ pub fn chained<T: Send>(
     Ok(chain)
 }
 
-/// The bytes of a segment, decompressed. Damage of what is packed ends them: the segment is too short then.
-pub struct Stream(Decoded);
+/// The bytes of a segment, decompressed. Damage of what is packed ends them: the segment is too short then. What a partial one
+/// lacks is zero, as if nothing had been written there yet.
+pub struct Stream {
+    decoded: Decoded,
+    /// Zeros that are still to come.
+    lacking: u64,
+}
 
 impl Stream {
-    /// Opens the file.
-    pub fn open(opened: &Dir, file: &str) -> Result<Stream> {
+    /// Opens the file of a segment of `size` bytes.
+    pub fn open(opened: &Dir, file: &str, size: u64) -> Result<Stream> {
         let (_, decoded) = crate::store::codec::decoder(opened.open_file(file)?).at("read", opened.join(file))?;
-        Ok(Stream(decoded))
+        Ok(Stream { decoded, lacking: if is_partial(file) { size } else { 0 } })
     }
 }
 
 impl Read for Stream {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         use ErrorKind::{InvalidData, InvalidInput, Other, UnexpectedEof};
-        self.0.read(buffer).or_else(|e| if matches!(e.kind(), InvalidData | InvalidInput | UnexpectedEof | Other) { Ok(0) } else { Err(e) })
+        let read = self
+            .decoded
+            .read(buffer)
+            .or_else(|e| if matches!(e.kind(), InvalidData | InvalidInput | UnexpectedEof | Other) { Ok(0) } else { Err(e) })?;
+        let lacking = usize::try_from(self.lacking).unwrap_or(usize::MAX);
+        let given = if read == 0 { buffer.len().min(lacking) } else { read };
+        if read == 0
+            && let Some(zeros) = buffer.get_mut(..given)
+        {
+            zeros.fill(0);
+        }
+        self.lacking = self.lacking.saturating_sub(given as u64);
+        Ok(given)
     }
 }
 
@@ -134,7 +152,7 @@ pub fn summary(request: &ChainRequest, segment: &Segment, buffer: &mut Vec<u8>) 
 
 fn read(request: &ChainRequest, opened: &Dir, (name, _, file): &Segment, checks: Checks, buffer: &mut Vec<u8>) -> Read1<SegmentSummary> {
     let size = request.identity.segment_size;
-    summarise_stream(Stream::open(opened, file)?, buffer, *name, size, checks).at("read", opened.join(file))
+    summarise_stream(Stream::open(opened, file, size.bytes())?, buffer, *name, size, checks).at("read", opened.join(file))
 }
 
 /// What takes the segments of a chain one by one, and may leave out what it does not need.
@@ -152,6 +170,8 @@ struct Ready {
 }
 
 enum Rest {
+    Wanted(Inside),
+    /// Only for a reader that needs it; made just now, or from the index.
     Unpacked(Inside),
     Packed(Vec<u8>),
 }
@@ -209,7 +229,7 @@ impl Summaries {
         let whole = plain.ok().filter(|summary| !matches!(summary.tail, Tail::Ended(_)) && fits(wanted, *name, summary));
         let Some(summary) = whole else {
             let summary = summary(wanted, segment, buffer)?;
-            return Ok(summary.map(|summary| Ready { front: summary.into(), inside: Rest::Unpacked(Inside::default()) }));
+            return Ok(summary.map(|summary| Ready { front: summary.into(), inside: Rest::Wanted(Inside::default()) }));
         };
         let (front, inside) = divide(summary);
         let still = key.filter(|key| self.key(&opened, directory, file).is_ok_and(|now| now.as_ref() == Some(key)));
@@ -220,7 +240,8 @@ impl Summaries {
             }
             self.remember(*name, packed);
         }
-        Ok(Ok(Ready { front, inside: Rest::Unpacked(inside) }))
+        let inside = if wants(&front.digest) { Rest::Wanted(inside) } else { Rest::Unpacked(inside) };
+        Ok(Ok(Ready { front, inside }))
     }
 
     /// The key under which a file's summary is kept, if it is one that can be.
@@ -245,7 +266,7 @@ impl Summaries {
     fn unpack(&self, wanted: &ChainRequest, name: SegmentName, packed: Packed, wants: &(dyn Fn(&Digest) -> bool + Sync)) -> Option<Ready> {
         let front = unpack(&packed.front).ok().filter(|front| fits(wanted, name, &front.summary))?;
         let inside =
-            if wants(&front.digest) { Rest::Unpacked(Inside::unpack(&packed.rest).ok()?) } else { Rest::Packed(packed.rest.clone()) };
+            if wants(&front.digest) { Rest::Wanted(Inside::unpack(&packed.rest).ok()?) } else { Rest::Packed(packed.rest.clone()) };
         self.remember(name, packed);
         Some(Ready { front, inside })
     }
@@ -276,11 +297,12 @@ fn fits(wanted: &ChainRequest, name: SegmentName, summary: &SegmentSummary) -> b
 fn join<R: Reader>(chain: &mut Chain, ready: Ready, reader: &mut R) -> Result<()> {
     let Ready { mut front, inside } = ready;
     let inside = match inside {
-        Rest::Unpacked(inside) => Some(inside),
+        Rest::Wanted(inside) => Some(inside),
+        Rest::Unpacked(inside) if reader.needs(&front.digest) => Some(inside),
         Rest::Packed(bytes) if reader.needs(&front.digest) => {
             Some(Inside::unpack(&bytes).map_err(|e| Error::failed("read a summary of WAL from the index").cause(e))?)
         }
-        Rest::Packed(_) => None,
+        Rest::Unpacked(_) | Rest::Packed(_) => None,
     };
     let left_out = inside.is_none().then_some(&front.digest);
     if let Some(inside) = inside {

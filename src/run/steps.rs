@@ -13,6 +13,7 @@ use crate::plan::facts::{Remains, WalKind};
 use crate::plan::ledger::Fact;
 use crate::plan::loss::Loss;
 use crate::plan::place::{Holds, Place, Tablespace};
+use crate::plan::readiness::BLOCK;
 use crate::plan::step::Step;
 use crate::plan::target::TargetRequest;
 pub use crate::run::beside::give;
@@ -31,7 +32,7 @@ use crate::run::staging::ExtractRequest;
 use crate::run::switch::Stage;
 use crate::run::tail::CopyRequest;
 use crate::run::tidy::TidyRequest;
-use crate::run::{absent, control, dump, hooks, marks, moveold, purge, validate};
+use crate::run::{absent, control, dump, hooks, marks, moveold, purge, register, validate};
 use crate::store::extract::{ExtractOptions, Extracted};
 use crate::store::layout::required_directories;
 use crate::sys::dir::Dir;
@@ -42,6 +43,7 @@ pub fn apply(run: &mut Run, step: &Step) -> Result<()> {
     let configured = run.recovery().site.hooks.clone();
     match step {
         Step::HookBefore => hooks::run_hooks(run, "before", &configured.before, true),
+        Step::Register => register::register(run),
         Step::Placeholder => absent::make_placeholder(run),
         Step::StopUnits => hooks::stop_units(run),
         Step::HookBeforeStop => hooks::run_hooks(run, "before_stop", &configured.before_stop, true),
@@ -99,8 +101,12 @@ pub fn compare_old_cluster(run: &mut Run) -> Result<()> {
     let added = found.next_xid.saturating_sub(expected.next_xid);
     let cause = if running {
         "it runs again".to_string()
+    } else if found.system_identifier != expected.system_identifier {
+        format!("another cluster stands there, system identifier {}, not {}", found.system_identifier, expected.system_identifier)
     } else {
-        format!("its checkpoint moved from {} to {}", expected.checkpoint, found.checkpoint)
+        let moved =
+            |what: &ControlFile| format!("{} (redo {}, timeline {}, {})", what.checkpoint, what.redo, what.timeline, what.state.name());
+        format!("its checkpoint moved from {} to {}", moved(&expected), moved(&found))
     };
     Err(Error::new(
         Kind::Refused,
@@ -150,7 +156,7 @@ fn copy_tail(run: &mut Run) -> Result<()> {
     let listed = sources::list(run, &all)?;
     let recovery = run.recovery();
     let first = recovery.chain.first.number;
-    let known = chain::copies(&listed);
+    let known = chain::readable(&listed);
     let wanted = known.iter().filter(|(name, _)| name.number >= first).filter_map(|(_, list)| {
         let elsewhere = list.iter().all(|c| !c.archived);
         list.first().filter(|_| elsewhere).map(|c| (all.open_path(&c.directory), c.file.clone(), c.size))
@@ -254,6 +260,9 @@ fn agree(run: &Run, extracted: &Extracted) -> Result<()> {
     if extracted.major != cluster.major {
         return disagree(format!("it is of PostgreSQL {}", extracted.major));
     }
+    if extracted.control.block_size != BLOCK || extracted.control.wal_block_size != BLOCK {
+        return disagree(format!("its pages have {} bytes, its WAL's {}", extracted.control.block_size, extracted.control.wal_block_size));
+    }
     let start = extracted.label.as_ref().map_or(extracted.control.redo, |l| l.start_lsn);
     let size = cluster.segment_size;
     if size.number(start) != recovery.chain.first.number {
@@ -325,8 +334,11 @@ fn tidy(run: &mut Run) -> Result<()> {
     let recovery = run.recovery();
     let size = recovery.cluster.segment_size;
     let archived = chain::copies(&listed.iter().filter(|s| s.kind == WalKind::Archive).cloned().collect::<Vec<_>>());
+    let (whole, readable) = (chain::copies(&listed), chain::readable(&listed));
+    // What there is in part only, the last of the chain, is no segment to offer.
     let names = (recovery.chain.first.number..size.number(fork))
-        .map(|n| SegmentName { timeline: recovery.target.history.timeline_of_segment(n, size), number: n });
+        .map(|n| SegmentName { timeline: recovery.target.history.timeline_of_segment(n, size), number: n })
+        .filter(|n| whole.contains_key(n) || !readable.contains_key(n));
     let archiving = run.ledger().archives(recovery);
     let segments: Vec<(String, PathBuf)> =
         names.filter(|n| archiving && !archived.contains_key(n)).map(|n| (n.file_name(size), run.tail())).collect();

@@ -87,12 +87,12 @@ pub fn settle_marks(request: &SettleRequest) -> Result<Vec<String>> {
     Ok(different)
 }
 
-/// Names of files whose archived copy has other bytes or cannot be read to its end.
-pub fn different(pairs: &[(PathBuf, String, PathBuf, String)]) -> Vec<String> {
-    let same = |(directory, name, archive, file): &&(PathBuf, String, PathBuf, String)| {
+/// Positions of pairs of files that have other bytes, unpacked, or cannot be read to their end.
+pub fn different(pairs: &[(PathBuf, String, PathBuf, String)]) -> Vec<usize> {
+    let same = |(directory, name, archive, file): &(PathBuf, String, PathBuf, String)| {
         open_directory(directory).and_then(|own| same_content(&own, name, &open_directory(archive)?, file)).unwrap_or(false)
     };
-    pairs.iter().filter(|pair| !same(pair)).map(|(_, name, _, _)| name.clone()).collect()
+    pairs.iter().enumerate().filter(|(_, pair)| !same(pair)).map(|(at, _)| at).collect()
 }
 
 fn bring(wal: &Dir, name: &str, from: &Dir) -> Result<()> {
@@ -133,7 +133,7 @@ fn prove(wal: &Dir, status: &Dir, name: &str) -> Result<()> {
 
 fn same_content(one: &Dir, name: &str, other: &Dir, file: &str) -> Result<bool> {
     use std::io::Read;
-    let mut left = std::io::BufReader::new(one.open_file(name)?);
+    let (_, mut left) = crate::store::codec::decoder(one.open_file(name)?).at("read", one.join(name))?;
     let (_, mut right) = crate::store::codec::decoder(other.open_file(file)?).at("read", other.join(file))?;
     let (mut a, mut b) = (vec![0; 1 << 16], vec![0; 1 << 16]);
     loop {

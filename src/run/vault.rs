@@ -3,7 +3,8 @@
 //! A confused deputy would be worse than none (pitfalls F3). Handed out is only a file beneath a directory that
 //! `/etc/pitr` names, reached from `/` component by component without a link (those of the configured name itself are
 //! followed where they are root's, in directories of root's), where each of them belongs to root and nobody else can
-//! write it; a regular file with one name, called as WAL or as the archives of a backup are called.
+//! write it; a regular file with one name, called as WAL or as the archives of a backup are called, or whatever it is called
+//! where it lies in a data directory among the backups: that is the cluster's own content.
 //! Directories are handed out as names (`O_PATH`), and their listings without what could not be opened anyway.
 
 use std::ffi::OsStr;
@@ -18,8 +19,7 @@ use rustix::fs::{CWD, FileType, Mode, OFlags, Stat};
 use crate::error::{At, Error, Kind, Result};
 use crate::plan::recovery::Trusted;
 use crate::store::catalogue::is_backup_file;
-use crate::store::codec::Compression;
-use crate::store::layout::is_wal_file;
+use crate::store::layout::is_archived_wal_file;
 use crate::sys::dir::{self, Dir, Metadata};
 use crate::sys::passing::{receive_line, send_line};
 use crate::sys::vault::{Ask, Reply};
@@ -72,9 +72,15 @@ impl Vault {
             Ask::Real { path } => self.real(path).map(|reply| (reply, None)),
             Ask::Directory { path } => self.directory(path).map(|fd| (Reply::Passed, Some(fd))),
             Ask::List { path } => self.list(path).map(|entries| (Reply::Names { entries }, None)),
+            Ask::Link { path } => self.link(path).map(|target| (Reply::Target { target }, None)),
             Ask::File { path } => self.file(path).map(|file| (Reply::Passed, Some(OwnedFd::from(file)))),
         };
         answered.unwrap_or_else(|error| {
+            if let Ask::File { path } | Ask::Directory { path } | Ask::Link { path } = question
+                && self.is_missing(path)
+            {
+                return (Reply::Missing, None);
+            }
             log::debug!("not opened for the owner: {error}");
             (Reply::Refused { why: error.to_string() }, None)
         })
@@ -100,8 +106,32 @@ impl Vault {
 
     fn directory(&self, path: &Path) -> Result<OwnedFd> {
         let path = &self.real_of(path);
-        self.places.iter().find(|(shelf, _, real)| has_directory(*shelf, real, path)).ok_or_else(|| outside(path))?;
+        let named = self.places.iter().any(|(shelf, _, real)| has_directory(*shelf, real, path));
+        if !named && !self.in_a_plain_backup(path) {
+            return Err(outside(path));
+        }
         walk(path)
+    }
+
+    /// The text of a link in a data directory among the backups. Where it leads is not followed.
+    fn link(&self, path: &Path) -> Result<PathBuf> {
+        let path = &self.real_of(path);
+        let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else { return Err(outside(path)) };
+        if !self.in_a_plain_backup(path) {
+            return Err(outside(path));
+        }
+        let target = rustix::fs::readlinkat(walk(parent)?, name, Vec::new()).at("read link", path)?;
+        Ok(PathBuf::from(OsStr::from_bytes(target.to_bytes())))
+    }
+
+    /// The path is, or lies in, a data directory that is a place of backups or stands directly in one.
+    fn in_a_plain_backup(&self, path: &Path) -> bool {
+        let of_place = |(shelf, _, real): &(Shelf, PathBuf, PathBuf)| {
+            let Ok(rest) = path.strip_prefix(real) else { return false };
+            let inside = rest.components().next().map(|first| real.join(first));
+            *shelf == Shelf::Backups && std::iter::once(real.clone()).chain(inside).any(|directory| is_data_directory(&directory))
+        };
+        is_plain(path) && self.places.iter().any(of_place)
     }
 
     fn list(&self, path: &Path) -> Result<Vec<(String, Metadata)>> {
@@ -110,11 +140,12 @@ impl Vault {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let readable = rustix::fs::openat(&opened, ".", flags, Mode::empty()).at("open", path)?;
         let entries = Dir::from_fd(readable, path)?.entries()?;
+        let all = self.in_a_plain_backup(path);
         let shown = |entry: &dir::Entry| {
             let inside = path.join(&entry.name);
             let telling = entry.name == "PG_VERSION" || entry.name == "global";
             let backups = self.places.iter().any(|(shelf, _, real)| *shelf == Shelf::Backups && has_directory(*shelf, real, path));
-            self.holds(&inside) || (backups && (telling || entry.kind() == dir::Kind::Directory))
+            all || self.holds(&inside) || (backups && (telling || entry.kind() == dir::Kind::Directory))
         };
         Ok(entries.into_iter().filter(shown).filter_map(|e| Some((e.name.to_str()?.to_string(), e.metadata))).collect())
     }
@@ -142,9 +173,19 @@ impl Vault {
         Ok(File::from(opened))
     }
 
+    /// Nothing stands there, which is told of what could be handed out.
+    fn is_missing(&self, path: &Path) -> bool {
+        let path = &self.real_of(path);
+        let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else { return false };
+        let look = |parent: OwnedFd| rustix::fs::statat(parent, name, rustix::fs::AtFlags::SYMLINK_NOFOLLOW);
+        let absent = |parent: OwnedFd| look(parent).is_err_and(|errno| errno == rustix::io::Errno::NOENT);
+        self.holds(path) && walk(parent).is_ok_and(absent)
+    }
+
     /// The path lies in a trusted place and has a name that is expected there.
     fn holds(&self, path: &Path) -> bool {
-        is_plain(path) && self.places.iter().any(|(shelf, _, real)| has_file(*shelf, real, path))
+        let named = is_plain(path) && self.places.iter().any(|(shelf, _, real)| has_file(*shelf, real, path));
+        named || self.in_a_plain_backup(path)
     }
 }
 
@@ -153,11 +194,21 @@ fn has_directory(shelf: Shelf, real: &Path, path: &Path) -> bool {
     is_plain(path) && (path == real || (shelf == Shelf::Backups && path.parent() == Some(real)))
 }
 
+/// A data directory by its content, in root's hands: what `store::catalogue` takes for one.
+fn is_data_directory(path: &Path) -> bool {
+    let Ok(opened) = walk(path) else { return false };
+    let is = |name: &str, kind: FileType| {
+        let stat = rustix::fs::statat(&opened, name, rustix::fs::AtFlags::SYMLINK_NOFOLLOW);
+        stat.is_ok_and(|stat| stat.st_uid == 0 && FileType::from_raw_mode(stat.st_mode) == kind)
+    };
+    is("PG_VERSION", FileType::RegularFile) && is("global", FileType::Directory)
+}
+
 fn has_file(shelf: Shelf, real: &Path, path: &Path) -> bool {
     let name = path.file_name().and_then(OsStr::to_str).unwrap_or_default();
     let depth = path.strip_prefix(real).map_or(usize::MAX, |rel| rel.components().count());
     match shelf {
-        Shelf::Wal => depth == 1 && is_wal_file(Compression::of_name(name).1.as_bytes()),
+        Shelf::Wal => depth == 1 && is_archived_wal_file(name),
         // A place may be a tarball itself.
         Shelf::Backups => depth <= 2 && is_backup_file(name),
     }

@@ -67,6 +67,45 @@ fn wal_and_archives_of_backups_are_handed_out() {
     assert_eq!(names("backups"), ["base.tar.gz", "tars"], "other names are not even told");
 }
 
+/// What `pg_basebackup -Fp` wrote as root: everything in it, by any name, and nothing beside it.
+#[test]
+fn a_data_directory_among_the_backups_is_handed_out_whole() {
+    let ground = Ground::new();
+    let fill = |top: &str| {
+        for dir in ["", "global", "base", "base/5", "pg_tblspc"] {
+            fs::create_dir_all(ground.at(top).join(dir)).unwrap();
+        }
+        for name in ["PG_VERSION", "base/5/1259", "server.key"] {
+            fs::write(ground.at(top).join(name), "content").unwrap();
+        }
+        let _ = symlink("/srv/space", ground.at(top).join("pg_tblspc/16384"));
+    };
+    fill("backups/plain");
+    let reads = |name: &str| ground.read(name).is_ok();
+    assert!(reads("backups/plain/base/5/1259") && reads("backups/plain/server.key") && reads("backups/plain/PG_VERSION"));
+    let names = |rel: &str| ground.vault().list(&ground.at(rel)).unwrap().into_iter().map(|(name, _)| name).collect::<Vec<_>>();
+    assert_eq!(names("backups/plain"), ["PG_VERSION", "base", "global", "pg_tblspc", "server.key"]);
+    assert_eq!(ground.vault().link(&ground.at("backups/plain/pg_tblspc/16384")).unwrap(), Path::new("/srv/space"));
+    // Links, second names, fifos: as everywhere.
+    symlink("/etc/shadow", ground.at("backups/plain/base/5/1")).unwrap();
+    symlink("/etc", ground.at("backups/plain/etc")).unwrap();
+    fs::hard_link(ground.at("wal/secret"), ground.at("backups/plain/base/5/2")).unwrap();
+    rustix::fs::mkfifoat(CWD, ground.at("backups/plain/base/5/3"), Mode::RUSR).unwrap();
+    for name in ["base/5/1", "etc/shadow", "base/5/2", "base/5/3", "../shadow", "base", "missing"] {
+        assert!(!reads(&format!("backups/plain/{name}")), "{name}");
+    }
+    assert!(ground.vault().directory(&ground.at("backups/plain/etc")).is_err() && ground.vault().link(&ground.at("wal/secret")).is_err());
+    // One that others can write into is none, nor is one deeper, or what only looks like one by half.
+    fill("backups/tars/deeper");
+    fs::create_dir_all(ground.at("backups/half/global")).unwrap();
+    fs::write(ground.at("backups/half/file"), "content").unwrap();
+    assert!(!reads("backups/tars/deeper/PG_VERSION") && !reads("backups/half/file"));
+    fs::set_permissions(ground.at("backups/plain/base"), fs::Permissions::from_mode(0o777)).unwrap();
+    assert!(!reads("backups/plain/base/5/1259") && reads("backups/plain/server.key"));
+    chown(ground.at("backups/plain"), Some(54_321), None).unwrap();
+    assert!(!reads("backups/plain/server.key") && ground.vault().list(&ground.at("backups/plain")).is_err());
+}
+
 #[test]
 fn nothing_else_is() {
     let ground = Ground::new();

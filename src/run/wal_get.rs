@@ -14,6 +14,7 @@ use crate::error::{At, Error, Result};
 use crate::pg::page::{PageVerdict, SegmentExpectation, check_segment_page};
 use crate::run::broker::{Answer, Request};
 use crate::store::codec;
+use crate::store::layout::is_partial;
 use crate::sys::passing::receive_line;
 
 const PAGE: usize = 8192;
@@ -125,15 +126,23 @@ fn deliver(destination: &Path, fill: impl FnOnce(&mut File) -> Result<()>) -> Re
 }
 
 /// Copies a segment while checking each page. All but the last segment must be valid throughout, where zero
-/// pages may follow a switch to the end; the last one must begin validly, what follows its end is old content.
+/// pages may follow a switch to the end; the last one must begin validly, what follows its end is old content. What a
+/// partial one lacks, or what of it cannot be decompressed, is delivered as zeros: PostgreSQL takes whole segments only.
 fn copy_checked(source: File, path: &Path, expect: &SegmentExpectation, last: bool, to: &mut File) -> Result<()> {
     let (_, mut reader) = codec::decoder(source).at("read", path)?;
     let size = expect.segment_size.bytes();
+    let partial = path.file_name().and_then(|name| name.to_str()).is_some_and(is_partial);
     let (mut offset, mut checking, mut zeros) = (0u64, true, false);
     let mut page = Vec::with_capacity(PAGE);
     while offset < size {
         page.clear();
-        reader.by_ref().take(PAGE as u64).read_to_end(&mut page).at("read", path)?;
+        match reader.by_ref().take(PAGE as u64).read_to_end(&mut page) {
+            Err(e) if partial && is_cut(&e) => {}
+            read => drop(read.at("read", path)?),
+        }
+        if page.len() < PAGE && partial && offset > 0 {
+            page.resize(PAGE, 0);
+        }
         if page.len() < PAGE {
             return Err(Error::failed(format!("{} ends at {} of {size} bytes", path.display(), offset + page.len() as u64)));
         }
@@ -142,7 +151,7 @@ fn copy_checked(source: File, path: &Path, expect: &SegmentExpectation, last: bo
             match check_segment_page(expect, offset, &page) {
                 PageVerdict::Valid if !zeros => {}
                 PageVerdict::Zero if offset > 0 => zeros = true,
-                _ if last && offset > 0 => checking = false,
+                _ if (last || partial) && offset > 0 => checking = false,
                 PageVerdict::Valid => return Err(damaged("a page follows empty ones".into())),
                 PageVerdict::Zero => return Err(damaged("its first page is empty".into())),
                 PageVerdict::Invalid(cause) => return Err(damaged(cause.to_string())),
@@ -152,10 +161,16 @@ fn copy_checked(source: File, path: &Path, expect: &SegmentExpectation, last: bo
         offset += PAGE as u64;
     }
     page.clear();
-    if reader.take(1).read_to_end(&mut page).at("read", path)? > 0 {
+    if !partial && reader.take(1).read_to_end(&mut page).at("read", path)? > 0 {
         return Err(Error::failed(format!("{} is longer than {size} bytes", path.display())));
     }
     Ok(())
+}
+
+/// A compressed stream that was still being written.
+fn is_cut(error: &std::io::Error) -> bool {
+    use std::io::ErrorKind::{InvalidData, InvalidInput, Other, UnexpectedEof};
+    error.raw_os_error().is_none() && matches!(error.kind(), UnexpectedEof | InvalidData | InvalidInput | Other)
 }
 
 fn say(mut stream: &UnixStream, request: &Request) -> Result<()> {

@@ -113,7 +113,7 @@ fn read_rows(request: &RowsRequest, files: &TableFiles, wanted: &[SegmentName]) 
         let (Some(first), Some(last)) = (run.first(), run.last()) else { continue };
         let near = request.chain.segments.iter().filter(|(name, _, _)| (first.number..=last.number + 1).contains(&name.number));
         let paths = near.map(|(name, directory, file)| (*name, (directory.clone(), file.clone()))).collect();
-        let mut rest = Some(Files(paths));
+        let mut rest = Some(Files(paths, request.chain.identity.segment_size));
         let mut number = first.number;
         // Behind damage the next segment begins anew, and nothing is known of the pages.
         while let Some(source) = rest.take() {

@@ -38,7 +38,7 @@ pub struct ArchiveListing {
 pub struct ArchivedSegment {
     /// Timeline and number.
     pub name: SegmentName,
-    /// `.partial`: the last segment of a timeline that was left, possibly incomplete.
+    /// `.partial`: the last segment of a timeline that was left, or one that a receiver still writes; possibly incomplete.
     pub partial: bool,
     /// File name.
     pub file: String,
@@ -135,7 +135,12 @@ enum WalFile {
 
 impl WalFile {
     fn of_name(name: &str, size: SegmentSize) -> Option<WalFile> {
-        let (compression, stem) = Compression::of_name(name);
+        // `pg_receivewal -Z` puts its suffix last.
+        let (receiving, outer) = name.strip_suffix(".partial").map_or((false, name), |outer| (true, outer));
+        let (compression, stem) = Compression::of_name(outer);
+        if receiving {
+            return SegmentName::parse(stem, size).map(|name| WalFile::Segment { name, partial: true, compression });
+        }
         if let Some(timeline) = parse_history_name(stem) {
             return Some(WalFile::History(timeline));
         }

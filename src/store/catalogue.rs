@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use super::codec::{Compression, begins_covered};
 use super::entry::{ANOTHER, read_manifest, take};
 pub use super::entry::{CatalogueEntry, Label, Problem};
-use super::layout::is_wal_file;
+use super::layout::is_archived_wal_file;
 use super::plain::plain_backup;
 use super::skim::{skim, skim_whole};
 use super::source::{Form, Source, TablespaceTar};
@@ -171,7 +171,7 @@ fn check_tablespace_tars(backup: &mut CatalogueEntry, dir: &Dir) {
 
 /// A tarball of a data directory, recognised by content.
 fn file_backup(dir: &Dir, entry: &Entry) -> Option<CatalogueEntry> {
-    if is_wal_file(Compression::of_name(entry.name_str()?).1.as_bytes()) {
+    if is_archived_wal_file(entry.name_str()?) {
         return None;
     }
     let file = dir.join(&entry.name);

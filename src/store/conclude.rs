@@ -67,9 +67,13 @@ impl Pass<'_> {
         let inside = self.parse_captured("backup_manifest", Manifest::parse)?;
         let own = self.manifest.is_some() || matches!(self.source.form, Form::Tarball { from_server: true, .. });
         let Some(manifest) = self.manifest.take().or(inside) else { return Ok(false) };
+        // A data directory keeps the manifest of the backup it was once restored from, and a copy of a standby may begin where that
+        // one began. pg_basebackup leaves out what only a started server leaves.
+        if self.served {
+            return Ok(false);
+        }
         let start = manifest.wal_ranges.first().map(|range| range.start);
         if start != label.map(|l| l.start_lsn) || manifest.system_identifier.is_some_and(|id| id != control.system_identifier) {
-            // A data directory keeps the manifest of the backup it was once restored from.
             return if own { Err(self.broken("its backup_manifest belongs to another backup")) } else { Ok(false) };
         }
         let staging = self.staging.as_ref();

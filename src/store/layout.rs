@@ -6,6 +6,8 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
 
+use super::codec::Compression;
+
 /// What happens to a regular file of a backup.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Treatment {
@@ -109,6 +111,18 @@ pub fn is_wal_file(name: &[u8]) -> bool {
             None => false,
         },
     }
+}
+
+/// Whether a file of this name in an archive is WAL, whatever it is compressed with: `pg_receivewal` calls the segment that
+/// it still writes `SEG.gz.partial`, an archive command that compresses makes `SEG.partial.gz` of what a promotion left.
+pub fn is_archived_wal_file(name: &str) -> bool {
+    let stem = if is_partial(name) { name.strip_suffix(".partial").unwrap_or(name) } else { name };
+    is_wal_file(Compression::of_name(stem).1.as_bytes())
+}
+
+/// Whether the name is that of a segment of which not all may be there.
+pub fn is_partial(name: &str) -> bool {
+    name.get(24..).is_some_and(|rest| rest.split('.').any(|word| word == "partial"))
 }
 
 /// A member's path made relative and free of `.`; the reason where it could lead out of the directory it is extracted to.
@@ -244,6 +258,21 @@ mod tests {
         }
         assert!(keeps_directory(Path::new("pg_replslot")) && !keeps_directory(Path::new("pg_replslot/a")));
         assert!(keeps_directory(Path::new("pg_wal")) && !keeps_directory(Path::new("base/pgsql_tmp")));
+    }
+
+    #[test]
+    fn partial_segments_are_known_by_each_name_that_they_get() {
+        const SEGMENT: &str = "000000010000000000000004";
+        for rest in ["", ".gz", ".partial", ".gz.partial", ".lz4.partial", ".partial.gz", ".partial.zst"] {
+            let name = format!("{SEGMENT}{rest}");
+            assert!(is_archived_wal_file(&name), "{name}");
+            assert_eq!(is_partial(&name), rest.contains("partial"), "{name}");
+        }
+        for name in ["partial", "0000000100000000000000", "000000010000000000000004.tar.partial", "000000010000000000000004.gz.partial.gz"]
+        {
+            assert!(!is_archived_wal_file(name), "{name}");
+        }
+        assert!(!is_partial("00000002.history") && !is_partial("äöüäöüäöüäöüäöüäöü"));
     }
 
     #[test]

@@ -66,6 +66,8 @@ pub(super) struct Pass<'a> {
     pub(super) wal: Vec<String>,
     pub(super) dropped: Vec<String>,
     pub(super) dropped_count: u64,
+    /// A server was started in the directory that was copied.
+    pub(super) served: bool,
     /// Files kept.
     pub(super) files: u64,
     members: u64,
@@ -96,6 +98,7 @@ impl<'a> Pass<'a> {
             wal: Vec::new(),
             dropped: Vec::new(),
             dropped_count: 0,
+            served: false,
             files: 0,
             members: 0,
             covered: true,
@@ -192,6 +195,7 @@ impl<'a> Pass<'a> {
 
     /// Where a file's bytes go; `None` for what is left out and when nothing is written.
     fn open_output(&mut self, rel: &Path) -> Result<Option<File>> {
+        self.served |= rel == Path::new("postmaster.opts");
         let treatment = match treatment(rel) {
             // A copy of a running cluster's pg_wal has recycled and half-written segments.
             Treatment::Wal

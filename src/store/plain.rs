@@ -18,7 +18,6 @@ use super::source::{Form, TablespaceDirectory};
 use super::staging::tablespace_of;
 use crate::error::Result;
 use crate::pg::PostmasterPid;
-use crate::pg::label::BackupLabel;
 use crate::sys::dir::{Dir, Entry, Kind};
 
 /// The entry of the data directory `dir`.
@@ -38,7 +37,7 @@ pub(super) fn plain_backup(dir: &Dir, entries: &[Entry]) -> CatalogueEntry {
         return backup;
     }
     let from_server = seen.from_server;
-    let manifest = has("backup_manifest") && take_manifest(&mut backup, dir, seen.label.as_deref(), from_server);
+    let manifest = has("backup_manifest") && take_manifest(&mut backup, dir, from_server);
     let links: Vec<(u32, Vec<u8>)> = seen.links.iter().filter(|(oid, target)| *target != in_place(*oid)).cloned().collect();
     let known = seen.links.len();
     take(&mut backup, Ok(seen));
@@ -117,17 +116,13 @@ fn is_live(dir: &Dir, entries: &[Entry], labelled: bool) -> bool {
     !labelled || pid.is_some_and(here)
 }
 
-/// Reads the manifest, unless it is of another backup: a data directory keeps the one it was once restored from.
-fn take_manifest(backup: &mut CatalogueEntry, dir: &Dir, label: Option<&[u8]>, from_server: bool) -> bool {
-    read_manifest(backup, dir);
-    let start = label.and_then(|bytes| BackupLabel::parse(bytes).ok()).map(|label| label.start_lsn);
-    let own = from_server || backup.wal_ranges.first().is_some_and(|range| Some(range.start) == start);
-    if !own {
-        backup.has_manifest = false;
-        backup.wal_ranges.clear();
-        (backup.system_identifier, backup.unpacked_bytes) = (None, None);
+/// Reads the manifest, unless a server was started in the directory that was copied: such a one keeps the manifest of the backup
+/// that it was once restored from, and a copy of a standby may even begin where that one began.
+fn take_manifest(backup: &mut CatalogueEntry, dir: &Dir, from_server: bool) -> bool {
+    if from_server {
+        read_manifest(backup, dir);
     }
-    own
+    from_server
 }
 
 /// The directories that hold the tablespaces' content.

@@ -193,9 +193,9 @@ impl Dir {
     /// Target of a symbolic link, as text; it is never followed.
     pub fn read_link(&self, rel: impl AsRef<Path>) -> Result<PathBuf> {
         let rel = rel.as_ref();
-        self.walk(rel, |dir, name| Ok(rustix::fs::readlinkat(dir, name, Vec::new())?))
-            .map(|target| PathBuf::from(OsString::from_vec(target.into_bytes())))
-            .at("read link", self.join(rel))
+        let read = self.walk(rel, |dir, name| Ok(rustix::fs::readlinkat(dir, name, Vec::new())?));
+        let text = read.map(|target| PathBuf::from(OsString::from_vec(target.into_bytes())));
+        or_ask(text, || vault::link(&self.join(rel))).at("read link", self.join(rel))
     }
 
     /// Everything in the directory but `.` and `..`, sorted by name as bytes. What vanishes meanwhile is left out.

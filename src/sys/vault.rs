@@ -33,6 +33,11 @@ pub enum Ask {
         /// Real path.
         path: PathBuf,
     },
+    /// Where a link leads, as text.
+    Link {
+        /// Real path of the link.
+        path: PathBuf,
+    },
     /// A file to read.
     File {
         /// Real path.
@@ -51,6 +56,11 @@ pub enum Reply {
         /// A file, no directory.
         file: bool,
     },
+    /// The text of a link.
+    Target {
+        /// The text.
+        target: PathBuf,
+    },
     /// The descriptor is what was asked for.
     Passed,
     /// Names that may be opened.
@@ -58,6 +68,8 @@ pub enum Reply {
         /// Each with its `lstat`.
         entries: Vec<(String, Metadata)>,
     },
+    /// There is none, where it could be handed out.
+    Missing,
     /// No.
     Refused {
         /// The reason, for the log of root's side and the message of this one.
@@ -96,6 +108,14 @@ pub(super) fn list(path: &Path) -> io::Result<Vec<(String, Metadata)>> {
     }
 }
 
+/// The text of a link.
+pub(super) fn link(path: &Path) -> io::Result<PathBuf> {
+    match ask(&Ask::Link { path: path.to_path_buf() })? {
+        (Reply::Target { target }, _) => Ok(target),
+        (other, _) => Err(refusal(&other)),
+    }
+}
+
 /// The real path of what the configuration names, and whether it is a file.
 pub(super) fn real(path: &Path) -> io::Result<(PathBuf, bool)> {
     match ask(&Ask::Real { path: path.to_path_buf() })? {
@@ -124,6 +144,9 @@ fn ask(question: &Ask) -> io::Result<(Reply, Option<OwnedFd>)> {
 }
 
 fn refusal(reply: &Reply) -> io::Error {
+    if *reply == Reply::Missing {
+        return Errno::NOENT.into();
+    }
     let why = match reply {
         Reply::Refused { why } => why.clone(),
         other => format!("an answer that does not fit: {other:?}"),

@@ -21,6 +21,7 @@ pub fn places(target: &TargetRequest, source: &SourceFlags) -> Where {
     Where {
         backups: source.backups.clone(),
         wal: source.wal.clone(),
+        tablespaces: source.tablespaces.clone(),
         identify: Some(identify(target, source)),
         fresh: source.as_cluster.is_some(),
     }

@@ -66,10 +66,15 @@ impl Ground {
         if directories.is_empty() { of_cluster(context) } else { of_directories(directories) }
     }
 
+    /// The path under which the reader opens a directory of WAL.
+    pub fn open_path(&self, directory: &Path) -> PathBuf {
+        self.directories.open_path(directory)
+    }
+
     /// One copy of every segment on the history.
     pub fn segments(&self, history: &History) -> Vec<Segment> {
         let size = self.identity.segment_size;
-        let copies = chain::copies(&self.wal);
+        let copies = chain::readable(&self.wal);
         let of_history = copies.iter().filter(|(name, _)| history.timeline_of_segment(name.number, size) == name.timeline);
         let mut list: Vec<Segment> = of_history
             .filter_map(|(name, copies)| copies.first().map(|c| (*name, self.directories.open_path(&c.directory), c.file.clone())))

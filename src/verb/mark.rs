@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use crate::cli::MarkArgs;
 use crate::error::{Error, Kind, Result};
+use crate::host::Owner;
 use crate::observe::discover::{self, Found};
 use crate::observe::host::{Observed, Where, observe};
 use crate::observe::names::Door;
@@ -12,7 +13,7 @@ use crate::plan::facts::{Server, WalKind};
 use crate::plan::planned::{Planned, Reason};
 use crate::plan::target::TargetRequest;
 use crate::report::mark::{self as page, Marked, Proved};
-use crate::run::owner::Task;
+use crate::run::owner::{self, Task};
 use crate::run::reading::ChainRequest;
 use crate::run::sources::Directories;
 use crate::run::sql::{Reply, Statement, literal};
@@ -34,13 +35,16 @@ pub fn run(context: &Context, args: &MarkArgs, signals: &Signals) -> Result<u8> 
     unused(context, &args.name)?;
     let cluster = &observed.host.cluster;
     let user = found.config.bootstrap_role();
-    let door = Door::find(&cluster.owner, &cluster.data_directory, &user, cluster.control_file.system_identifier)?;
+    let way = match &args.url {
+        Some(url) => Way::Url(&cluster.owner, url),
+        None => Way::Socket(Door::find(&cluster.owner, &cluster.data_directory, &user, cluster.control_file.system_identifier)?),
+    };
     let begun = Instant::now();
-    let mut marked = make(&door, &observed, &args.name)?;
+    let mut marked = make(&way, &observed, &args.name)?;
     if args.wait {
         let until = begun + Duration::from_secs(args.timeout);
         let archived = wait(&observed, &marked, until, signals)?;
-        marked.proof = Some(prove(context, &found, &observed, &door, &marked, archived, begun)?);
+        marked.proof = Some(prove(context, &found, &observed, &way, &marked, archived, begun)?);
     }
     if context.json() {
         act::print_json(&page::json(&marked))?;
@@ -84,34 +88,45 @@ fn unused(context: &Context, name: &str) -> Result<()> {
     }
 }
 
-/// Makes the point and leaves its segment, so that it is archived at once.
-fn make(door: &Door<'_>, observed: &Observed, name: &str) -> Result<Marked> {
+/// How the server is reached.
+enum Way<'a> {
+    Socket(Door<'a>),
+    /// Asked for as this user, who has no privileges of root.
+    Url(&'a Owner, &'a str),
+}
+
+impl Way<'_> {
+    fn run(&self, statements: Vec<Statement>) -> Result<Vec<Reply>> {
+        match self {
+            Way::Socket(door) => door.run("postgres", statements),
+            Way::Url(owner, url) => owner::call(owner, None, Task::SqlAt { url: (*url).to_string(), statements }),
+        }
+    }
+}
+
+/// Makes the point and leaves its segment, so that it is archived at once. Another cluster's server is not touched.
+fn make(way: &Way<'_>, observed: &Observed, name: &str) -> Result<Marked> {
     let control = &observed.host.cluster.control_file;
-    // One statement: another cluster's server is not touched.
-    let point = format!(
-        "SELECT pg_catalog.pg_create_restore_point({}), timeline_id FROM pg_catalog.pg_control_checkpoint(), pg_catalog.pg_control_system() \
-         WHERE system_identifier = {}",
-        literal(name),
-        control.system_identifier
-    );
-    let replies = door.run("postgres", vec![Statement::own(point), Statement::own("SELECT pg_catalog.pg_switch_wal()")])?;
-    let first = replies.first().ok_or_else(|| Error::failed("no reply"))?;
+    let point =
+        format!("SELECT pg_catalog.pg_create_restore_point({}), timeline_id FROM pg_catalog.pg_control_checkpoint()", literal(name));
+    let identity = Statement::identity(Some(control.system_identifier));
+    let replies = way.run(vec![identity, Statement::own(point), Statement::own("SELECT pg_catalog.pg_switch_wal()")])?;
+    let first = replies.get(1).ok_or_else(|| {
+        let cause = replies.first().and_then(|reply| reply.error.clone()).unwrap_or_else(|| "another cluster's server answers".into());
+        Error::new(Kind::Refused, format!("no restore point {name:?} was made")).cause(cause)
+    })?;
     let field = |at: usize| first.rows.first().and_then(|row| row.get(at).cloned().flatten());
     let (Some(lsn), Some(timeline)) =
         (field(0).and_then(|text| text.parse::<Lsn>().ok()), field(1).and_then(|text| text.parse().ok()).map(Timeline))
     else {
-        return Err(Error::failed(format!("make restore point {name:?}")).cause(complaint(first)));
+        return Err(Error::failed(format!("make restore point {name:?}")).cause(first.error.clone().unwrap_or_default()));
     };
-    if let Some(error) = replies.get(1).and_then(|reply| reply.error.as_ref()) {
+    if let Some(error) = replies.get(2).and_then(|reply| reply.error.as_ref()) {
         return Err(Error::failed("leave the WAL segment of the restore point").cause(error));
     }
     let number = control.segment_size.number(Lsn(lsn.0.saturating_sub(1)));
     let segment = SegmentName { timeline, number }.file_name(control.segment_size);
     Ok(Marked { name: name.to_string(), lsn, timeline, segment, proof: None })
-}
-
-fn complaint(reply: &Reply) -> String {
-    reply.error.clone().unwrap_or_else(|| "another cluster's server answers".into())
 }
 
 /// Looks at the archive until the segment stands in it, or until patience ends.
@@ -140,7 +155,7 @@ fn prove(
     context: &Context,
     found: &Found,
     observed: &Observed,
-    door: &Door<'_>,
+    way: &Way<'_>,
     marked: &Marked,
     archived: bool,
     begun: Instant,
@@ -151,7 +166,7 @@ fn prove(
         proof.backup = planned.backup.as_ref().map(|backup| (backup.name.clone(), backup.time));
         proof.refusals = against(&planned);
     } else {
-        let why = archiver(door).map(|why| format!(": {why}")).unwrap_or_default();
+        let why = archiver(way).map(|why| format!(": {why}")).unwrap_or_default();
         let archives: Vec<String> = observed.archives.iter().map(|path| path.display().to_string()).collect();
         proof.refusals.push(Reason::fact(
             "not-archived",
@@ -179,8 +194,8 @@ fn against(planned: &Planned) -> Vec<Reason> {
 }
 
 /// What the archiver says of its last failure, if that is newer than its last success.
-fn archiver(door: &Door<'_>) -> Option<String> {
+fn archiver(way: &Way<'_>) -> Option<String> {
     let sql = "SELECT 'archiving ' || last_failed_wal || ' failed at ' || last_failed_time FROM pg_catalog.pg_stat_archiver \
         WHERE last_failed_time > coalesce(last_archived_time, '-infinity')";
-    door.run("postgres", vec![Statement::own(sql)]).ok()?.first()?.single().map(str::to_string)
+    way.run(vec![Statement::own(sql)]).ok()?.first()?.single().map(str::to_string)
 }

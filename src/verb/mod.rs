@@ -6,6 +6,7 @@ pub mod attend;
 mod backups;
 pub mod check;
 pub mod check_sql;
+mod elsewhere;
 pub mod log;
 pub mod mark;
 pub mod migrations;

@@ -67,7 +67,7 @@ fn read_chain(observed: &Observed, wanted: &aim::Reading) -> Result<WalFindings>
     let request = ReadRequest {
         chain: ChainRequest { segments: segments.collect(), history: wanted.history.clone(), identity },
         question: wanted.question.clone(),
-        backup: wanted.redo,
+        backup: wanted.start,
         next_xid: wanted.next_xid,
     };
     let refused = |error: Error| error.with_kind(Kind::Refused);
@@ -78,6 +78,7 @@ fn read_chain(observed: &Observed, wanted: &aim::Reading) -> Result<WalFindings>
         segments: wanted.segments.iter().map(|(name, _, _)| *name).collect(),
         last_is_archived: wanted.last_is_archived,
         hole: wanted.hole,
+        elsewhere: Vec::new(),
     })
 }
 

@@ -24,7 +24,7 @@ use crate::run::paths::new_run_id;
 use crate::sys::signals::Signals;
 use crate::verb::asked::{places, read_checks, request};
 use crate::verb::reading::read_wal;
-use crate::verb::{Context, act, migrations};
+use crate::verb::{Context, act, elsewhere, migrations};
 
 /// `pitr plan`, and `restore --dry-run`.
 pub fn plan_only(context: &Context, target: &TargetFlags, source: &SourceFlags) -> Result<u8> {
@@ -197,7 +197,16 @@ fn make_plan(context: &Context, target: &TargetFlags, source: &SourceFlags) -> R
 
 /// The cluster in question: the place of a fresh host comes before the flag of every verb.
 fn chosen(context: &Context, source: &SourceFlags) -> Result<Found> {
-    discover::choose(&context.config, source.as_cluster.as_deref().or(context.global.cluster.as_deref()))
+    let Some(name) = source.as_cluster.as_deref() else {
+        return discover::choose(&context.config, context.global.cluster.as_deref());
+    };
+    discover::choose(&context.config, Some(name)).or_else(|error| {
+        discover::unregistered(name).ok_or_else(|| {
+            error.hint(
+                "Where Debian's packages of that major are installed, its data directory must be missing and the directory above it there.",
+            )
+        })
+    })
 }
 
 /// The plan to `target` as it would be without any other flag.
@@ -220,6 +229,10 @@ fn plan_from(context: &Context, found: &Found, request_target: TargetRequest, so
     let request_target = aim.as_ref().map_or(request_target, |aim| TargetRequest::BeforeMigration(aim.target.clone()));
     let mut request = Request { migration: aim, ..request(found, source, request_target, checks, &observed) };
     let damaged = read_wal(&mut observed, &mut request)?;
+    let elsewhere = elsewhere::find(context, &observed, &request);
+    if let Some(findings) = &mut request.findings {
+        findings.elsewhere = elsewhere;
+    }
     let mut planned = plan_around(&mut observed, &request, &damaged)?;
     planned.consequences.extend(not_let_in(&observed, &request.site));
     if observed.guessed && !observed.archives.is_empty() {

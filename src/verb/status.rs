@@ -37,11 +37,33 @@ pub fn run(context: &Context, args: &StatusArgs) -> Result<u8> {
 
 fn document(context: &Context) -> Result<StatusDocument> {
     let named = context.global.cluster.as_deref();
-    let clusters = match named {
-        Some(name) => vec![discover::choose(&context.config, Some(name))?],
-        None => discover::clusters(&context.config)?,
-    };
-    Ok(StatusDocument { host: host_name(), clusters: clusters.iter().map(|found| cluster(context, found)).collect() })
+    let clusters = discover::clusters(&context.config)?;
+    let mut shown: Vec<ClusterStatus> =
+        clusters.iter().filter(|f| named.is_none_or(|n| n == f.name)).map(|found| cluster(context, found)).collect();
+    shown.extend(nowhere_else(context, &clusters)?.into_iter().filter(|c| named.is_none_or(|n| n == c.name)));
+    if shown.is_empty() && named.is_some() {
+        discover::choose(&context.config, named)?;
+    }
+    Ok(StatusDocument { host: host_name(), clusters: shown })
+}
+
+/// Clusters that only the journal of an open run tells of: between two renames nothing stands at PGDATA, and no configuration
+/// need name it.
+fn nowhere_else(context: &Context, known: &[Found]) -> Result<Vec<ClusterStatus>> {
+    let mut open: Vec<ClusterStatus> = Vec::new();
+    for run in runs::all(&context.config.state_directory)? {
+        let Some(ledger) = run.ledger.ok().filter(|ledger| ledger.is_open()) else { continue };
+        let Some(cluster) = ledger.recovery.as_ref().map(|recovery| &recovery.cluster) else { continue };
+        let (name, data_directory) = (&cluster.name, cluster.data_directory.display().to_string());
+        if known.iter().any(|found| found.data_directory == cluster.data_directory) {
+            continue;
+        }
+        let next = open_run(context, &run.id, &ledger);
+        let nothing = blank(name.clone(), data_directory, "known by its open run only".into(), Some(next));
+        open.retain(|other| other.data_directory != nothing.data_directory);
+        open.push(nothing);
+    }
+    Ok(open)
 }
 
 fn cluster(context: &Context, found: &Found) -> ClusterStatus {
@@ -56,16 +78,20 @@ fn cluster(context: &Context, found: &Found) -> ClusterStatus {
             let damaged = earlier.iter().filter_map(|k| k.ledger.as_ref().err().map(|why| format!("{}: {why}", k.id)));
             ClusterStatus {
                 problems: damaged.map(journal_problem).collect(),
-                ..blank(found, format!("cannot be looked at: {error}"), open)
+                ..of_found(found, format!("cannot be looked at: {error}"), open)
             }
         }
     }
 }
 
-fn blank(found: &Found, state: String, run: Option<OpenRun>) -> ClusterStatus {
+fn of_found(found: &Found, state: String, run: Option<OpenRun>) -> ClusterStatus {
+    blank(found.name.clone(), found.data_directory.display().to_string(), state, run)
+}
+
+fn blank(name: String, data_directory: String, state: String, run: Option<OpenRun>) -> ClusterStatus {
     ClusterStatus {
-        name: found.name.clone(),
-        data_directory: found.data_directory.display().to_string(),
+        name,
+        data_directory,
         state,
         server: String::new(),
         backups: vec![],
@@ -127,7 +153,7 @@ fn observed_cluster(context: &Context, found: &Found, observed: &Observed) -> Cl
         gaps,
         asides: host.runs.iter().filter_map(aside).collect(),
         problems,
-        ..blank(found, state.into(), open)
+        ..of_found(found, state.into(), open)
     }
 }
 

@@ -4,12 +4,13 @@ use std::path::PathBuf;
 
 use crate::error::Result;
 use crate::pg::history::History;
-use crate::pg::{SegmentSize, Timeline};
+use crate::pg::{Lsn, SegmentSize, Timeline};
+use crate::plan::chain::Copy;
 use crate::plan::facts::WalKind;
 use crate::plan::wal_facts::timestamp;
 use crate::plan::{aim, chain, window};
 use crate::report::verify_wal::{Hole, Proof, WalWindow};
-use crate::run::owner::Task;
+use crate::run::owner::{self, Task};
 use crate::run::reading::ChainRequest;
 use crate::run::wal_log::{Verified, VerifyRequest};
 use crate::store::catalogue::Label;
@@ -27,6 +28,7 @@ pub fn prove(context: &Context, directories: &[PathBuf]) -> Result<Proof> {
             Err(why) => proof.problems.push(format!("the history of timeline {timeline} is not known: {why}")),
         }
     }
+    proof.problems.extend(different_copies(&ground)?);
     for source in ground.wal.iter().filter(|source| source.kind == WalKind::Archive) {
         let path = source.directory.display();
         proof.problems.extend(source.problem.iter().map(|why| format!("{path} cannot be read: {why}")));
@@ -34,6 +36,29 @@ pub fn prove(context: &Context, directories: &[PathBuf]) -> Result<Proof> {
         proof.problems.extend(bad.map(|(segment, why)| format!("{path}/{}: {why}", segment.file)));
     }
     Ok(proof)
+}
+
+/// Where a segment is archived more than once: copies that do not have the same bytes. Which of them a recovery reads is
+/// chance. Those in pg_wal go away by themselves.
+fn different_copies(ground: &Ground) -> Result<Vec<String>> {
+    let mut pairs = Vec::new();
+    for list in chain::copies(&ground.wal).into_values() {
+        let mut list = list.into_iter().filter(|copy| copy.archived);
+        let Some(first) = list.next() else { continue };
+        pairs.extend(list.map(|other| (first.clone(), other)));
+    }
+    let open = |copy: &Copy| (ground.open_path(&copy.directory), copy.file.clone());
+    let asked = pairs.iter().map(|(first, other)| {
+        let ((directory, file), (other_directory, other_file)) = (open(first), open(other));
+        (directory, file, other_directory, other_file)
+    });
+    let task = Task::CompareWal { pairs: asked.collect() };
+    let different: Vec<usize> = owner::call_trusting(&ground.owner, None, &ground.trusted, task)?;
+    let words = |(first, other): &(Copy, Copy)| {
+        let path = |copy: &Copy| copy.directory.join(&copy.file).display().to_string();
+        format!("{} and {} do not have the same content, or one cannot be read to its end", path(first), path(other))
+    };
+    Ok(different.into_iter().filter_map(|at| pairs.get(at)).map(words).collect())
 }
 
 fn one(context: &Context, ground: &Ground, history: History, proof: &mut Proof) -> Result<()> {
@@ -91,7 +116,11 @@ fn windows(ground: &Ground, history: &History, verified: &Verified, proof: &mut 
     let Some(observed) = &ground.observed else { return add(None, None, verified.stretch.from) };
     for backup in observed.host.backups.iter().filter(|backup| backup.is_usable()) {
         let Label::Found(label) = &backup.label else { continue };
-        let end = verified.backups.iter().find(|(redo, _)| *redo == label.start_lsn).map(|(_, end)| *end);
+        let recorded = verified.backups.iter().find(|(redo, _)| *redo == label.start_lsn).map(|(_, end)| *end);
+        // A standby writes no record of it.
+        let told = || backup.end_lsn().or(backup.control.as_ref().map(|control| control.min_recovery_point));
+        let read = |end: &Lsn| verified.stretch.from <= label.start_lsn && *end <= verified.stretch.to;
+        let end = recorded.or_else(|| told().filter(|_| label.from_standby).filter(read));
         if let Some(end) = end.filter(|end| history.holds(label.timeline, *end)) {
             add(Some(backup.name.clone()), window::ended(&observed.host, backup), end);
         }

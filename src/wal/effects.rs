@@ -34,6 +34,9 @@ pub struct Effects {
     /// Names of relations and schemas, as rows of catalogs tell them.
     #[serde(default)]
     pub names: Vec<Sighting>,
+    /// Resource managers of extensions, each with the start of its first record.
+    #[serde(default)]
+    pub extensions: Vec<(Rmgr, Lsn)>,
 }
 
 /// How much WAL.
@@ -186,6 +189,7 @@ pub struct Collector {
     last: Option<(u32, usize)>,
     unfit: Vec<Lsn>,
     names: NameReader,
+    extensions: Vec<(Rmgr, Lsn)>,
 }
 
 impl Default for Collector {
@@ -198,6 +202,7 @@ impl Default for Collector {
             last: None,
             unfit: Vec::new(),
             names: NameReader::default(),
+            extensions: Vec::new(),
         }
     }
 }
@@ -233,6 +238,7 @@ impl Collector {
             work: self.work,
             unfit: self.unfit,
             names: self.names.finish(),
+            extensions: self.extensions,
         }
     }
 
@@ -248,6 +254,10 @@ impl Collector {
             }
             Rmgr::STANDBY => self.standby(record),
             Rmgr::STORAGE | Rmgr::DATABASE | Rmgr::TABLESPACE | Rmgr::RELMAP => self.storage(record),
+            rmgr if rmgr.is_custom() && !self.extensions.iter().any(|(known, _)| *known == rmgr) => {
+                self.extensions.push((rmgr, record.lsn));
+                Ok(())
+            }
             _ => Ok(()),
         }
     }

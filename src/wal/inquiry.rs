@@ -15,6 +15,7 @@ use super::effects::{Effects, What};
 use super::heap::Rows;
 use super::ledger::{Entry, Ledger};
 use super::log::newest;
+use super::record::Rmgr;
 use super::resolve::{ByTime, ByXid, Ended, Found, Range, RestorePoint, Switches, restore_point};
 use super::storage::Storage;
 use super::transaction::PgTime;
@@ -52,6 +53,15 @@ pub enum Question {
     Latest,
     /// After the record that ends the backup.
     Consistent,
+}
+
+/// Where a backup says that it starts (`backup_label`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BackupStart {
+    /// Redo point: START WAL LOCATION.
+    pub redo: Lsn,
+    /// Start of the checkpoint record: CHECKPOINT LOCATION.
+    pub checkpoint: Lsn,
 }
 
 /// The record at which recovery stops.
@@ -128,6 +138,10 @@ pub struct Answer {
     pub points: Vec<RestorePoint>,
     /// Start and end of the BACKUP_END record of the backup in question.
     pub backup_end: Option<(Lsn, Lsn)>,
+    /// The redo point that the checkpoint record names which stands where that backup says.
+    pub checkpoint: Option<Lsn>,
+    /// Resource managers of extensions that replay up to the target needs.
+    pub extensions: Vec<Rmgr>,
     /// Tablespaces that replay up to the target creates: OID and location.
     pub tablespaces: Vec<(u32, String)>,
     /// The highest settings that replay up to the target demands.
@@ -142,7 +156,7 @@ pub struct Answer {
 #[derive(Debug)]
 pub struct Inquiry {
     question: Question,
-    backup: Option<Lsn>,
+    backup: Option<BackupStart>,
     history: History,
     ledger: Ledger,
     by_time: Option<ByTime>,
@@ -151,6 +165,7 @@ pub struct Inquiry {
     tablespaces: Vec<(Lsn, u32, String)>,
     levels: Vec<(Lsn, WalLevel)>,
     parameters: Vec<(Lsn, Parameters)>,
+    extensions: BTreeMap<Rmgr, Lsn>,
     /// Files that had rows.
     seen: BTreeSet<RelationFile>,
     /// Old and new file of relations that got another one, whoever did that.
@@ -160,9 +175,9 @@ pub struct Inquiry {
 }
 
 impl Inquiry {
-    /// A pass for `question` along `history`. `backup` is the redo point of the backup whose end is looked for;
+    /// A pass for `question` along `history`. `backup` is the start of the backup whose end is looked for;
     /// `next_xid` is as [`Ledger::new`] wants it; `located` is the record that a [`Question::Lsn`] means.
-    pub fn new(question: Question, history: History, backup: Option<Lsn>, next_xid: u64, located: Option<Stop>) -> Inquiry {
+    pub fn new(question: Question, history: History, backup: Option<BackupStart>, next_xid: u64, located: Option<Stop>) -> Inquiry {
         let by_time = match question {
             Question::Time { time, inclusive } => Some(ByTime::new(time, inclusive)),
             _ => None,
@@ -182,6 +197,7 @@ impl Inquiry {
             tablespaces: Vec::new(),
             levels: Vec::new(),
             parameters: Vec::new(),
+            extensions: BTreeMap::new(),
             seen: BTreeSet::new(),
             replaced: BTreeMap::new(),
             lost: Range { relations: BTreeMap::new(), ..Range::new(Lsn(0), Lsn(u64::MAX)) },
@@ -205,6 +221,7 @@ impl Inquiry {
         answer.tablespaces = self.tablespaces.into_iter().filter(|t| replayed(t.0)).map(|(_, oid, place)| (oid, place)).collect();
         let parameters = self.parameters.into_iter().filter(|p| replayed(p.0)).map(|(_, parameters)| parameters);
         answer.parameters = parameters.reduce(Parameters::highest);
+        answer.extensions = self.extensions.into_iter().filter(|(_, lsn)| replayed(*lsn)).map(|(rmgr, _)| rmgr).collect();
         answer.minimal = self.levels.into_iter().find(|(lsn, level)| replayed(*lsn) && *level == WalLevel::MINIMAL).map(|(lsn, _)| lsn);
         let read_to = chain.last().map_or(Lsn(0), |(_, end)| end);
         let to = stop.map_or(read_to, |stop| stop.lsn.min(read_to));
@@ -231,6 +248,9 @@ impl Inquiry {
     }
 
     fn part(&mut self, effects: Effects) {
+        for (rmgr, lsn) in &effects.extensions {
+            self.extensions.entry(*rmgr).or_insert(*lsn);
+        }
         for event in &effects.events {
             self.event(event.lsn, event.end, &event.what);
         }
@@ -247,7 +267,10 @@ impl Inquiry {
         }
         match what {
             What::Xlog(xlog) => match xlog.as_ref() {
-                Xlog::BackupEnd(start) if Some(*start) == self.backup => {
+                Xlog::Checkpoint(checkpoint) if self.backup.is_some_and(|backup| backup.checkpoint == lsn) => {
+                    self.answer.checkpoint = Some(checkpoint.redo);
+                }
+                Xlog::BackupEnd(start) if self.backup.is_some_and(|backup| backup.redo == *start) => {
                     self.answer.backup_end = Some((lsn, end));
                     if self.question == Question::Consistent {
                         self.answer.stop = Some(Stop { lsn, end, inclusive: true });

@@ -16,7 +16,7 @@ use super::transaction::{Finish, PgTime};
 use crate::pg::Malformed;
 
 /// Goes up with every change of what is packed; a test holds it to the bytes.
-pub const VERSION: u32 = 2;
+pub const VERSION: u32 = 3;
 
 /// How many of a segment's first transactions are taken for running when it begins. Those that were, and are not among
 /// them, are found by [`Digest::xids`]: more of them only cost time.

@@ -27,7 +27,7 @@ impl TestCluster {
         let dir = make_dir(&self.backups.join(name), "postgres", "postgres", 0o700);
         let mut command = self.tool("pg_basebackup");
         command.arg("-h").arg(&self.socket.dir).arg("-p").arg(self.socket.port.to_string());
-        program::ok(command.args(["-U", "postgres", "-c", "fast", "--no-sync"]).args(options).arg("-D").arg(&dir));
+        program::ok(command.args(["-U", &self.user, "-c", "fast", "--no-sync"]).args(options).arg("-D").arg(&dir));
         dir
     }
 
@@ -59,8 +59,7 @@ impl TestCluster {
         session.sql(&format!("SELECT {start}"));
         let tar = self.tar(&self.data, file, lead, options);
         work();
-        session.sql(&format!("CREATE TEMP TABLE stopped AS SELECT * FROM {stop}"));
-        let label = session.sql("SELECT labelfile FROM stopped");
+        let label = session.sql(&format!("SELECT labelfile FROM {stop}"));
         session.close();
         self.add_to_tar(&tar, "backup_label", format!("{}\n", label.trim_end()).as_bytes(), lead);
         compress(&tar, &self.backups.join(file))

@@ -49,6 +49,7 @@ fn lay_out(scratch: &Scratch, name: &str) -> TestCluster {
         archive: None,
         backups: make_dir(&home.join("backups"), "root", "root", 0o755),
         flag: None,
+        user: "postgres".to_string(),
         data,
         home,
     }

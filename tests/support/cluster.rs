@@ -46,6 +46,8 @@ pub struct Builder<'a> {
     switch: bool,
     root_parent: bool,
     conf: Vec<String>,
+    user: String,
+    initdb: Vec<String>,
     programs: Programs,
 }
 
@@ -58,6 +60,8 @@ pub struct TestCluster {
     pub layout: Layout,
     /// PostgreSQL's own programs, of the cluster's major.
     pub programs: Programs,
+    /// Its bootstrap role.
+    pub user: String,
     /// PGDATA.
     pub data: PathBuf,
     /// The file that the settings of the harness were added to.
@@ -125,6 +129,29 @@ impl<'a> Builder<'a> {
         self
     }
 
+    /// The bootstrap role (`postgres`); plain layout only.
+    pub fn bootstrap_role(mut self, name: &str) -> Self {
+        self.user = name.to_string();
+        self
+    }
+
+    /// PostgreSQL's programs that it will have.
+    pub fn programs(&self) -> &Programs {
+        &self.programs
+    }
+
+    /// One more option for `initdb`.
+    pub fn initdb_option(mut self, option: &str) -> Self {
+        self.initdb.push(option.to_string());
+        self
+    }
+
+    /// An environment variable for every program of the cluster.
+    pub fn environment(mut self, name: &str, value: &str) -> Self {
+        self.programs.environment.push((name.to_string(), value.to_string()));
+        self
+    }
+
     /// Makes the cluster and starts it.
     pub fn start(self) -> TestCluster {
         let cluster = self.create();
@@ -177,6 +204,7 @@ impl<'a> Builder<'a> {
             archive,
             backups: make_dir(&home.join("backups"), "root", "root", 0o755),
             flag: self.switch.then(|| home.join("archiving-fails")),
+            user: self.user.clone(),
             data,
             home,
         }
@@ -185,7 +213,7 @@ impl<'a> Builder<'a> {
     fn initdb(&self, cluster: &TestCluster) {
         make_dir(&cluster.data, "postgres", "postgres", 0o700);
         let mut command = cluster.tool("initdb");
-        command.arg("-D").arg(&cluster.data).args(["--auth=trust", "--username=postgres"]);
+        command.arg("-D").arg(&cluster.data).args(["--auth=trust", "-U", &self.user]);
         program::ok(command.args(["--locale=C.UTF-8", "--encoding=UTF8"]).args(self.initdb_options()));
     }
 
@@ -205,6 +233,7 @@ impl<'a> Builder<'a> {
         } else if self.programs.major >= 18 {
             options.push("--no-data-checksums".to_string());
         }
+        options.extend(self.initdb.iter().cloned());
         options
     }
 
@@ -248,6 +277,8 @@ impl TestCluster {
             switch: false,
             root_parent: false,
             conf: Vec::new(),
+            user: "postgres".to_string(),
+            initdb: Vec::new(),
             programs: majors::programs(15),
         }
     }
@@ -291,7 +322,7 @@ impl TestCluster {
     }
 
     fn psql(&self, database: &str) -> std::process::Command {
-        self.socket.psql(&majors::programs(15).bin, database, "postgres")
+        self.socket.psql(&majors::programs(15).bin, database, &self.user)
     }
 
     /// One of PostgreSQL's programs as the operating system user `postgres`: the cluster's own, or 15's where the

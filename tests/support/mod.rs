@@ -17,6 +17,7 @@ pub mod psql;
 pub mod scratch;
 pub mod server;
 pub mod stand;
+pub mod standby;
 pub mod story;
 pub mod strace;
 pub mod terminal;

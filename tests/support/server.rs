@@ -26,6 +26,17 @@ impl TestCluster {
         assert_eq!(started.code, 0, "start: {}{}\n--- log\n{}", started.stdout, started.stderr, self.log_tail());
     }
 
+    /// Starts the server with more options of its own; plain layout only.
+    #[track_caller]
+    pub fn start_with(&self, options: &[&str]) {
+        let mut command = self.pg_ctl();
+        for option in options {
+            command.args(["-o", option]);
+        }
+        let started = program::output(command.arg("-l").arg(&self.log).args(["-w", "-t", "120", "start"]));
+        assert_eq!(started.code, 0, "start: {}{}\n--- log\n{}", started.stdout, started.stderr, self.log_tail());
+    }
+
     /// Starts the server by hand, as an administrator would, and says how that went.
     pub fn try_start(&self) -> Output {
         program::output(&mut match self.layout {

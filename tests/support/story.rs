@@ -170,7 +170,16 @@ impl<'a> Story<'a> {
 /// The facts of the story in any cluster, such as one that was recovered by hand.
 #[track_caller]
 pub fn facts(cluster: &TestCluster, database: &str) -> Facts {
-    let rows = cluster.psql_rows(database, FACTS);
+    of_rows(cluster.psql_rows(database, FACTS))
+}
+
+/// The same by any `psql` on the story's database.
+#[track_caller]
+pub fn facts_by(psql: impl Fn() -> std::process::Command) -> Facts {
+    of_rows(super::psql::rows(psql(), FACTS))
+}
+
+fn of_rows(rows: Vec<Vec<String>>) -> Facts {
     rows.into_iter().map(|row| (row[0].clone(), format!("{} rows, hash {}", row[1], row[2]))).collect()
 }
 

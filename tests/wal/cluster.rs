@@ -4,24 +4,21 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use crate::support::majors::{self, Programs};
+
 /// A server in a temporary directory, stopped when dropped.
 pub struct Cluster {
     root: tempfile::TempDir,
-    bin: PathBuf,
+    programs: Programs,
 }
 
 impl Cluster {
-    /// A running server; `None` where PostgreSQL's programs are not installed.
+    /// A running server; `None` where the major's programs are not there.
     pub fn create(major: u32) -> Option<Cluster> {
-        let bin = PathBuf::from(format!("/usr/lib/postgresql/{major}/bin"));
-        if !bin.join("initdb").exists() {
-            return None;
-        }
+        let programs = majors::available(major)?;
         let root = tempfile::Builder::new().prefix("pitr-wal-").tempdir_in("/var/tmp").unwrap();
-        let cluster = Cluster { root, bin };
-        if rustix::process::geteuid().is_root() {
-            assert!(Command::new("chown").arg("postgres").arg(cluster.root.path()).status().unwrap().success());
-        }
+        let cluster = Cluster { root, programs };
+        assert!(Command::new("chown").arg("postgres").arg(cluster.root.path()).status().unwrap().success());
         cluster.tool("initdb", &["-D", &cluster.path("data"), "-A", "trust", "-U", "postgres", "--wal-segsize=1", "-N"]);
         cluster.settings(&format!(
             "listen_addresses = ''\nunix_socket_directories = '{}'\nfsync = off\nwal_level = replica\nmax_prepared_transactions = 10\n\
@@ -35,6 +32,12 @@ impl Cluster {
     /// Path of a file under the cluster's root.
     pub fn path(&self, name: &str) -> String {
         self.root.path().join(name).display().to_string()
+    }
+
+    /// What the major's `pg_waldump` prints.
+    pub fn waldump(&self, first: &str, last: &str) -> String {
+        let output = self.command("pg_waldump").arg("-p").arg(self.wal()).args([first, last]).output().unwrap();
+        String::from_utf8_lossy(&output.stdout).into_owned()
     }
 
     /// Its pg_wal.
@@ -93,16 +96,10 @@ impl Cluster {
         assert!(output.success(), "{name} {arguments:?}");
     }
 
-    /// The server refuses root.
+    /// pgbench of 15 talks to every server.
     fn command(&self, name: &str) -> Command {
-        let program = self.bin.join(name);
-        let mut command = if rustix::process::geteuid().is_root() {
-            let mut command = Command::new("setpriv");
-            command.args(["--reuid=postgres", "--regid=postgres", "--init-groups"]).arg(program);
-            command
-        } else {
-            Command::new(program)
-        };
+        let of_15 = || majors::programs(15).tool(name);
+        let mut command = if name == "pgbench" && !self.programs.has(name) { of_15() } else { self.programs.tool(name) };
         command.current_dir("/").env_remove("PGDATABASE").env_remove("PGHOST").env("TZ", "UTC");
         command
     }
@@ -175,7 +172,7 @@ set allow_in_place_tablespaces = on;
 create tablespace shelf location '';
 create table shelved (id int) tablespace shelf;
 insert into shelved values (1);
-set wal_compression = pglz; checkpoint; update wide set id = id + 1;
+set wal_compression = on; set wal_compression = pglz; checkpoint; update wide set id = id + 1;
 set wal_compression = lz4; checkpoint; update wide set id = id + 1;
 set wal_compression = zstd; checkpoint; update wide set id = id + 1;
 set wal_compression = off;

@@ -3,7 +3,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use pitr::error::{At, Result};
 use pitr::pg::segment::history_name;
@@ -76,13 +75,9 @@ impl Dump {
         self.ends.extend(other.ends.range(begin..end).map(|(lsn, end)| (*lsn, *end)));
     }
 
-    fn read(major: u32, directory: &Path, first: &str, last: &str) -> Dump {
-        let program = format!("/usr/lib/postgresql/{major}/bin/pg_waldump");
-        let output = Command::new(program).arg("-p").arg(directory).args([first, last]).env("TZ", "UTC").output().unwrap();
+    fn read(cluster: &Cluster, first: &str, last: &str) -> Dump {
         let mut dump = Dump::default();
-        for line in String::from_utf8_lossy(&output.stdout).lines() {
-            dump.line(line);
-        }
+        cluster.waldump(first, last).lines().for_each(|line| dump.line(line));
         dump
     }
 
@@ -197,13 +192,13 @@ fn segments(directory: &Path, size: SegmentSize, timeline: Timeline) -> Vec<Stri
 }
 
 /// `pg_waldump` does not follow a switch: the parent's records before it, then the child's.
-fn dump_history(major: u32, directory: &Path, size: SegmentSize, history: &History) -> Dump {
+fn dump_history(cluster: &Cluster, size: SegmentSize, history: &History) -> Dump {
     let mut all = Dump::default();
     let timelines = history.ancestors.iter().map(|a| (a.timeline, a.switch)).chain([(history.timeline, Lsn(u64::MAX))]);
     let mut begin = Lsn(0);
     for (timeline, end) in timelines {
-        let names = segments(directory, size, timeline);
-        let dump = Dump::read(major, directory, &names[0], &names[names.len() - 1]);
+        let names = segments(&cluster.wal(), size, timeline);
+        let dump = Dump::read(cluster, &names[0], &names[names.len() - 1]);
         all.extend(&dump, begin, end);
         begin = end;
     }
@@ -225,12 +220,22 @@ fn relation(cluster: &Cluster, name: &str) -> RelationFile {
     RelationFile { tablespace: fields[0], database: fields[1], number: fields[2] }
 }
 
-#[test]
-fn a_servers_wal_is_read_as_pg_waldump_reads_it() {
-    let Some(cluster) = Cluster::create(15) else {
-        eprintln!("PostgreSQL 15 is not installed: the fixtures are the only oracle here");
-        return;
-    };
+/// One module a major that has a `pg_waldump`: 14's source has none.
+macro_rules! majors {
+    ($($name:ident $major:literal $($slow:literal)?;)*) => {$(
+        mod $name {
+            #[test]
+            $(#[ignore = $slow])?
+            fn a_servers_wal_is_read_as_pg_waldump_reads_it() {
+                super::read_as_pg_waldump_reads_it($major);
+            }
+        }
+    )*};
+}
+majors! { pg13 13 "scripts/test-majors"; pg15 15; pg16 16 "scripts/test-majors"; pg17 17 "scripts/test-majors"; pg18 18 "scripts/test-majors"; }
+
+fn read_as_pg_waldump_reads_it(major: u32) {
+    let Some(cluster) = Cluster::create(major) else { return };
     cluster.sql(TABLES);
     let orders = relation(&cluster, "orders");
     let (parts_1, parts_2) = (relation(&cluster, "parts_1"), relation(&cluster, "parts_2"));
@@ -251,7 +256,7 @@ fn a_servers_wal_is_read_as_pg_waldump_reads_it() {
     let directory = cluster.wal();
     let text = std::fs::read(directory.join(history_name(Timeline(2)))).unwrap();
     let history = History::parse(Timeline(2), &text).unwrap();
-    let oracle = dump_history(15, &directory, size, &history);
+    let oracle = dump_history(&cluster, size, &history);
     let from = SegmentName::parse(&segments(&directory, size, Timeline(1))[0], size).unwrap().number;
 
     let (records, end) = walk(Directory { path: directory.clone(), size }, size, &history, from);
