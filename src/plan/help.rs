@@ -4,8 +4,6 @@
 //! Guarantees: a flag that is named here was tried against the same facts. Pg_wal and asides need no naming: they are
 //! looked through by themselves.
 
-use std::path::Path;
-
 use super::backup::{self, Choice};
 use super::chain;
 use super::discards::fork;
@@ -55,7 +53,6 @@ impl Help<'_> {
         sentences.extend(self.other_timeline(chosen, lack));
         sentences.extend(self.other_backup(chosen, lack));
         sentences.extend(self.own_wal(chosen, lack, &name));
-        sentences.extend(self.partial(lack));
         sentences.push(format!("Look for {name} in other copies of the archive: {}.", self.with_wal("DIR")));
         sentences
     }
@@ -63,8 +60,7 @@ impl Help<'_> {
     /// Against an end of WAL before the target.
     fn against_end(&self, chosen: &Choice) -> Vec<String> {
         let Some(lack) = self.lack("", chosen) else { return vec![] };
-        let timeline = self.other_timeline(chosen, lack).or_else(|| self.timelines());
-        timeline.into_iter().chain(self.partial(lack)).collect()
+        self.other_timeline(chosen, lack).or_else(|| self.timelines()).into_iter().collect()
     }
 
     fn size(&self) -> crate::pg::SegmentSize {
@@ -154,17 +150,6 @@ impl Help<'_> {
     /// From its redo point to its end: what makes it consistent.
     fn is_backups_own(&self, chosen: &Choice, lack: SegmentName) -> bool {
         chosen.end.is_none_or(|end| lack.number <= self.size().number(Lsn(end.0.saturating_sub(1))))
-    }
-
-    fn partial(&self, lack: SegmentName) -> Option<String> {
-        let copies = self.host.wal.iter().flat_map(|source| source.segments.iter().map(move |copy| (source, copy)));
-        let (source, copy) = copies.into_iter().find(|(_, copy)| copy.partial && copy.name == lack)?;
-        let path: &Path = &source.directory.join(&copy.file);
-        Some(format!(
-            "Its beginning is there, {}: copied as {} into a directory of its own it is read as far as it goes.",
-            path.display(),
-            lack.file_name(self.size())
-        ))
     }
 
     /// `--wal` stands in place of the archive: that is named too.
