@@ -14,47 +14,15 @@ use crate::support::standby::Receiver;
 use crate::support::story::{self, DATABASE, Facts, Point};
 use crate::support::{Pitr, Scratch, Story, TestCluster};
 
-/// One module a major: `scripts/test` plays 15, `scripts/test-majors` all.
-macro_rules! majors {
-    ($($name:ident $major:literal $($slow:literal)?;)*) => {$(
-        mod $name {
-            #[test]
-            $(#[ignore = $slow])?
-            fn a_target_two_timelines_above_the_backup() {
-                super::run($major, super::a_target_two_timelines_above_the_backup);
-            }
-
-            #[test]
-            $(#[ignore = $slow])?
-            fn backups_of_a_standby() {
-                super::run($major, super::backups_of_a_standby);
-            }
-
-            #[test]
-            $(#[ignore = $slow])?
-            fn what_a_receiver_had_when_the_host_died() {
-                super::run($major, super::what_a_receiver_had_when_the_host_died);
-            }
-
-            #[test]
-            $(#[ignore = $slow])?
-            fn what_a_promotion_left_of_a_segment() {
-                super::run($major, super::what_a_promotion_left_of_a_segment);
-            }
-        }
-    )*};
-}
-majors! {
-    pg13 13 "scripts/test-majors"; pg14 14 "scripts/test-majors"; pg15 15;
-    pg16 16 "scripts/test-majors"; pg17 17 "scripts/test-majors"; pg18 18 "scripts/test-majors";
+majors::on_each_major! {
+    a_target_two_timelines_above_the_backup => |major| super::run(major, super::a_target_two_timelines_above_the_backup),
+    backups_of_a_standby => |major| super::run(major, super::backups_of_a_standby),
+    what_a_receiver_had_when_the_host_died => |major| super::run(major, super::what_a_receiver_had_when_the_host_died),
+    what_a_promotion_left_of_a_segment => |major| super::run(major, super::what_a_promotion_left_of_a_segment),
 }
 
 fn run(major: u32, case: fn(&Scratch, Builder<'_>)) {
-    if majors::available(major).is_none() {
-        return;
-    }
-    let scratch = Scratch::new(&format!("hist{major}"));
-    case(&scratch, TestCluster::builder(&scratch, "main").major(major));
+    majors::play("hist", major, case);
 }
 
 fn configured(scratch: &Scratch, cluster: &TestCluster) -> Pitr {

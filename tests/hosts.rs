@@ -5,7 +5,7 @@ use std::fs;
 use std::path::Path;
 
 use crate::support::cluster::{Archive, Builder};
-use crate::support::story::{self, CHECK_USER, CHECKS, DATABASE, Point};
+use crate::support::story::{self, DATABASE, Point};
 use crate::support::tree::{Tree, diff, snapshot_tree};
 use crate::support::{Pitr, Scratch, Story, TestCluster, program};
 
@@ -75,11 +75,7 @@ impl Ground {
         let before_last = story.work(2);
         let last = story.work(1);
         cluster.archive_caught_up();
-        let mut pitr = Pitr::for_cluster(scratch, &cluster);
-        let checks = scratch.file("checks/mazevault.sql", CHECKS, 0o644);
-        pitr.set("checks", vec![checks.to_str().unwrap()]);
-        pitr.set("database", DATABASE);
-        pitr.set("check_user", CHECK_USER);
+        let pitr = Pitr::for_runbook(scratch, &cluster);
         Ground { cluster, pitr, target, before_last, last, checks: 3 }
     }
 

@@ -12,7 +12,7 @@ use pitr::pg::version::{FLOORS, OBSERVED, private_settings};
 use crate::support::cluster::Builder;
 use crate::support::majors::{self, Programs};
 use crate::support::program;
-use crate::support::story::{self, CHECK_USER, CHECKS, DATABASE, Migration, Point};
+use crate::support::story::{self, DATABASE, Migration, Point};
 use crate::support::{Pitr, Scratch, Story, TestCluster};
 
 /// One module a major: a filter such as `majors::pg17` runs what there is for it.
@@ -174,11 +174,7 @@ impl Ground {
         let named = story.restore_point("before the migration");
         let lossy = story.migrate(123);
         let last = story.work(10);
-        let mut pitr = Pitr::for_cluster(scratch, &cluster);
-        let checks = scratch.file("checks/mazevault.sql", CHECKS, 0o644);
-        pitr.set("checks", vec![checks.to_str().unwrap()]);
-        pitr.set("database", DATABASE);
-        pitr.set("check_user", CHECK_USER);
+        let pitr = Pitr::for_runbook(scratch, &cluster);
         Ground { cluster, pitr, named, lossy, last }
     }
 

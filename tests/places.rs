@@ -132,41 +132,14 @@ fn owned(path: &Path) -> PathBuf {
     path.to_path_buf()
 }
 
-/// One module a major: `scripts/test` plays 15, `scripts/test-majors` all.
-macro_rules! majors {
-    ($($name:ident $major:literal $($slow:literal)?;)*) => {$(
-        mod $name {
-            #[test]
-            $(#[ignore = $slow])?
-            fn an_external_pg_wal() {
-                super::run($major, super::an_external_pg_wal);
-            }
-
-            #[test]
-            $(#[ignore = $slow])?
-            fn pgdata_as_a_mount_point() {
-                super::run($major, super::pgdata_as_a_mount_point);
-            }
-
-            #[test]
-            $(#[ignore = $slow])?
-            fn a_filesystem_that_cannot_exchange() {
-                super::run($major, super::a_filesystem_that_cannot_exchange);
-            }
-        }
-    )*};
-}
-majors! {
-    pg13 13 "scripts/test-majors"; pg14 14 "scripts/test-majors"; pg15 15;
-    pg16 16 "scripts/test-majors"; pg17 17 "scripts/test-majors"; pg18 18 "scripts/test-majors";
+majors::on_each_major! {
+    an_external_pg_wal => |major| super::run(major, super::an_external_pg_wal),
+    pgdata_as_a_mount_point => |major| super::run(major, super::pgdata_as_a_mount_point),
+    a_filesystem_that_cannot_exchange => |major| super::run(major, super::a_filesystem_that_cannot_exchange),
 }
 
 fn run(major: u32, case: fn(&Scratch, Builder<'_>)) {
-    if majors::available(major).is_none() {
-        return;
-    }
-    let scratch = Scratch::new(&format!("place{major}"));
-    case(&scratch, TestCluster::builder(&scratch, "main").major(major));
+    majors::play("place", major, case);
 }
 
 /// `pg_wal` becomes a link to `place`, as `initdb --waldir` makes it.

@@ -121,19 +121,6 @@ fn settings(cluster: &TestCluster) -> String {
     cluster.sql("postgres", "SELECT name, setting FROM pg_settings WHERE source NOT IN ('client', 'session') ORDER BY name")
 }
 
-/// One module a major: `scripts/test` plays 15, `scripts/test-majors` all.
-macro_rules! majors {
-    ($($name:ident $major:literal $($slow:literal)?;)*) => {$(
-        mod $name {
-            #[test]
-            $(#[ignore = $slow])?
-            fn settings_there_and_back() {
-                super::settings_of($major);
-            }
-        }
-    )*};
-}
-majors! {
-    pg13 13 "scripts/test-majors"; pg14 14 "scripts/test-majors"; pg15 15;
-    pg16 16 "scripts/test-majors"; pg17 17 "scripts/test-majors"; pg18 18 "scripts/test-majors";
+majors::on_each_major! {
+    settings_there_and_back => super::settings_of,
 }

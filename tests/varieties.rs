@@ -8,32 +8,15 @@ use crate::support::cluster::Builder;
 use crate::support::majors;
 use crate::support::program::{self, program};
 use crate::support::scratch::give;
-use crate::support::story::{self, CHECK_USER, CHECKS, DATABASE};
+use crate::support::story::{self, DATABASE};
 use crate::support::{Pitr, Scratch, Story, TestCluster};
 
-/// One module a major: `scripts/test` plays 15, `scripts/test-majors` all.
-macro_rules! majors {
-    ($($name:ident $major:literal $($slow:literal)?;)*) => {$(
-        mod $name {
-            #[test]
-            $(#[ignore = $slow])?
-            fn a_cluster_of_another_country() {
-                super::run($major, super::a_cluster_of_another_country);
-            }
-        }
-    )*};
-}
-majors! {
-    pg13 13 "scripts/test-majors"; pg14 14 "scripts/test-majors"; pg15 15;
-    pg16 16 "scripts/test-majors"; pg17 17 "scripts/test-majors"; pg18 18 "scripts/test-majors";
+majors::on_each_major! {
+    a_cluster_of_another_country => |major| super::run(major, super::a_cluster_of_another_country),
 }
 
 fn run(major: u32, case: fn(&Scratch, Builder<'_>)) {
-    if majors::available(major).is_none() {
-        return;
-    }
-    let scratch = Scratch::new(&format!("kind{major}"));
-    case(&scratch, TestCluster::builder(&scratch, "main").major(major));
+    majors::play("kind", major, case);
 }
 
 /// A German locale below the scratch directory: the server finds it by `LOCPATH`, and says everything in German where its
@@ -83,11 +66,7 @@ fn a_cluster_of_another_country(scratch: &Scratch, builder: Builder<'_>) {
     let target = story.work(10);
     let last = story.migrate(123).after;
     cluster.archive_caught_up();
-    let mut pitr = Pitr::for_cluster(scratch, &cluster);
-    let checks = scratch.file("checks/mazevault.sql", CHECKS, 0o644);
-    pitr.set("checks", vec![checks.to_str().unwrap()]);
-    pitr.set("database", DATABASE);
-    pitr.set("check_user", CHECK_USER);
+    let mut pitr = Pitr::for_runbook(scratch, &cluster);
     pitr.set("user", cluster.user.as_str());
     let german = || fs::read_to_string(&cluster.log).unwrap().contains("Datenbanksystem ist bereit");
     assert!(german() || programs.major != 15, "{}", cluster.log_tail());

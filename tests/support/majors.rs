@@ -5,7 +5,50 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use super::cluster::Builder;
 use super::program::as_postgres;
+use super::{Scratch, TestCluster};
+
+/// Tests of each major, `fn(u32)` each, in one module a major: `scripts/test` plays 15, `scripts/test-majors` all.
+macro_rules! on_each_major {
+    ($($name:ident => $case:expr),+ $(,)?) => {
+        $crate::support::majors::on_each_major!(@later pg13 13 $($name => $case),+);
+        $crate::support::majors::on_each_major!(@later pg14 14 $($name => $case),+);
+        $crate::support::majors::on_each_major!(@always pg15 15 $($name => $case),+);
+        $crate::support::majors::on_each_major!(@later pg16 16 $($name => $case),+);
+        $crate::support::majors::on_each_major!(@later pg17 17 $($name => $case),+);
+        $crate::support::majors::on_each_major!(@later pg18 18 $($name => $case),+);
+    };
+    (@always $module:ident $major:literal $($name:ident => $case:expr),+) => {
+        mod $module {$(
+            #[test]
+            fn $name() {
+                let case: fn(u32) = $case;
+                case($major);
+            }
+        )+}
+    };
+    (@later $module:ident $major:literal $($name:ident => $case:expr),+) => {
+        mod $module {$(
+            #[test]
+            #[ignore = "scripts/test-majors"]
+            fn $name() {
+                let case: fn(u32) = $case;
+                case($major);
+            }
+        )+}
+    };
+}
+pub(crate) use on_each_major;
+
+/// Plays `case` with a cluster of `major`, where that is there.
+pub fn play(topic: &str, major: u32, case: fn(&Scratch, Builder<'_>)) {
+    if available(major).is_none() {
+        return;
+    }
+    let scratch = Scratch::new(&format!("{topic}{major}"));
+    case(&scratch, TestCluster::builder(&scratch, "main").major(major));
+}
 
 /// Every major that pitr supports.
 pub const ALL: [u32; 6] = [13, 14, 15, 16, 17, 18];

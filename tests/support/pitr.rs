@@ -14,6 +14,7 @@ use super::cluster::{Layout, TestCluster};
 use super::process::{self, Holder};
 use super::program::{self, Output, program};
 use super::scratch::Scratch;
+use super::story::{CHECK_USER, CHECKS, DATABASE};
 use super::terminal::Terminal;
 
 /// Longer than any single run of `pitr` in these tests may take.
@@ -72,6 +73,16 @@ impl Pitr {
         if let Some(archive) = &cluster.archive {
             pitr.set("wal_archive", vec![path(archive)]);
         }
+        pitr
+    }
+
+    /// The same with what the runbook's story wants: its database, and its checks by a user of theirs.
+    pub fn for_runbook(scratch: &Scratch, cluster: &TestCluster) -> Pitr {
+        let mut pitr = Pitr::for_cluster(scratch, cluster);
+        let checks = scratch.file("checks/mazevault.sql", CHECKS, 0o644);
+        pitr.set("checks", vec![path(&checks)]);
+        pitr.set("database", DATABASE);
+        pitr.set("check_user", CHECK_USER);
         pitr
     }
 

@@ -9,7 +9,7 @@ use nix::sys::signal::Signal;
 
 use super::cluster::{Builder, TestCluster};
 use super::program::{self, program};
-use super::story::{self, CHECK_USER, CHECKS, DATABASE, Facts, Point, Story};
+use super::story::{self, DATABASE, Facts, Point, Story};
 use super::tree::{Tree, diff, snapshot_tree};
 use super::{Pitr, Scratch, process, wait_until};
 
@@ -48,11 +48,7 @@ impl Stand {
         story.work(5);
         let old = story.facts();
         cluster.stop();
-        let mut pitr = Pitr::for_cluster(scratch, &cluster);
-        pitr.set("database", DATABASE);
-        pitr.set("check_user", CHECK_USER);
-        let checks = scratch.file("checks/mazevault.sql", CHECKS, 0o644);
-        pitr.set("checks", vec![checks.to_str().unwrap()]);
+        let pitr = Pitr::for_runbook(scratch, &cluster);
         let saved = scratch.dir("saved", "root", "root", 0o700);
         copy(cluster.parent(), &saved.join("pg"));
         copy(archive(&cluster), &saved.join("archive"));
