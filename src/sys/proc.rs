@@ -54,37 +54,41 @@ pub fn processes() -> Result<Vec<Process>> {
 /// Whether the process is there, if only as a zombie.
 pub fn is_there(identity: &ProcessIdentity) -> bool {
     let stat = std::fs::read_to_string(format!("/proc/{}/stat", identity.pid)).ok();
-    stat.and_then(|stat| start_ticks(&stat)) == Some(identity.start_ticks)
+    stat.and_then(|stat| start_ticks(&fields(&stat)?)) == Some(identity.start_ticks)
 }
 
-/// Field 22 of `stat` (proc_pid_stat(5)). The command's name may hold anything, spaces and parentheses included: fields
-/// follow the last ')'.
-fn start_ticks(stat: &str) -> Option<u64> {
-    stat.rsplit_once(')')?.1.split_whitespace().nth(19)?.parse().ok()
+/// Fields of `stat` from the third on (proc_pid_stat(5)). The command's name may hold anything, spaces and parentheses
+/// included: fields follow the last ')'.
+fn fields(stat: &str) -> Option<Vec<&str>> {
+    Some(stat.rsplit_once(')')?.1.split_whitespace().collect())
+}
+
+/// Field 22.
+fn start_ticks(fields: &[&str]) -> Option<u64> {
+    fields.get(19)?.parse().ok()
 }
 
 /// The program that this process runs, as [`Process::exe`] says it.
 pub fn own_program() -> Option<PathBuf> {
-    program_of(Path::new("/proc/self"))
+    target_of("/proc/self/exe")
 }
 
-/// Target of `exe`, with the kernel's remark removed that its file is gone.
-fn program_of(base: &Path) -> Option<PathBuf> {
-    let exe = std::fs::read_link(base.join("exe")).ok()?;
-    Some(exe.to_str().and_then(|e| e.strip_suffix(" (deleted)")).map(PathBuf::from).unwrap_or(exe))
+/// Target of a link below /proc, with the kernel's remark removed that its file is gone.
+fn target_of(link: impl AsRef<Path>) -> Option<PathBuf> {
+    let target = std::fs::read_link(link).ok()?;
+    Some(target.to_str().and_then(|t| t.strip_suffix(" (deleted)")).map(PathBuf::from).unwrap_or(target))
 }
 
 /// One process, if it is there and can be looked at.
 pub fn process(pid: i32, boot: &str) -> Option<Process> {
     let base = PathBuf::from(format!("/proc/{pid}"));
     let stat = std::fs::read_to_string(base.join("stat")).ok()?;
-    // The command's name may hold anything, spaces and parentheses included: fields follow the last ')'.
-    let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_whitespace().collect();
-    let exe = program_of(&base)?;
+    let fields = fields(&stat)?;
+    let exe = target_of(base.join("exe"))?;
     let arguments = std::fs::read(base.join("cmdline")).ok()?;
     let uids = user_ids(&base)?;
     Some(Process {
-        identity: ProcessIdentity { pid, start_ticks: start_ticks(&stat)?, boot_id: boot.to_string() },
+        identity: ProcessIdentity { pid, start_ticks: start_ticks(&fields)?, boot_id: boot.to_string() },
         parent: fields.get(1)?.parse().ok()?,
         uid: *uids.get(1)?,
         only_uid: uids.first().filter(|first| uids.iter().all(|uid| uid == *first)).copied(),
@@ -117,8 +121,7 @@ pub fn environment(pid: i32) -> Vec<Vec<u8>> {
 /// The regular file behind a descriptor of a process, such as the log that is its standard error.
 pub fn file_behind(pid: i32, descriptor: i32) -> Option<PathBuf> {
     let link = format!("/proc/{pid}/fd/{descriptor}");
-    let target = std::fs::read_link(&link).ok()?;
-    let target = target.to_str().and_then(|t| t.strip_suffix(" (deleted)")).map(PathBuf::from).unwrap_or(target);
+    let target = target_of(&link)?;
     std::fs::metadata(&link).ok()?.is_file().then_some(target)
 }
 
