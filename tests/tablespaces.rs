@@ -272,13 +272,11 @@ fn assert_same(before: &BTreeMap<String, Tree>, after: &BTreeMap<String, Tree>) 
 }
 
 fn there_and_back(scratch: &Scratch, builder: Builder<'_>, form: Form) {
-    let ground = Ground::new(scratch, builder, form);
+    let mut ground = Ground::new(scratch, builder, form);
     // Stopped, its files stand still.
-    if ground.cluster.programs.environment.is_empty() {
-        ground.cluster.stop();
-    }
+    ground.pitr.tell_environment(&ground.cluster);
+    ground.cluster.stop();
     let before = ground.files();
-    let serving = ground.cluster.running();
     // Where a link led that tar followed, nothing tells once the tablespace is gone.
     let said = ground.lost.as_deref().filter(|_| form == Form::Followed).map(|lost| ["--tablespace", lost]);
     let args = [&ground.restore()[..4], said.as_ref().map_or(&[][..], |said| said.as_slice())].concat();
@@ -292,11 +290,7 @@ fn there_and_back(scratch: &Scratch, builder: Builder<'_>, form: Form) {
     assert_eq!(restored["outcome"], "switched", "{restored}");
     assert_eq!(ground.rows(), ground.at_target);
     ground.links_only();
-    if serving {
-        ground.pitr.assert_nothing_left();
-    } else {
-        assert_same(&before, &ground.aside());
-    }
+    assert_same(&before, &ground.aside());
     // What was made after the target can be made again, which the undo takes back as well.
     ground.create("late");
     if form != Form::Mapped {
@@ -304,10 +298,8 @@ fn there_and_back(scratch: &Scratch, builder: Builder<'_>, form: Form) {
     }
     let undone = ground.pitr.json(&["undo", "--yes"]);
     assert_eq!(undone["outcome"], "undone", "{undone}");
-    if !serving {
-        assert_same(&before, &ground.files());
-        ground.cluster.start();
-    }
+    assert_same(&before, &ground.files());
+    ground.cluster.start();
     assert_eq!(ground.rows(), ground.at_end);
     let run = undone["run"].as_str().unwrap();
     ground.pitr.run(&["purge", run, "--yes"]).expect_code(0);
