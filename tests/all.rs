@@ -37,6 +37,7 @@ mod postmaster;
 mod preloaded;
 mod private;
 mod privileges;
+mod promoted_meanwhile;
 mod records;
 mod resolve;
 mod restore;
