@@ -123,10 +123,13 @@ fn a_promotion_during_backups(scratch: &Scratch, builder: Builder<'_>) {
     for name in ["plain", "tar"] {
         let refused = plan(&["--timeline", "1", "--before-lsn", &left.lsn], name);
         assert!(refused["what"].as_str().unwrap().contains("does not lead to timeline 1"), "{name}: {refused}");
-        let restored = pitr.json(&["restore", "--yes", "--before-lsn", &target.lsn, "--backup", name]);
-        assert_eq!(restored["outcome"], "switched", "{restored}");
-        assert_eq!(story::facts(&standby, DATABASE), target.facts, "{name}");
-        assert_eq!(pitr.json(&["undo", "--yes"])["outcome"], "undone");
-        assert_eq!(story::facts(&standby, DATABASE), last.facts, "{name}");
+        let planned = pitr.json(&["plan", "--before-lsn", &target.lsn, "--backup", name]);
+        assert_eq!(planned["target"]["timeline"], 2, "{name}: {planned}");
     }
+    // The newest of them all: the one that crossed.
+    let restored = pitr.json(&["restore", "--yes", "--before-lsn", &target.lsn]);
+    assert_eq!(restored["outcome"], "switched", "{restored}");
+    assert_eq!(story::facts(&standby, DATABASE), target.facts);
+    assert_eq!(pitr.json(&["undo", "--yes"])["outcome"], "undone");
+    assert_eq!(story::facts(&standby, DATABASE), last.facts);
 }
