@@ -9,6 +9,7 @@
 mod after_purge;
 mod bad_input;
 mod chroot;
+mod consequences;
 #[cfg(feature = "crash-points")]
 mod crash;
 mod damage;
