@@ -18,6 +18,7 @@ mod docs;
 mod documents;
 mod dump;
 mod forks;
+mod fresh;
 mod goes_on;
 mod harness;
 mod help;
