@@ -30,6 +30,7 @@ mod log;
 mod majors;
 mod mark;
 mod marks;
+mod meant;
 mod migrations;
 mod places;
 mod planned;

@@ -3,6 +3,7 @@
 pub mod discover;
 pub mod histories;
 pub mod host;
+pub mod meant;
 pub mod migration_files;
 pub mod names;
 pub mod places;

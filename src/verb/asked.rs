@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use crate::cli::{ConfigFrom, SourceFlags};
+use crate::cli::{ConfigFrom, PlaceFlags, SourceFlags};
 use crate::config::{ClusterConfig, Requirement, files};
 use crate::error::{Error, Result};
 use crate::observe::discover::Found;
@@ -16,15 +16,19 @@ use crate::plan::restore::Request;
 use crate::plan::target::TargetRequest;
 use crate::sys::service;
 
-/// Where to look.
+/// Where to look for a recovery.
 pub fn places(target: &TargetRequest, source: &SourceFlags) -> Where {
     Where {
-        backups: source.backups.clone(),
-        wal: source.wal.clone(),
         tablespaces: source.tablespaces.clone(),
         identify: Some(identify(target, source)),
         fresh: source.as_cluster.is_some(),
+        ..at(&source.places)
     }
+}
+
+/// Where to look for backups and WAL.
+pub fn at(places: &PlaceFlags) -> Where {
+    Where { backups: places.backups.clone(), wal: places.wal.clone(), ..Where::default() }
 }
 
 fn identify(target: &TargetRequest, source: &SourceFlags) -> Identify {
@@ -56,7 +60,7 @@ pub fn request(found: &Found, source: &SourceFlags, target: TargetRequest, check
         site: site(config, checks, observed),
         service_manager: service::runs(),
         other_wal: observed.other_wal.clone(),
-        backups_known: !(config.backups.is_empty() && source.backups.is_empty()),
+        backups_known: !(config.backups.is_empty() && source.places.backups.is_empty()),
         backups_unread: observed.backup_problems.clone(),
         ruled_out: vec![],
         findings: None,
