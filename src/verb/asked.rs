@@ -31,6 +31,12 @@ pub fn at(places: &PlaceFlags) -> Where {
     Where { backups: places.backups.clone(), wal: places.wal.clone(), ..Where::default() }
 }
 
+/// That nobody named the archive, and which it seems to be.
+pub fn guessed(observed: &Observed) -> Option<String> {
+    let archives = observed.archives.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(", ");
+    (observed.guessed && !archives.is_empty()).then(|| format!("the archive was guessed from archive_command: {archives}"))
+}
+
 fn identify(target: &TargetRequest, source: &SourceFlags) -> Identify {
     let before = match target {
         TargetRequest::ToTime(time) | TargetRequest::BeforeTime(time) => Some(time.as_second()),

@@ -139,12 +139,8 @@ fn observed_cluster(context: &Context, found: &Found, observed: &Observed, place
     );
     if observed.archives.is_empty() {
         problems.push("no WAL archive is known. Name it as `wal_archive` in /etc/pitr/pitr.toml; to try: pitr status --wal DIR".into());
-    } else if observed.guessed {
-        problems.push(format!(
-            "the archive was guessed from archive_command: {}",
-            observed.archives.iter().map(|a| a.display().to_string()).collect::<Vec<_>>().join(", ")
-        ));
     }
+    problems.extend(asked::guessed(observed));
     problems.extend(host.damaged_runs.iter().cloned().map(journal_problem));
     problems.extend(waiting(observed));
     ClusterStatus {
