@@ -47,3 +47,4 @@ pub mod vault;
 pub mod wal_get;
 pub mod wal_log;
 pub mod wal_rows;
+pub mod watch;

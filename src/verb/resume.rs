@@ -9,8 +9,8 @@ use crate::plan::recovery::Recovery;
 use crate::report::confirm::Question;
 use crate::report::run::{Mark, RunResult, section_text};
 use crate::run::executor::Run;
-use crate::run::steps;
 use crate::run::switch::Stage;
+use crate::run::{steps, watch};
 use crate::sys::signals::Signals;
 use crate::verb::{Context, act};
 
@@ -55,7 +55,7 @@ fn settle(run: &mut Run) -> Result<bool> {
     if !run.ledger().goes_forward() {
         return Ok(at_pgdata);
     }
-    match steps::compare_old_cluster(run) {
+    match watch::compare_old_cluster(run) {
         Err(error) if error.kind == Kind::Refused && run.accepted.iter().any(|id| id == "old-cluster-ran") => {
             log::warn!("{error}");
             run.remark(format!("{error}; accepted"))?;
