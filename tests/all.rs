@@ -22,6 +22,7 @@ mod harness;
 mod help;
 mod histories;
 mod hosts;
+mod index;
 mod labels;
 #[cfg(feature = "crash-points")]
 mod leftovers;
