@@ -28,6 +28,7 @@ mod labels;
 mod leftovers;
 mod lint;
 mod log;
+mod lost;
 mod majors;
 mod mark;
 mod marks;
