@@ -12,6 +12,7 @@ mod chroot;
 #[cfg(feature = "crash-points")]
 mod crash;
 mod damage;
+mod demands;
 mod digest;
 mod docs;
 mod documents;
