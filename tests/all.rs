@@ -12,6 +12,7 @@ mod chroot;
 #[cfg(feature = "crash-points")]
 mod crash;
 mod damage;
+mod demands;
 mod digest;
 mod docs;
 mod documents;
@@ -22,11 +23,13 @@ mod harness;
 mod help;
 mod histories;
 mod hosts;
+mod index;
 mod labels;
 #[cfg(feature = "crash-points")]
 mod leftovers;
 mod lint;
 mod log;
+mod lost;
 mod majors;
 mod mark;
 mod marks;

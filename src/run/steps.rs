@@ -160,17 +160,25 @@ fn read_tail(run: &mut Run) -> Result<()> {
     if latest && replay::target_lsn(run).is_none() {
         let answer = reading::after_stop(run)?;
         let lsn = reading::last_record(&answer)?;
-        return run.fact(Fact::Target { lsn });
+        run.fact(Fact::Target { lsn })?;
     }
-    let recovery = run.recovery();
-    let others = run.ledger().old_control().is_none_or(|control| control.timeline != recovery.target.timeline);
-    if latest || recovery.target.lsn.is_none() || others {
+    let Some(old) = run.ledger().old_control() else { return Ok(()) };
+    if latest {
+        // Nothing is behind the last record; another timeline has no latest. What a lost pg_wal held nobody knows.
+        let whole = run.recovery().cluster.remains == Remains::Whole;
+        return if whole { run.fact(Fact::Discarded { loss: Box::default() }) } else { Ok(()) };
+    }
+    if replay::target_lsn(run).is_none() {
         return Ok(());
     }
-    match reading::after_stop(run) {
-        Ok(answer) => {
-            let loss = Loss::of(&answer.lost, &run.recovery().names);
-            run.fact(Fact::Discarded { loss: Box::new(loss) })
+    match reading::discarded(run, &old) {
+        Ok(discarded) => {
+            let loss = Loss::of(&discarded.lost, &run.recovery().names);
+            run.fact(Fact::Discarded { loss: Box::new(loss) })?;
+            if discarded.whole {
+                return Ok(());
+            }
+            run.remark("WAL of the old cluster is damaged or missing: more may be discarded than was counted")
         }
         // The recovery does not depend on it.
         Err(error) => run.remark(format!("what is discarded could not be counted again: {error}")),
