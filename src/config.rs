@@ -78,6 +78,8 @@ pub struct ClusterConfig {
     pub hooks: Hooks,
     /// Directory of `postgres`, `pg_ctl` and the rest; absolute.
     pub pg_bindir: Option<PathBuf>,
+    /// What those need in their environment, `NAME=VALUE` each; comes before what a running server has.
+    pub environment: Vec<String>,
 }
 
 /// How a cluster is started and stopped.

@@ -41,6 +41,7 @@ mod postmaster;
 mod preloaded;
 mod private;
 mod privileges;
+mod promoted_meanwhile;
 mod records;
 mod resolve;
 mod restore;

@@ -16,7 +16,7 @@ use crate::observe::survey::{Identify, Survey, SurveyRequest};
 use crate::observe::{runs, trust};
 use crate::pg::ClusterState;
 use crate::plan::chain;
-use crate::plan::facts::{Capability, Cluster, Configuration, Host, Remains, RunFact, Server, WalKind, own_environment};
+use crate::plan::facts::{Capability, Cluster, Configuration, Host, Remains, RunFact, Server, WalKind, own_environment, with_configured};
 use crate::plan::place::{Exchange, version_directory};
 use crate::plan::recovery::{OtherWal, Trusted};
 use crate::plan::spaces;
@@ -92,6 +92,7 @@ pub fn observe(config: &Config, found: &Found, asked: &Where) -> Result<Observed
         Some(process) => (log_of(process), proc::environment(process.identity.pid)),
         None => runs::last_seen_running(&config.state_directory, early.system_identifier, &data_directory)?.unwrap_or_default(),
     };
+    let environment = with_configured(environment, &found.config.environment, || owner.environment_entries());
     let earlier = runs::list(&config.state_directory, early.system_identifier, &data_directory)?;
     let other_wal = other_wal(&config.state_directory, &earlier);
     let mut archives = if asked.wal.is_empty() { found.config.wal_archive.clone() } else { asked.wal.clone() };

@@ -274,7 +274,7 @@ impl Postgres<'_> {
             // The server's own words may quote a line of a file that an include names: only the first line, shortened.
             let cause: String = words.lines().next().unwrap_or_default().chars().take(200).collect();
             let hint = if cause.contains("error while loading shared libraries") {
-                "Its server was started with a library path that pitr cannot know while it is stopped. Start the cluster as it is always started, then try again."
+                "Its server was started with a library path that pitr cannot know while it is stopped. Start the cluster as it is always started, then try again; or name it by `environment` in the configuration."
             } else {
                 "PostgreSQL itself cannot read it: mend it first."
             };

@@ -39,7 +39,7 @@ pub(super) struct Skimmed {
     pub(super) control: Option<Vec<u8>>,
     pub(super) major: Option<u32>,
     pub(super) incremental: bool,
-    /// Tablespaces with files below `pg_tblspc`.
+    /// Tablespaces with a directory or files below `pg_tblspc`.
     pub(super) spaces: BTreeSet<u32>,
     /// Links in `pg_tblspc`.
     pub(super) links: Vec<(u32, Vec<u8>)>,
@@ -95,6 +95,8 @@ fn look(stream: &mut ArchiveStream, seen: &mut Skimmed, limit: u64) -> Result<()
         let rel = seen.root.as_ref().and_then(|root| path.strip_prefix(root).ok()).unwrap_or(&path);
         match &member.kind {
             MemberKind::Link(target) if seen.links.len() < 1000 => seen.links.extend(tablespace_of(rel).map(|oid| (oid, target.clone()))),
+            // The content of a link that was followed; a tablespace may be empty.
+            MemberKind::Directory if seen.spaces.len() < 1000 => seen.spaces.extend(tablespace_of(rel)),
             MemberKind::File => {
                 if seen.spaces.len() < 1000 && rel.iter().count() > 2 {
                     seen.spaces.extend(tablespace_of(rel));
