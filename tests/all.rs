@@ -41,6 +41,7 @@ mod postmaster;
 mod preloaded;
 mod private;
 mod privileges;
+mod recall;
 mod promoted_meanwhile;
 mod records;
 mod resolve;

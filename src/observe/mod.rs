@@ -1,5 +1,6 @@
 //! The host, read once into plain data. Looks at everything, changes nothing.
 
+pub mod backups;
 pub mod discover;
 pub mod histories;
 pub mod host;
