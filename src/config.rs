@@ -208,5 +208,13 @@ pub fn cluster_name(text: &str) -> std::result::Result<String, Malformed> {
     }
 }
 
+/// A name for a cluster that nobody named: its directory's, with `_` for what no name may have.
+pub fn name_for(data_directory: &Path) -> String {
+    let own = data_directory.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    let good: String = own.chars().map(|c| if c.is_ascii_alphanumeric() || "_.-".contains(c) { c } else { '_' }).take(100).collect();
+    let name = good.trim_start_matches(|c: char| !c.is_ascii_alphanumeric());
+    if name.is_empty() { "cluster".to_string() } else { name.to_string() }
+}
+
 #[cfg(test)]
 mod tests;

@@ -1,7 +1,6 @@
-//! `pitr mark`: exit 0 only when one can come back; what is kept of the WAL that was read; tables that are protected.
+//! `pitr mark`: exit 0 only when one can come back; tables that are protected.
 
 use std::fs;
-use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
@@ -13,18 +12,6 @@ fn cluster(scratch: &Scratch) -> (TestCluster, Pitr) {
     cluster.sql("postgres", "CREATE TABLE t AS SELECT 1 AS id");
     let pitr = Pitr::for_cluster(scratch, &cluster);
     (cluster, pitr)
-}
-
-fn entries(state: &Path) -> Vec<PathBuf> {
-    let mut found = Vec::new();
-    let mut open = vec![state.join("index")];
-    while let Some(directory) = open.pop() {
-        for entry in fs::read_dir(&directory).into_iter().flatten().flatten() {
-            if entry.file_type().unwrap().is_dir() { open.push(entry.path()) } else { found.push(entry.path()) }
-        }
-    }
-    found.sort();
-    found
 }
 
 /// Without a backup, with a failing archiver, under a used name: no gate opens. Then it does, and what it promised works.
@@ -87,77 +74,6 @@ fn a_hole_before_the_mark_shuts_the_gate() {
     assert_eq!(marked["archived"], true, "{marked}");
     assert_eq!(marked["refusals"][0]["id"], "wal-gap", "{marked}");
     assert!(marked["command"].is_null());
-}
-
-/// What was read is kept, and used; damaged, outdated and deleted entries change no answer, nor does what a later
-/// program would keep; nobody but root writes there.
-#[test]
-fn what_is_kept_of_the_wal_never_changes_an_answer() {
-    let scratch = Scratch::new("index");
-    let (cluster, pitr) = cluster(&scratch);
-    for n in 0..6 {
-        cluster.sql("postgres", &format!("CREATE TABLE t{n} AS SELECT generate_series(1, 500) AS id; DELETE FROM t WHERE id = {n}"));
-        cluster.sql("postgres", &format!("INSERT INTO t VALUES ({n}); UPDATE t{n} SET id = 0"));
-        cluster.sql("postgres", "VACUUM FULL t");
-        cluster.sql("postgres", &format!("TRUNCATE t{n}"));
-        cluster.switch_wal();
-    }
-    cluster.archive_caught_up();
-    // Files that changed just now are not kept: they could change again unseen.
-    std::thread::sleep(std::time::Duration::from_millis(3500));
-    let archive = cluster.archive.as_ref().unwrap().to_str().unwrap().to_string();
-    let questions: [&[&str]; 6] = [
-        &["log", "-o", "json", "--wal", &archive],
-        &["log", "-o", "json", "--wal", &archive, "--deletes"],
-        &["log", "-o", "json", "--wal", &archive, "--ddl"],
-        &["log", "-o", "json", "-t", "t"],
-        &["log", "-o", "json", "-t", "t3"],
-        &["verify", "wal", "--wal", &archive, "-o", "json"],
-    ];
-    let ask = || -> Vec<String> { questions.iter().map(|question| pitr.run(question).expect_code(0).stdout).collect() };
-    let first = ask();
-    assert!(first[3].lines().count() >= 12, "{}", first[3]);
-    let kept = entries(&pitr.state);
-    assert!(kept.len() >= 6, "{kept:?}");
-    for path in &kept {
-        use std::os::unix::fs::MetadataExt;
-        let metadata = fs::metadata(path).unwrap();
-        assert_eq!((metadata.uid(), metadata.mode() & 0o777), (0, 0o640), "{}", path.display());
-    }
-    assert_eq!(ask(), first, "from the index");
-
-    for (n, path) in kept.iter().enumerate() {
-        let mut bytes = fs::read(path).unwrap();
-        match n % 4 {
-            0 => bytes.truncate(bytes.len() / 2),
-            1 => {
-                let middle = bytes.len() / 2;
-                bytes[middle] ^= 1;
-            }
-            2 => bytes[8] ^= 0x40,
-            _ => bytes.clear(),
-        }
-        fs::write(path, bytes).unwrap();
-    }
-    assert_eq!(ask(), first, "damaged entries are made anew");
-    assert_eq!(ask(), first);
-    // One entry under another's name: it is of another file.
-    fs::copy(&kept[0], &kept[1]).unwrap();
-    assert_eq!(ask(), first);
-    fs::remove_dir_all(pitr.state.join("index")).unwrap();
-    assert_eq!(ask(), first, "deleting loses nothing");
-
-    // A segment that changes is read again.
-    let victim = PathBuf::from(&archive).join(kept[2].file_name().unwrap());
-    let mut bytes = fs::read(&victim).unwrap();
-    bytes[20_000] ^= 1;
-    fs::write(&victim, bytes).unwrap();
-    let broken = pitr.run(&["verify", "wal", "--wal", &archive, "-o", "json"]).expect_code(6);
-    assert!(broken.stdout.contains("is damaged at"), "{}", broken.stdout);
-    fs::remove_file(&victim).unwrap();
-    pitr.run(&["verify", "wal", "--wal", &archive, "-o", "json"]).expect_code(6);
-    let left = entries(&pitr.state);
-    assert!(!left.iter().any(|path| path.file_name() == victim.file_name()), "an entry of a file that is gone: {left:?}");
 }
 
 /// Rows of a protected table go only when that is accepted, those of a partition of it too; rows that come back need no

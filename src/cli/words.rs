@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::config::cluster_name;
 use crate::config::duration::parse_duration;
 use crate::pg::Malformed;
 
@@ -32,6 +33,11 @@ pub fn limit(text: &str) -> std::result::Result<usize, Malformed> {
 /// An absolute path: a run's working directory may differ from the caller's.
 pub fn absolute(text: &str) -> std::io::Result<PathBuf> {
     std::path::absolute(text)
+}
+
+/// A cluster's name, or the absolute path of its data directory.
+pub fn cluster_word(text: &str) -> std::result::Result<String, Malformed> {
+    if text.starts_with('/') { Ok(text.to_string()) } else { cluster_name(text) }
 }
 
 /// `16384=/srv/space`: a tablespace by its OID, and an absolute path without dots; `16384=pg_tblspc/16384`, as

@@ -98,6 +98,7 @@ pub fn json(proof: &Proof) -> Value {
     let holes = proof.holes.iter().map(|h| json!({"timeline": h.timeline, "from": h.from, "to": h.to, "what": h.what}));
     json!({
         "schema": 1,
+        "whole": proof.is_whole(),
         "windows": windows.collect::<Vec<_>>(),
         "holes": holes.collect::<Vec<_>>(),
         "problems": proof.problems,

@@ -140,6 +140,7 @@ pub fn read_settings(run: &mut Run) -> Result<()> {
         backups: vec![],
         wal: vec![],
         identify: None,
+        looked: vec![],
     };
     let settings = run.owner(Task::Settings(Box::new(request)))?;
     run.fact(Fact::Settings { settings })

@@ -7,7 +7,7 @@
 //! * `vault` opens for that child what only root may read and the configuration names.
 //! * `private` launches the server nobody else sees; `broker` and `wal_get` feed it WAL; `replay` watches it.
 //! * `control` stops and starts the public server. `reading` and `wal_log` answer questions
-//!   about WAL.
+//!   about WAL, `copies` compares what should be the same of it.
 
 pub mod absent;
 pub mod aftermath;
@@ -15,6 +15,7 @@ pub mod beside;
 pub mod broker;
 pub mod configure;
 pub mod control;
+pub mod copies;
 pub mod dump;
 pub mod exchange;
 pub mod executor;
@@ -48,3 +49,4 @@ pub mod vault;
 pub mod wal_get;
 pub mod wal_log;
 pub mod wal_rows;
+pub mod watch;

@@ -13,11 +13,13 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::error::{Error, Result};
+use crate::observe::backups;
 use crate::observe::places;
 use crate::observe::survey::{self, SurveyRequest};
 use crate::plan::recovery::Trusted;
 use crate::run::vault::Vault;
-use crate::run::{configure, dump, reading, sql, staging, switch, tail, tidy, unlogged, wal_log, wal_rows};
+use crate::run::{configure, copies, dump, reading, sql, staging, switch, tail, tidy, unlogged, wal_log, wal_rows};
+use crate::store::index::Entry;
 use crate::store::{self, Source};
 use crate::sys::descendant::{Descendant, Heard, Said, ending};
 use crate::sys::dir::Dir;
@@ -122,6 +124,8 @@ pub enum Task {
         /// Directory and file of the one, directory and file of the other.
         pairs: Vec<(PathBuf, String, PathBuf, String)>,
     },
+    /// Which of these groups of WAL files do not all have the same content.
+    CompareCopies(Box<copies::CompareRequest>),
     /// Remove a directory with everything in it.
     RemoveTree {
         /// Directory that holds it.
@@ -186,7 +190,9 @@ enum Message {
 /// What was found out about a file and may be kept for the next time: the bytes of an index entry.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Kept {
-    /// The file's directory.
+    /// What it tells.
+    pub entry: Entry,
+    /// The file's directory, by the name it is listed under.
     pub directory: PathBuf,
     /// Its name.
     pub file: String,
@@ -214,7 +220,7 @@ pub fn call_watched<T: DeserializeOwned>(
     task: Task,
     during: &mut dyn FnMut(Option<Progress>) -> Result<()>,
 ) -> Result<T> {
-    converse((owner, lock, trusted), (task, None), during, &mut |_| {})
+    converse((owner, lock, Vault::of(trusted)), (task, None), during, &mut |_| {})
 }
 
 /// The same with an open file for the task.
@@ -225,22 +231,21 @@ pub fn call_with<T: DeserializeOwned>(
     passing: (Task, Option<OwnedFd>),
     during: &mut dyn FnMut(Option<Progress>) -> Result<()>,
 ) -> Result<T> {
-    converse((owner, lock, trusted), passing, during, &mut |_| {})
+    converse((owner, lock, Vault::of(trusted)), passing, during, &mut |_| {})
 }
 
-/// The same for a task that finds out what may be kept.
-pub fn call_keeping<T: DeserializeOwned>(owner: &Owner, trusted: &Trusted, task: Task, kept: &mut dyn FnMut(Kept)) -> Result<T> {
-    converse((owner, None, trusted), (task, None), &mut |_| Ok(()), kept)
+/// The same for a task that is handed what `vault` holds, and finds out what may be kept.
+pub fn call_keeping<T: DeserializeOwned>(owner: &Owner, vault: Vault, task: Task, kept: &mut dyn FnMut(Kept)) -> Result<T> {
+    converse((owner, None, vault), (task, None), &mut |_| Ok(()), kept)
 }
 
 fn converse<T: DeserializeOwned>(
-    (owner, lock, trusted): (&Owner, Option<&Lock>, &Trusted),
+    (owner, lock, vault): (&Owner, Option<&Lock>, Vault),
     (task, passed): (Task, Option<OwnedFd>),
     during: &mut dyn FnMut(Option<Progress>) -> Result<()>,
     kept: &mut dyn FnMut(Kept),
 ) -> Result<T> {
     let parent = rustix::process::getpid().as_raw_nonzero().get();
-    let vault = Vault::of(trusted);
     let request = Request { owner: owner.clone(), parent, vault: !vault.is_empty(), locked: lock.is_some(), task };
     let line = serde_json::to_string(&request).map_err(|e| Error::failed("describe task").cause(e))?;
     let mut child = Descendant::spawn("__owner", &line, passed.as_ref(), lock)?;
@@ -329,7 +334,7 @@ fn perform(task: Task, passed: Option<OwnedFd>) -> Result<Value> {
         Task::TryProgram { program } => answer(staging::try_program(&program)?),
         Task::ProbeExchange { parent } => answer(switch::probe_exchange(&Dir::open(parent)?)?),
         Task::MakeRunDirectory { path } => answer(staging::make_run_directory(&path)?),
-        Task::Catalogue { directories } => answer(survey::backups(&directories)),
+        Task::Catalogue { directories } => answer(backups::backups(&directories)),
         Task::Dump(request) => answer(dump::dump(&request, passed, &mut say_progress)?),
         Task::VerifyBackup(source) => {
             let say = &mut |p: store::ExtractProgress| say_progress(Progress { done: p.read, total: Some(p.total) });
@@ -348,6 +353,7 @@ fn perform(task: Task, passed: Option<OwnedFd>) -> Result<Value> {
         Task::Tidy(request) => answer(tidy::tidy(&request)?),
         Task::SettleMarks(request) => answer(tidy::settle_marks(&request)?),
         Task::CompareWal { pairs } => answer(tidy::different(&pairs)),
+        Task::CompareCopies(request) => answer(copies::different(&request)?),
         Task::Switch(effect) => answer(switch::perform(&effect)?),
         Task::LookAtSwitch(places) => answer(switch::look(&places)?),
         Task::ListExchanges(request) => answer(switch::list(&request)?),

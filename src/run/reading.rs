@@ -8,16 +8,18 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
-use crate::pg::{History, Lsn, SegmentName, SegmentSize};
-use crate::plan::chain;
+use crate::pg::{ControlFile, History, Lsn, SegmentName, SegmentSize};
+use crate::plan::facts::WalSource;
 use crate::plan::wal_facts::question;
+use crate::plan::{aim, chain, discards};
 use crate::run::executor::Run;
 use crate::run::owner::{Task, open_directory};
+use crate::run::replay;
 use crate::run::segments::{Stream, chained, summary};
-use crate::run::sources;
+use crate::run::sources::{self, Directories};
 use crate::run::tail::WalIdentity;
 use crate::wal::chain::{Chain, Joined};
-use crate::wal::inquiry::{Answer, BackupStart, Inquiry, Question, Stop};
+use crate::wal::inquiry::{Answer, BackupStart, Inquiry, Lost, Question, Stop};
 use crate::wal::page::Major;
 use crate::wal::{Identity, SegmentSource, Walk};
 
@@ -103,24 +105,72 @@ impl SegmentSource for Files {
 
 /// The answer for this run's target from the WAL as it stands after the stop: archives and copied tail.
 pub fn after_stop(run: &mut Run) -> Result<Answer> {
-    let listed = sources::list(run, &sources::serving(run))?;
     let recovery = run.recovery();
-    let size = recovery.cluster.segment_size;
-    let links = chain::follow(&recovery.target.history, recovery.chain.first.number, None, &listed, size);
-    let copies = chain::readable(&listed);
-    let segments = links.segments.iter();
-    let segments = segments.filter_map(|n| copies.get(n).and_then(|l| l.first()).map(|c| (*n, c.directory.clone(), c.file.clone())));
     let question = match (recovery.target.lsn, &recovery.target.request) {
         (Some(lsn), _) => Question::Lsn { lsn, inclusive: recovery.target.inclusive },
         (None, request) => question(request),
     };
-    let request = ReadRequest {
-        chain: ChainRequest { segments: segments.collect(), history: recovery.target.history.clone(), identity: sources::identity(run) },
-        question,
-        backup: None,
-        next_xid: recovery.backup.control.as_ref().map_or(0, |control| control.next_xid),
+    let history = recovery.target.history.clone();
+    let next_xid = recovery.backup.control.as_ref().map_or(0, |control| control.next_xid);
+    let (first, sources) = (recovery.chain.first.number, sources::serving(run));
+    let listed = sources::list(run, &sources)?;
+    read_stopped(run, (&sources, &listed), Wanted { history, first, question, next_xid })
+}
+
+/// What committed on the timeline that served until the stop, and is not there after the recovery.
+#[derive(Debug)]
+pub struct Discarded {
+    /// All of it that was read.
+    pub lost: Lost,
+    /// WAL could be read to where the stopped cluster had come.
+    pub whole: bool,
+}
+
+/// Counts what is discarded of the cluster that was stopped with `old`: behind the target, or where the target is on another
+/// branch behind the place where both part.
+pub fn discarded(run: &mut Run, old: &ControlFile) -> Result<Discarded> {
+    let recovery = run.recovery();
+    let target = &recovery.target;
+    let answer = if old.timeline == target.timeline {
+        after_stop(run)?
+    } else {
+        let sources = sources::everything(run);
+        let listed = sources::list(run, &sources)?;
+        let recovery = run.recovery();
+        let unknown = |why: String| Error::failed(format!("the history of timeline {} is not known", old.timeline)).cause(why);
+        let serving = aim::history(&listed, old.timeline).map_err(unknown)?;
+        let parts = discards::fork(&recovery.target.history, &serving);
+        // The record at the target is kept where both have it.
+        let (lsn, inclusive) = match replay::target_lsn(run) {
+            Some(lsn) if lsn < parts => (lsn, recovery.target.inclusive),
+            _ => (parts, false),
+        };
+        // From the backup's start where that is on the way, so that what was running at the fork is counted whole.
+        let first = recovery.chain.first.number.min(recovery.cluster.segment_size.number(lsn));
+        let question = Question::Lsn { lsn, inclusive };
+        read_stopped(run, (&sources, &listed), Wanted { history: serving, first, question, next_xid: old.next_xid })?
     };
-    run.owner(Task::ReadWal(Box::new(request)))
+    let whole = answer.last.is_some_and(|(start, _)| start >= old.checkpoint);
+    Ok(Discarded { lost: answer.lost, whole })
+}
+
+struct Wanted {
+    history: History,
+    /// Number of the first segment.
+    first: u64,
+    question: Question,
+    next_xid: u64,
+}
+
+fn read_stopped(run: &mut Run, (sources, listed): (&Directories, &[WalSource]), wanted: Wanted) -> Result<Answer> {
+    let size = run.recovery().cluster.segment_size;
+    let links = chain::follow(&wanted.history, wanted.first, None, listed, size);
+    let copies = chain::readable(listed);
+    let copy = |name: &SegmentName| copies.get(name).and_then(|list| list.first());
+    let segments = links.segments.iter().filter_map(|n| copy(n).map(|c| (*n, sources.open_path(&c.directory), c.file.clone())));
+    let Wanted { history, question, next_xid, .. } = wanted;
+    let chain = ChainRequest { segments: segments.collect(), history, identity: sources::identity(run) };
+    run.owner(Task::ReadWal(Box::new(ReadRequest { chain, question, backup: None, next_xid })))
 }
 
 /// The last valid record, for latest of a cluster that crashed.

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::io::{self, ErrorKind, Read};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::sync::mpsc::sync_channel;
 use std::time::{Duration, SystemTime};
@@ -15,7 +15,7 @@ use crate::pg::SegmentName;
 use crate::run::owner::{Kept, keep, open_directory};
 use crate::run::reading::{ChainRequest, Segment, identity};
 use crate::store::codec::Decoded;
-use crate::store::index::{self, Key};
+use crate::store::index::{self, Entry, Key};
 use crate::store::layout::is_partial;
 use crate::sys::dir::Dir;
 use crate::wal::EndOfWal;
@@ -33,14 +33,14 @@ const REMEMBERED: usize = 48 << 20;
 const SETTLED: Duration = Duration::from_secs(2);
 
 /// How many segments of this size are read at a time.
-fn readers(segment: u64) -> usize {
+pub(super) fn readers(segment: u64) -> usize {
     let room = usize::try_from(HELD / segment.max(1)).unwrap_or(READERS);
     std::thread::available_parallelism().map_or(1, usize::from).min(READERS).min(room).max(1)
 }
 
 /// Reads `count` things with `readers` threads and takes the results in order, until `take` says that it is enough.
 /// Each thread has one buffer.
-fn in_order<T: Send>(
+pub(super) fn in_order<T: Send>(
     count: usize,
     readers: usize,
     read: impl Fn(usize, &mut Vec<u8>) -> T + Sync,
@@ -176,9 +176,12 @@ enum Rest {
     Packed(Vec<u8>),
 }
 
+/// The index, for a child that may ask for what it has: the names of directories that are opened under another one.
+pub type Indexed = BTreeMap<PathBuf, PathBuf>;
+
 /// Where summaries come from that were made before.
 pub struct Summaries {
-    index: Option<Dir>,
+    index: Option<Indexed>,
     /// For a second pass.
     remembered: Option<Mutex<Remembered>>,
 }
@@ -190,10 +193,9 @@ struct Remembered {
 }
 
 impl Summaries {
-    /// Those of the index that stands at `index`; with `again`, those that the first of several passes made too.
-    pub fn new(index: Option<&Path>, again: bool) -> Summaries {
-        let opened = index.and_then(|path| open_directory(path).inspect_err(|e| log::info!("no index of WAL: {e}")).ok());
-        Summaries { index: opened, remembered: again.then(Mutex::default) }
+    /// Those of the index; with `again`, those that the first of several passes made too.
+    pub fn new(index: Option<&Indexed>, again: bool) -> Summaries {
+        Summaries { index: index.cloned(), remembered: again.then(Mutex::default) }
     }
 
     /// Joins `segments` of `wanted`, which follow each other, until they end or are broken. Second parts are unpacked
@@ -219,8 +221,8 @@ impl Summaries {
     ) -> Read1<Ready> {
         let (name, directory, file) = segment;
         let opened = open_directory(directory)?;
-        let key = self.key(&opened, directory, file)?;
-        let known = self.known(*name, directory, file, key.as_ref()).and_then(|packed| self.unpack(wanted, *name, packed, wants));
+        let key = self.index.as_ref().and_then(|index| key(index, &opened, directory, file));
+        let known = self.known(*name, file, key.as_ref()).and_then(|packed| self.unpack(wanted, *name, packed, wants));
         if let Some(ready) = known {
             return Ok(Ok(ready));
         }
@@ -232,11 +234,11 @@ impl Summaries {
             return Ok(summary.map(|summary| Ready { front: summary.into(), inside: Rest::Wanted(Inside::default()) }));
         };
         let (front, inside) = divide(summary);
-        let still = key.filter(|key| self.key(&opened, directory, file).is_ok_and(|now| now.as_ref() == Some(key)));
+        let still = key.filter(|key| key.is_still(&opened, file));
         if self.remembered.is_some() || still.is_some() {
             let packed = pack(&front, &inside).map_err(|e| Error::failed("pack a summary").cause(e))?;
-            if let Some(bytes) = still.and_then(|key| index::encode(&key, &packed)) {
-                keep(Kept { directory: directory.clone(), file: file.clone(), bytes });
+            if let Some(key) = still {
+                key.keep(Entry::Summary, file, &packed);
             }
             self.remember(*name, packed);
         }
@@ -244,23 +246,9 @@ impl Summaries {
         Ok(Ok(Ready { front, inside }))
     }
 
-    /// The key under which a file's summary is kept, if it is one that can be.
-    fn key(&self, opened: &Dir, directory: &Path, file: &str) -> Result<Option<Key>> {
-        // A directory of root's, reached by a descriptor, has another path each time.
-        if self.index.is_none() || directory.starts_with("/proc") {
-            return Ok(None);
-        }
-        // What only root may look at is opened for us, and not kept.
-        let Ok(metadata) = opened.metadata(file) else { return Ok(None) };
-        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-        let last = metadata.modified.seconds.max(metadata.changed.seconds);
-        let settled = i64::try_from(now.saturating_sub(SETTLED).as_secs()).is_ok_and(|border| last < border);
-        Ok(settled.then(|| Key::new(directory.join(file), &metadata)))
-    }
-
-    fn known(&self, name: SegmentName, directory: &Path, file: &str, key: Option<&Key>) -> Option<Packed> {
+    fn known(&self, name: SegmentName, file: &str, key: Option<&Known>) -> Option<Packed> {
         let remembered = self.remembered.as_ref().and_then(|r| r.lock().ok()?.packed.get(&name).cloned());
-        remembered.or_else(|| index::look_up(self.index.as_ref()?, directory, file, key?))
+        remembered.or_else(|| key?.look_up(Entry::Summary, file))
     }
 
     fn unpack(&self, wanted: &ChainRequest, name: SegmentName, packed: Packed, wants: &(dyn Fn(&Digest) -> bool + Sync)) -> Option<Ready> {
@@ -277,6 +265,41 @@ impl Summaries {
         if remembered.bytes + bytes <= REMEMBERED && !remembered.packed.contains_key(&name) {
             remembered.bytes += bytes;
             remembered.packed.insert(name, packed);
+        }
+    }
+}
+
+/// A file as it was when it was looked at, by the name of its directory under which the index knows it.
+pub(super) struct Known {
+    directory: PathBuf,
+    key: Key,
+}
+
+/// How the index knows a file, if it is one about which something can be kept.
+pub(super) fn key(index: &Indexed, opened: &Dir, directory: &Path, file: &str) -> Option<Known> {
+    let directory = index.get(directory).map_or(directory, PathBuf::as_path);
+    let metadata = opened.metadata(file).ok()?;
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    let last = metadata.modified.seconds.max(metadata.changed.seconds);
+    let settled = i64::try_from(now.saturating_sub(SETTLED).as_secs()).is_ok_and(|border| last < border);
+    settled.then(|| Known { directory: directory.to_path_buf(), key: Key::new(directory.join(file), &metadata) })
+}
+
+impl Known {
+    /// What the index has of it.
+    pub(super) fn look_up(&self, entry: Entry, file: &str) -> Option<Packed> {
+        index::look_up(entry, &self.directory, file, &self.key)
+    }
+
+    /// It did not change since.
+    pub(super) fn is_still(&self, opened: &Dir, file: &str) -> bool {
+        opened.metadata(file).is_ok_and(|now| Key::new(self.directory.join(file), &now) == self.key)
+    }
+
+    /// Has the index keep what was found out.
+    pub(super) fn keep(&self, entry: Entry, file: &str, packed: &Packed) {
+        if let Some(bytes) = index::encode(&self.key, packed) {
+            keep(Kept { entry, directory: self.directory.clone(), file: file.to_string(), bytes });
         }
     }
 }

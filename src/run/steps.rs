@@ -80,46 +80,6 @@ pub fn apply(run: &mut Run, step: &Step) -> Result<()> {
     }
 }
 
-/// Before every step of a recovery: while the old cluster must be down, it is as the journal left it, and its unit cannot be
-/// started. After a reboot that is made so again.
-pub fn compare_old_cluster(run: &mut Run) -> Result<()> {
-    let Some(expected) = run.ledger().old_control() else { return absent::nothing_came(run) };
-    if !matches!(stage(run)?, Stage::Nothing | Stage::Staged | Stage::Hidden) {
-        return Ok(());
-    }
-    let data_directory = run.recovery().cluster.data_directory.clone();
-    let gone = std::fs::symlink_metadata(data_directory.join("global")).is_err_and(|e| e.kind() == std::io::ErrorKind::NotFound);
-    if gone && run.ledger().switch_begun() {
-        // Between two renames nothing stands there that could run.
-        return control::keep_down(run);
-    }
-    let running = postmaster::find(&data_directory)?.is_some();
-    let found: ControlFile = run.owner(Task::ReadControl { data_directory: data_directory.clone(), hidden: None })?;
-    if found == expected && !running {
-        return control::keep_down(run);
-    }
-    let added = found.next_xid.saturating_sub(expected.next_xid);
-    let cause = if running {
-        "it runs again".to_string()
-    } else if found.system_identifier != expected.system_identifier {
-        format!("another cluster stands there, system identifier {}, not {}", found.system_identifier, expected.system_identifier)
-    } else {
-        let moved =
-            |what: &ControlFile| format!("{} (redo {}, timeline {}, {})", what.checkpoint, what.redo, what.timeline, what.state.name());
-        format!("its checkpoint moved from {} to {}", moved(&expected), moved(&found))
-    };
-    Err(Error::new(
-        Kind::Refused,
-        format!("the old cluster on {} ran after it was stopped; {added} transactions or more were added", data_directory.display()),
-    )
-    .cause(cause)
-    .id("old-cluster-ran")
-    .hint(format!(
-        "To discard what was added: pitr resume {0} --accept old-cluster-ran. To keep it and end the recovery: pitr undo {0}.",
-        run.paths.id
-    )))
-}
-
 fn stop(run: &mut Run) -> Result<()> {
     run.fact(Fact::Stopping)?;
     if !run.recovery().cluster.remains.could_run() {
@@ -200,17 +160,25 @@ fn read_tail(run: &mut Run) -> Result<()> {
     if latest && replay::target_lsn(run).is_none() {
         let answer = reading::after_stop(run)?;
         let lsn = reading::last_record(&answer)?;
-        return run.fact(Fact::Target { lsn });
+        run.fact(Fact::Target { lsn })?;
     }
-    let recovery = run.recovery();
-    let others = run.ledger().old_control().is_none_or(|control| control.timeline != recovery.target.timeline);
-    if latest || recovery.target.lsn.is_none() || others {
+    let Some(old) = run.ledger().old_control() else { return Ok(()) };
+    if latest {
+        // Nothing is behind the last record; another timeline has no latest. What a lost pg_wal held nobody knows.
+        let whole = run.recovery().cluster.remains == Remains::Whole;
+        return if whole { run.fact(Fact::Discarded { loss: Box::default() }) } else { Ok(()) };
+    }
+    if replay::target_lsn(run).is_none() {
         return Ok(());
     }
-    match reading::after_stop(run) {
-        Ok(answer) => {
-            let loss = Loss::of(&answer.lost, &run.recovery().names);
-            run.fact(Fact::Discarded { loss: Box::new(loss) })
+    match reading::discarded(run, &old) {
+        Ok(discarded) => {
+            let loss = Loss::of(&discarded.lost, &run.recovery().names);
+            run.fact(Fact::Discarded { loss: Box::new(loss) })?;
+            if discarded.whole {
+                return Ok(());
+            }
+            run.remark("WAL of the old cluster is damaged or missing: more may be discarded than was counted")
         }
         // The recovery does not depend on it.
         Err(error) => run.remark(format!("what is discarded could not be counted again: {error}")),

@@ -19,6 +19,7 @@ use rustix::fs::{CWD, FileType, Mode, OFlags, Stat};
 use crate::error::{At, Error, Kind, Result};
 use crate::plan::recovery::Trusted;
 use crate::store::catalogue::is_backup_file;
+use crate::store::index::Index;
 use crate::store::layout::is_archived_wal_file;
 use crate::sys::dir::{self, Dir, Metadata};
 use crate::sys::passing::{receive_line, send_line};
@@ -37,6 +38,8 @@ enum Shelf {
 pub struct Vault {
     /// What it holds, as it is named, where it really is.
     places: Vec<(Shelf, PathBuf, PathBuf)>,
+    /// What was found out about WAL before.
+    index: Option<Index>,
 }
 
 impl Vault {
@@ -45,12 +48,18 @@ impl Vault {
         let wal = trusted.wal.iter().map(|path| (Shelf::Wal, path));
         let named = wal.chain(trusted.backups.iter().map(|path| (Shelf::Backups, path)));
         let real = named.filter_map(|(shelf, path)| Some((shelf, path.clone(), roots_place(path)?)));
-        Vault { places: real.collect() }
+        Vault { places: real.collect(), index: None }
+    }
+
+    /// Entries of `index` are handed out too.
+    #[must_use]
+    pub fn with_index(self, index: Option<Index>) -> Vault {
+        Vault { index, ..self }
     }
 
     /// Nothing may be opened.
     pub fn is_empty(&self) -> bool {
-        self.places.is_empty()
+        self.places.is_empty() && self.index.is_none()
     }
 
     /// Answers questions on `socket` until the other end closes it.
@@ -74,6 +83,10 @@ impl Vault {
             Ask::List { path } => self.list(path).map(|entries| (Reply::Names { entries }, None)),
             Ask::Link { path } => self.link(path).map(|target| (Reply::Target { target }, None)),
             Ask::File { path } => self.file(path).map(|file| (Reply::Passed, Some(OwnedFd::from(file)))),
+            Ask::Kept { path } => {
+                let entry = self.index.as_ref().and_then(|index| index.entry(path));
+                return entry.map_or((Reply::Missing, None), |file| (Reply::Passed, Some(OwnedFd::from(file))));
+            }
         };
         answered.unwrap_or_else(|error| {
             if let Ask::File { path } | Ask::Directory { path } | Ask::Link { path } = question

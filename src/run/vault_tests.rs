@@ -3,6 +3,8 @@ use std::io::Read;
 use std::os::unix::fs::{PermissionsExt, chown, symlink};
 
 use super::*;
+use crate::host::Owner;
+use crate::store::index::Entry;
 
 const SEGMENT: &str = "000000010000000000000001";
 
@@ -207,4 +209,34 @@ fn a_link_that_others_can_place_leads_nowhere() {
     chown(&theirs, Some(0), None).unwrap();
     fs::set_permissions(&theirs, fs::Permissions::from_mode(0o1777)).unwrap();
     assert!(!segment(&theirs.join("link")) && !segment(&ground.at("through")));
+}
+
+/// Of the index a child gets files in it, by a path that leads nowhere else.
+#[test]
+fn entries_of_the_index_are_handed_out_and_nothing_beside_them() {
+    let ground = Ground::new();
+    let owner = Owner::lookup(nix::unistd::User::from_name("postgres").unwrap().unwrap().uid.as_raw()).unwrap();
+    let index = Index::open(&ground.at("state"), &owner).unwrap();
+    index.keep(Entry::Summary, Path::new("/wal"), SEGMENT, b"kept").unwrap();
+    let room = ground.at(&format!("state/index/{}", owner.uid));
+    let named = fs::read_dir(&room).unwrap().flatten().next().unwrap().file_name();
+    fs::write(ground.at("state/index/secret"), b"secret").unwrap();
+    symlink(ground.at("state/index/secret"), room.join(&named).join("link")).unwrap();
+    let ask = |vault: &Vault, path: &Path| {
+        let (reply, file) = vault.answer(&Ask::Kept { path: path.to_path_buf() });
+        let mut text = String::new();
+        let opened = file.is_some();
+        if let Some(file) = file {
+            File::from(file).read_to_string(&mut text).unwrap();
+        }
+        assert_eq!(opened, reply == Reply::Passed);
+        opened.then_some(text)
+    };
+    let vault = ground.vault().with_index(Some(index));
+    assert_eq!(ask(&vault, &Path::new(&named).join(SEGMENT)).as_deref(), Some("kept"));
+    let absolute = room.join(&named).join(SEGMENT);
+    for path in [Path::new("../secret"), &Path::new(&named).join("link"), &absolute, Path::new(&named), &Path::new(&named).join("none")] {
+        assert_eq!(ask(&vault, path), None, "{}", path.display());
+    }
+    assert_eq!(ask(&ground.vault(), &Path::new(&named).join(SEGMENT)), None, "of no index");
 }

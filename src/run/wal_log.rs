@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
@@ -10,7 +10,7 @@ use crate::error::{At, Error, Result};
 use crate::pg::Lsn;
 use crate::run::owner::open_directory;
 use crate::run::reading::{ChainRequest, Segment};
-use crate::run::segments::{Reader, Summaries};
+use crate::run::segments::{Indexed, Reader, Summaries};
 use crate::run::tail::WalIdentity;
 use crate::wal::block::RelationFile;
 use crate::wal::called::CalledRelation;
@@ -33,8 +33,8 @@ pub struct LogRequest {
     pub next_xid: u64,
     /// What is listed.
     pub filter: Filter,
-    /// The index of summaries, by the path to open.
-    pub index: Option<PathBuf>,
+    /// The index of summaries, where it is used.
+    pub index: Option<Indexed>,
 }
 
 /// The lines, and what could not be read.
@@ -69,7 +69,7 @@ pub struct Stretch {
 /// before. The second takes the summaries of the first.
 pub fn log(request: &LogRequest) -> Result<Logged> {
     let mut filter = request.filter.clone();
-    let summaries = Summaries::new(request.index.as_deref(), filter.relations.is_some());
+    let summaries = Summaries::new(request.index.as_ref(), filter.relations.is_some());
     let mut replaced = BTreeMap::new();
     if let Some(relations) = &mut filter.relations {
         let nothing = Filter { limit: 0, ..Filter::default() };
@@ -199,13 +199,13 @@ pub struct Verified {
 pub struct VerifyRequest {
     /// Segments in order; between some of them others may be missing.
     pub chain: ChainRequest,
-    /// The index of summaries, by the path to open.
-    pub index: Option<PathBuf>,
+    /// The index of summaries, where it is used.
+    pub index: Option<Indexed>,
 }
 
 /// Reads everything and says which stretches are whole.
 pub fn verify(request: &VerifyRequest) -> Result<Vec<Verified>> {
-    let summaries = Summaries::new(request.index.as_deref(), false);
+    let summaries = Summaries::new(request.index.as_ref(), false);
     let mut verified = Vec::new();
     let begin = |found: &mut Found| *found = Found::default();
     read_stretches(&summaries, &request.chain, &|_| false, &mut Found::default(), begin, |found, stretch| {

@@ -5,14 +5,13 @@
 //! summaries of the index.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
 use crate::error::Result;
 use crate::pg::SegmentName;
 use crate::run::reading::{ChainRequest, Files, identity};
-use crate::run::segments::Summaries;
+use crate::run::segments::{Indexed, Summaries};
 use crate::run::wal_log::{Stretch, stretches};
 use crate::wal::acts::{Act, Acts, Watched};
 use crate::wal::block::RelationFile;
@@ -31,8 +30,8 @@ pub struct RowsRequest {
     pub next_xid: u64,
     /// The tables.
     pub tables: Vec<Watched>,
-    /// The index of summaries, by the path to open.
-    pub index: Option<PathBuf>,
+    /// The index of summaries, where it is used.
+    pub index: Option<Indexed>,
 }
 
 /// What was found.
@@ -46,7 +45,7 @@ pub struct RowsFound {
 
 /// Reads.
 pub fn rows(request: &RowsRequest) -> Result<RowsFound> {
-    let summaries = Summaries::new(request.index.as_deref(), true);
+    let summaries = Summaries::new(request.index.as_ref(), true);
     let files = find_files(request, &summaries)?;
     let wanted: Vec<SegmentName> = names(request).filter(|name| files.touched.contains(&name.number)).collect();
     let mut changes = read_rows(request, &files, &wanted)?;

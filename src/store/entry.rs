@@ -93,6 +93,11 @@ impl CatalogueEntry {
         self.problems.is_empty()
     }
 
+    /// Whose it is, where that is another cluster than the one of this system identifier.
+    pub fn foreign_to(&self, own: u64) -> Option<u64> {
+        self.system_identifier.filter(|id| *id != own)
+    }
+
     /// End of the WAL that makes it consistent, where the manifest tells.
     pub fn end_lsn(&self) -> Option<Lsn> {
         self.wal_ranges.last().map(|range| range.end)

@@ -1,14 +1,16 @@
-//! Summaries of WAL segments that were read before: `<state>/index/<uid>/<directory>/<file>`.
+//! What was found out about WAL files before: `<state>/index/<uid>/<directory>/<file>`, their summaries, and digests of what
+//! they hold.
 //!
-//! A summary is made by the owner's child from bytes that the owner controls, and is read by a child of the same owner;
-//! root only writes it down. Guarantees: an entry is used only for the file it was made of (path, inode, size, times to
-//! the nanosecond), whole (checksum) and by the version that made it; anything else is as if it were not there. Deleting
-//! entries loses nothing. A restore's own proof does not use them.
+//! An entry is made by the owner's child from bytes that the owner controls or that root opened for it, and is read by a
+//! child of the same owner. Root alone writes it down and opens it: nobody learns from it what he may not read himself.
+//! Guarantees: an entry is used only for the file it was made of (path, inode, size, times to the nanosecond), whole
+//! (checksum) and by the version that made it; anything else is as if it were not there. Deleting entries loses nothing.
+//! A restore's own proof does not use them.
 
-use std::fs::{self, DirBuilder};
-use std::io::Write;
-use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt, chown};
+use std::fs::{self, DirBuilder, File};
+use std::io::{Read, Write};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -16,8 +18,8 @@ use sha2::{Digest, Sha256};
 
 use crate::error::{At, Result};
 use crate::host::{Owner, Stamp};
-use crate::sys::descendant::{inheritable, inherited_path};
 use crate::sys::dir::{Dir, Kind, Metadata};
+use crate::sys::vault;
 use crate::wal::packed::{Packed, VERSION};
 
 /// Nothing larger is kept or read.
@@ -82,82 +84,107 @@ pub fn decode(bytes: &[u8], key: &Key) -> Option<Packed> {
     (found == *key).then(|| Packed { front: front.to_vec(), rest: rest.to_vec() })
 }
 
-/// The entry of `file` in the WAL directory `directory`, read by the owner's child.
-pub fn look_up(index: &Dir, directory: &Path, file: &str, key: &Key) -> Option<Packed> {
-    let entry = Path::new(&room(directory)).join(file);
-    let bytes = index.read_file_if_exists(entry, LARGEST as u64).ok()??;
+/// What an entry tells of its file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Entry {
+    /// The summary of a segment.
+    Summary,
+    /// A digest of the content, unpacked.
+    Content,
+}
+
+impl Entry {
+    const ALL: [Entry; 2] = [Entry::Summary, Entry::Content];
+
+    /// The directory of entries for a directory of WAL.
+    fn room(self, directory: &Path) -> String {
+        let named = hex::encode(Sha256::digest(directory.as_os_str().as_bytes()));
+        let room: String = named.chars().take(32).collect();
+        match self {
+            Entry::Summary => room,
+            Entry::Content => room + "-content",
+        }
+    }
+
+    fn path(self, directory: &Path, file: &str) -> PathBuf {
+        Path::new(&self.room(directory)).join(file)
+    }
+}
+
+/// The entry of `file` in the WAL directory `directory`, for the owner's child: root opens it.
+pub fn look_up(entry: Entry, directory: &Path, file: &str, key: &Key) -> Option<Packed> {
+    let opened = vault::kept(&entry.path(directory, file)).ok()?;
+    let mut bytes = Vec::new();
+    File::from(opened).take(LARGEST as u64).read_to_end(&mut bytes).ok()?;
     decode(&bytes, key)
 }
 
-/// The directory of entries for a directory of WAL.
-fn room(directory: &Path) -> String {
-    use std::os::unix::ffi::OsStrExt;
-    hex::encode(Sha256::digest(directory.as_os_str().as_bytes())).chars().take(32).collect()
-}
-
-/// One owner's summaries, for the coordinator.
-#[derive(Debug)]
+/// What is kept for one owner, for the coordinator.
+#[derive(Debug, Clone)]
 pub struct Index {
     root: PathBuf,
-    descriptor: OwnedFd,
-    gid: u32,
 }
 
 impl Index {
-    /// Opens the index of `owner`, and makes it if it is missing. The owner may read it and nobody else.
+    /// The index of `owner`, which is made if it is missing.
     pub fn open(state: &Path, owner: &Owner) -> Result<Index> {
         let all = state.join("index");
-        DirBuilder::new().recursive(true).mode(0o711).create(&all).at("make", &all)?;
+        DirBuilder::new().recursive(true).mode(0o711).create(state).at("make", state)?;
+        make_private(&all)?;
         let root = all.join(owner.uid.to_string());
-        make_readable(&root, owner.gid)?;
-        let descriptor = inheritable(Dir::open(&root)?.as_fd())?;
-        Ok(Index { root, descriptor, gid: owner.gid })
+        make_private(&root)?;
+        Ok(Index { root })
     }
 
-    /// The path under which a child that is started now opens it.
-    pub fn open_path(&self) -> PathBuf {
-        inherited_path(&self.descriptor)
+    pub(super) fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// Opens the entry that a child asks for by its path in the index; `None` where there is none.
+    pub fn entry(&self, path: &Path) -> Option<File> {
+        let index = Dir::open(&self.root).ok()?;
+        index.open_file(path).ok()
     }
 
     /// Writes an entry down as it came. One that is torn by a crash is not whole, and made again.
-    pub fn keep(&self, directory: &Path, file: &str, bytes: &[u8]) -> Result<()> {
+    pub fn keep(&self, entry: Entry, directory: &Path, file: &str, bytes: &[u8]) -> Result<()> {
         if bytes.len() > LARGEST || file.contains('/') || file.starts_with('.') {
             return Ok(());
         }
-        let room = self.root.join(room(directory));
-        make_readable(&room, self.gid)?;
+        let room = self.root.join(entry.room(directory));
+        make_private(&room)?;
         let fresh = room.join(format!(".{file}.{}", std::process::id()));
         let _ = fs::remove_file(&fresh);
         let mut options = fs::OpenOptions::new();
-        let mut opened = options.write(true).create_new(true).mode(0o640).open(&fresh).at("make", &fresh)?;
-        // Whatever the umask of this process is.
-        opened.set_permissions(fs::Permissions::from_mode(0o640)).at("open to the reader", &fresh)?;
-        chown(&fresh, None, Some(self.gid)).at("give away", &fresh)?;
+        let mut opened = options.write(true).create_new(true).mode(0o600).open(&fresh).at("make", &fresh)?;
         opened.write_all(bytes).at("write", &fresh)?;
         fs::rename(&fresh, room.join(file)).at("rename", &fresh)
     }
 
     /// Removes the entries of files that are no longer in `directory`.
     pub fn prune(&self, directory: &Path, is_there: impl Fn(&str) -> bool) -> Result<()> {
-        let room = self.root.join(room(directory));
-        let Ok(dir) = Dir::open(&room) else { return Ok(()) };
-        for entry in dir.entries()?.iter().filter(|entry| entry.kind() == Kind::File) {
-            if !entry.name_str().is_some_and(&is_there) {
-                dir.unlink_if_exists(&entry.name)?;
+        for kind in Entry::ALL {
+            let Ok(dir) = Dir::open(self.root.join(kind.room(directory))) else { continue };
+            for entry in dir.entries()?.iter().filter(|entry| entry.kind() == Kind::File) {
+                if !entry.name_str().is_some_and(&is_there) {
+                    dir.unlink_if_exists(&entry.name)?;
+                }
             }
         }
         Ok(())
     }
 }
 
-fn make_readable(path: &Path, gid: u32) -> Result<()> {
-    if fs::symlink_metadata(path).is_ok_and(|m| m.is_dir()) {
-        return Ok(());
-    }
+/// Root's alone, also where an earlier version let the owner in.
+fn make_private(path: &Path) -> Result<()> {
     match DirBuilder::new().mode(0o700).create(path) {
         Err(e) if e.kind() != std::io::ErrorKind::AlreadyExists => return Err(e).at("make", path),
         _ => {}
     }
-    chown(path, None, Some(gid)).at("give away", path)?;
-    fs::set_permissions(path, fs::Permissions::from_mode(0o750)).at("set mode of", path)
+    let mode = fs::symlink_metadata(path).at("examine", path)?.permissions().mode();
+    if mode & 0o077 != 0 {
+        fs::set_permissions(path, fs::Permissions::from_mode(0o700)).at("set mode of", path)?;
+    }
+    Ok(())
 }

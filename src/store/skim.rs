@@ -10,6 +10,7 @@ use super::staging::tablespace_of;
 use super::stream::ArchiveStream;
 use super::tar::MemberKind;
 use crate::error::{Kind, Result};
+use crate::pg::page::PageHeader;
 
 /// Bytes unpacked (or, of a plain archive, read) before looking ends. `backup_label` comes first in what the server sends; a
 /// tarball of files may have it anywhere, and then the extraction finds it.
@@ -111,6 +112,32 @@ fn look(stream: &mut ArchiveStream, seen: &mut Skimmed, limit: u64) -> Result<()
         }
     }
     Ok(())
+}
+
+/// Whose WAL the archive holds, by the first page of its first segment: what `pg_wal.tar` of a `pg_basebackup -X stream`
+/// begins with. Before 17 no manifest tells, and pg_control comes last in the other archive.
+pub(super) fn system_identifier(path: &Path) -> Option<u64> {
+    let mut stream = ArchiveStream::skim(path).ok()?;
+    while stream.cost() < FAR_ENOUGH {
+        let member = stream.next_member().ok()??;
+        let name = clean(&member.path).ok()?;
+        if member.kind != MemberKind::File || !name.file_name().is_some_and(|name| is_wal_file(name.as_bytes())) {
+            continue;
+        }
+        let mut page = [0; 8192];
+        let mut filled = 0;
+        while let Some(rest @ [_, ..]) = page.get_mut(filled..) {
+            match stream.read(rest).ok()? {
+                0 => break,
+                n => filled += n,
+            }
+        }
+        let header = PageHeader::parse(page.get(..filled)?).ok();
+        if let Some(long) = header.and_then(|header| header.long) {
+            return Some(long.system_identifier);
+        }
+    }
+    None
 }
 
 impl Skimmed {

@@ -223,6 +223,12 @@ impl Dir {
         let stat = self.walk(rel, |dir, name| Ok(rustix::fs::statat(dir, name, AtFlags::SYMLINK_NOFOLLOW)?));
         or_ask(stat.map(|stat| Metadata::from(&stat)), || {
             let path = self.join(rel);
+            // A file tells it itself; what is none is told by the listing of its directory.
+            match vault::file(&path) {
+                Ok(file) => return Ok(Metadata::from(&rustix::fs::fstat(&file)?)),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(error),
+                Err(_) => {}
+            }
             let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else { return Err(Errno::ACCESS.into()) };
             let found = vault::list(parent)?.into_iter().find(|(known, _)| OsStr::new(known) == name);
             found.map(|(_, metadata)| metadata).ok_or_else(|| Errno::NOENT.into())

@@ -43,6 +43,11 @@ pub enum Ask {
         /// Real path.
         path: PathBuf,
     },
+    /// An entry of the index.
+    Kept {
+        /// Its path in the index.
+        path: PathBuf,
+    },
 }
 
 /// What is answered; a descriptor comes beside it.
@@ -98,6 +103,11 @@ pub(super) fn directory(path: &Path) -> io::Result<OwnedFd> {
 /// A regular file, open for reading.
 pub(super) fn file(path: &Path) -> io::Result<OwnedFd> {
     passed(&Ask::File { path: path.to_path_buf() })
+}
+
+/// An entry of the index of WAL, by its path there.
+pub fn kept(path: &Path) -> io::Result<OwnedFd> {
+    passed(&Ask::Kept { path: path.to_path_buf() })
 }
 
 /// Names in a directory that may be opened.

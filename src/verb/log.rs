@@ -28,8 +28,10 @@ use crate::report::log::{self as page, Reading};
 use crate::report::terminal::Out;
 use crate::run::owner::{self, Kept, Task};
 use crate::run::reading::{ChainRequest, Segment};
+use crate::run::segments::Indexed;
 use crate::run::sources::Directories;
 use crate::run::tail::WalIdentity;
+use crate::run::vault::Vault;
 use crate::run::wal_log::{LogRequest, Logged};
 use crate::store::index::Index;
 use crate::verb::Context;
@@ -86,22 +88,30 @@ impl Ground {
 
 impl Ground {
     /// Has the owner's child read WAL, and keeps what it finds out about segments; without an index where none can be.
-    pub fn read<T: DeserializeOwned>(&self, context: &Context, task: impl Fn(Option<PathBuf>) -> Task) -> Result<T> {
+    pub fn read<T: DeserializeOwned>(&self, context: &Context, task: impl Fn(Option<Indexed>) -> Task) -> Result<T> {
         let index =
             Index::open(&context.config.state_directory, &self.owner).inspect_err(|e| log::info!("nothing is kept of the WAL: {e}"));
         let Ok(index) = index else { return owner::call_trusting(&self.owner, None, &self.trusted, task(None)) };
-        let ours = |kept: &Kept| {
-            let source = self.wal.iter().find(|source| source.directory == kept.directory)?;
-            source.segments.iter().find(|segment| segment.file == kept.file)
-        };
-        owner::call_keeping(&self.owner, &self.trusted, task(Some(index.open_path())), &mut |kept| {
-            if ours(&kept).is_some()
-                && let Err(error) = index.keep(&kept.directory, &kept.file, &kept.bytes)
+        let vault = Vault::of(&self.trusted).with_index(Some(index.clone()));
+        owner::call_keeping(&self.owner, vault, task(Some(self.indexed())), &mut |kept| {
+            if self.lists(&kept)
+                && let Err(error) = index.keep(kept.entry, &kept.directory, &kept.file, &kept.bytes)
             {
                 log::info!("not kept: {error}");
             }
         })
         .inspect(|_| self.forget(&index))
+    }
+
+    /// Directories that the reader opens under another name than the one they are listed under: WAL of earlier runs.
+    fn indexed(&self) -> Indexed {
+        let named = |source: &WalSource| (self.open_path(&source.directory), source.directory.clone());
+        self.wal.iter().map(named).filter(|(open, listed)| open != listed).collect()
+    }
+
+    fn lists(&self, kept: &Kept) -> bool {
+        let source = self.wal.iter().find(|source| source.directory == kept.directory);
+        source.is_some_and(|source| source.segments.iter().any(|segment| segment.file == kept.file))
     }
 
     /// Summaries of files that are gone are not kept.

@@ -10,7 +10,8 @@ use crate::plan::facts::WalKind;
 use crate::plan::wal_facts::timestamp;
 use crate::plan::{aim, chain, window};
 use crate::report::verify_wal::{Hole, Proof, WalWindow};
-use crate::run::owner::{self, Task};
+use crate::run::copies::{CompareRequest, How, Odd};
+use crate::run::owner::Task;
 use crate::run::reading::ChainRequest;
 use crate::run::wal_log::{Verified, VerifyRequest};
 use crate::store::catalogue::Label;
@@ -28,7 +29,7 @@ pub fn prove(context: &Context, directories: &[PathBuf]) -> Result<Proof> {
             Err(why) => proof.problems.push(format!("the history of timeline {timeline} is not known: {why}")),
         }
     }
-    proof.problems.extend(different_copies(&ground)?);
+    proof.problems.extend(odd_copies(context, &ground)?);
     for source in ground.wal.iter().filter(|source| source.kind == WalKind::Archive) {
         let path = source.directory.display();
         proof.problems.extend(source.problem.iter().map(|why| format!("{path} cannot be read: {why}")));
@@ -40,25 +41,27 @@ pub fn prove(context: &Context, directories: &[PathBuf]) -> Result<Proof> {
 
 /// Where a segment is archived more than once: copies that do not have the same bytes. Which of them a recovery reads is
 /// chance. Those in pg_wal go away by themselves.
-fn different_copies(ground: &Ground) -> Result<Vec<String>> {
-    let mut pairs = Vec::new();
-    for list in chain::copies(&ground.wal).into_values() {
-        let mut list = list.into_iter().filter(|copy| copy.archived);
-        let Some(first) = list.next() else { continue };
-        pairs.extend(list.map(|other| (first.clone(), other)));
+fn odd_copies(context: &Context, ground: &Ground) -> Result<Vec<String>> {
+    let archived = |list: Vec<Copy>| list.into_iter().filter(|copy| copy.archived).collect::<Vec<_>>();
+    let groups: Vec<Vec<Copy>> = chain::copies(&ground.wal).into_values().map(archived).filter(|list| list.len() > 1).collect();
+    if groups.is_empty() {
+        return Ok(Vec::new());
     }
     let open = |copy: &Copy| (ground.open_path(&copy.directory), copy.file.clone());
-    let asked = pairs.iter().map(|(first, other)| {
-        let ((directory, file), (other_directory, other_file)) = (open(first), open(other));
-        (directory, file, other_directory, other_file)
-    });
-    let task = Task::CompareWal { pairs: asked.collect() };
-    let different: Vec<usize> = owner::call_trusting(&ground.owner, None, &ground.trusted, task)?;
-    let words = |(first, other): &(Copy, Copy)| {
-        let path = |copy: &Copy| copy.directory.join(&copy.file).display().to_string();
-        format!("{} and {} do not have the same content, or one cannot be read to its end", path(first), path(other))
+    let asked: Vec<Vec<_>> = groups.iter().map(|list| list.iter().map(open).collect()).collect();
+    let segment = ground.identity.segment_size.bytes();
+    let odd: Vec<Odd> =
+        ground.read(context, |index| Task::CompareCopies(Box::new(CompareRequest { groups: asked.clone(), segment, index })))?;
+    let words = |odd: Odd| {
+        let list = groups.get(odd.group)?;
+        let path = |at: usize| list.get(at).map(|copy| copy.directory.join(&copy.file).display().to_string());
+        let this = path(odd.copy)?;
+        Some(match odd.how {
+            How::Unreadable(why) => format!("{this} cannot be read to its end: {why}"),
+            How::Unlike(other) => format!("{} and {this} do not have the same content", path(other)?),
+        })
     };
-    Ok(different.into_iter().filter_map(|at| pairs.get(at)).map(words).collect())
+    Ok(odd.into_iter().filter_map(words).collect())
 }
 
 fn one(context: &Context, ground: &Ground, history: History, proof: &mut Proof) -> Result<()> {

@@ -14,6 +14,7 @@ use pitr::wal::scan::{Advance, Checks, Scan, Start};
 use pitr::wal::summary::summarise;
 use pitr::wal::window::Window;
 
+use super::damage::{Sound, proof};
 use super::memory::{Memory, fixtures};
 
 const ROUNDS: usize = 24;
@@ -139,6 +140,56 @@ fn no_record_is_handed_out_that_was_not_written() {
         }
     }
     assert!(good > 1000 && spoiled > 50, "{good} records of {spoiled} spoiled segments: nothing was tested");
+}
+
+/// Whatever was done to segments, what is proved never reaches over the first byte that a check covers and that is another.
+#[test]
+fn no_hole_is_overlooked() {
+    let rounds = std::env::var("PITR_FUZZ").ok().and_then(|text| text.parse().ok()).unwrap_or(ROUNDS / 3);
+    let mut dice = Dice(0xA076_1D64_78BD_642F);
+    let mut broken = 0;
+    for (major, directory) in fixtures() {
+        let sound = Sound::new(major, Memory::fixture(&directory));
+        let segments = sound.segments();
+        let others: Vec<&Vec<u8>> = segments.iter().map(|(_, bytes)| bytes).collect();
+        let summary = |name, bytes: &[u8]| summarise(bytes, name, sound.memory.size, Checks::default());
+        let good: Vec<_> = segments.iter().map(|(name, bytes)| summary(*name, bytes)).collect();
+        let whole = proof(&sound, &good);
+        for round in 0..rounds {
+            let mut summaries = good.clone();
+            let mut first: Option<Lsn> = None;
+            for _ in 0..=dice.throw(2) {
+                let at = dice.throw(segments.len());
+                let (name, original) = &segments[at];
+                let mut bytes = original.clone();
+                (0..=dice.throw(2)).for_each(|_| {
+                    if bytes.len() > PAGE {
+                        spoil(&mut bytes, &others, &mut dice);
+                    }
+                });
+                let start = sound.memory.size.start(name.number);
+                let is_other = |offset: &usize| {
+                    let changed = original[*offset] ^ bytes.get(*offset).copied().unwrap_or(!original[*offset]);
+                    let lsn = Lsn(start.0 + *offset as u64);
+                    changed != 0 && (0..8).any(|bit| changed & 1 << bit != 0 && sound.is_covered(lsn, bit))
+                };
+                // One more change of the same segment starts from the original again.
+                summaries[at] = summary(*name, &bytes);
+                let other = (0..original.len()).find(is_other).map(|offset| Lsn(start.0 + offset as u64));
+                first = [first.filter(|lsn| sound.memory.size.number(*lsn) != name.number), other].into_iter().flatten().min();
+            }
+            let end = proof(&sound, &summaries);
+            match first {
+                Some(lsn) => {
+                    let spoiled = sound.records[sound.spoiled(lsn)].lsn;
+                    assert!(end.lsn <= spoiled, "{major}, round {round}: {lsn} is another, but WAL ends at {end}");
+                    broken += 1;
+                }
+                None => assert!(end.lsn <= whole.lsn, "{major}, round {round}: more than there was: {end}"),
+            }
+        }
+    }
+    assert!(broken > 3 * rounds, "{broken} in {rounds} rounds for each major");
 }
 
 #[test]
