@@ -37,6 +37,7 @@ mod mark;
 mod marks;
 mod meant;
 mod migrations;
+mod packed;
 mod places;
 mod planned;
 mod postmaster;

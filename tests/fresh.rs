@@ -5,7 +5,7 @@ use std::fs;
 
 use crate::support::cluster::Builder;
 use crate::support::story::{self, DATABASE};
-use crate::support::{Pitr, Scratch, Story, majors, program};
+use crate::support::{Pitr, Scratch, Story, majors, program, wait_until};
 
 majors::on_each_major! {
     a_fresh_host_with_tablespaces => |major| super::majors::play("fresh", major, super::a_fresh_host_with_tablespaces),
@@ -33,9 +33,11 @@ fn a_fresh_host_with_tablespaces(scratch: &Scratch, builder: Builder<'_>) {
     }
     let mut initdb = cluster.tool("initdb");
     program::ok(initdb.arg("-D").arg(&cluster.data).args(["--auth=trust", "--username=postgres", "--no-sync", "--wal-segsize=1"]));
-    // What it archived itself would lie among the lost one's.
-    fs::write(&cluster.conf_file, format!("{}\narchive_command = ''\n", configuration.replace("7MB", "5MB"))).unwrap();
+    fs::write(&cluster.conf_file, configuration.replace("7MB", "5MB")).unwrap();
     cluster.start();
+    // What it archives lies among the lost one's, and comes first.
+    let archived = cluster.archive.as_deref().unwrap().join(cluster.switch_wal());
+    wait_until(60, "a segment of the empty cluster in the archive", || archived.exists());
     let fresh = identifier();
     assert_ne!(lost, fresh);
     let mut pitr = Pitr::for_cluster(scratch, &cluster);

@@ -97,6 +97,7 @@ fn unidentified(found: &Found, places: &Where, owner: Owner, inode: u64, remains
         backups: choose(&places.backups, &found.config.backups),
         wal: choose(&places.wal, &found.config.wal_archive),
         identify: places.identify.clone(),
+        standing: if let Remains::Other { system_identifier } = &remains { Some(*system_identifier) } else { None },
     };
     let origins: Origins = owner::call(&owner, None, Task::Origins(Box::new(request))).map_err(refused)?;
     let control = identity(&origins, places.identify.as_ref().and_then(|i| i.name.as_deref())).ok_or_else(|| {

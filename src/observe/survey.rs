@@ -138,6 +138,8 @@ pub struct OriginsRequest {
     pub wal: Vec<PathBuf>,
     /// Tarballs to look through.
     pub identify: Option<Identify>,
+    /// The system identifier of an empty cluster that stands in the place: it may have archived to the same directory.
+    pub standing: Option<u64>,
 }
 
 /// What they say.
@@ -152,7 +154,9 @@ pub struct Origins {
 /// Looks at backups and archives.
 pub fn origins(request: &OriginsRequest) -> Origins {
     let backups = known_backups(&request.backups, request.identify.as_ref(), &[]).backups;
-    Origins { backups, archive: request.wal.iter().find_map(|directory| wal_log::probe(directory).ok()) }
+    let probe = |than| request.wal.iter().find_map(|directory| wal_log::probe_other(directory, than).ok());
+    let archive = probe(request.standing).or_else(|| request.standing.and_then(|_| probe(None)));
+    Origins { backups, archive }
 }
 
 /// Settings of the data directory as a start would read them, for one that was configured just now.

@@ -251,6 +251,11 @@ impl Found {
 
 /// Whose WAL stands in `directory`, by the first page of the first segment that has one.
 pub fn probe(directory: &Path) -> Result<WalIdentity> {
+    probe_other(directory, None)
+}
+
+/// The same of another cluster than the one with this system identifier.
+pub fn probe_other(directory: &Path, than: Option<u64>) -> Result<WalIdentity> {
     let opened = open_directory(directory)?;
     let mut names: Vec<String> = opened.entries()?.into_iter().filter_map(|e| e.name_str().map(str::to_string)).collect();
     names.sort();
@@ -265,6 +270,9 @@ pub fn probe(directory: &Path) -> Result<WalIdentity> {
             continue;
         }
         let Some((major, long)) = Page::parse(&page).ok().and_then(|page| Some((page.major, page.long?))) else { continue };
+        if than == Some(long.system_identifier) {
+            continue;
+        }
         return Ok(WalIdentity { major: major.0, system_identifier: long.system_identifier, segment_size: long.segment_size });
     }
     Err(Error::failed(format!("{} holds no WAL segment", directory.display()))
