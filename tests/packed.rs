@@ -34,16 +34,16 @@ fn tarballs_of_several_members_are_restored() {
     let scratch = Scratch::new("members");
     let cluster = TestCluster::builder(&scratch, "main").start();
     let story = Story::begin(&cluster);
-    let plain = cluster.cron_tarball("base.tar", None);
+    let plain = cluster.cron_tarball("monday.tar", None);
     let target = story.work(5);
     let last = story.migrate(123).after;
     cluster.archive_caught_up();
-    let aside = scratch.path().join("base.tar");
+    let aside = scratch.path().join("monday.tar");
     fs::rename(&plain, &aside).unwrap();
     let mut pitr = Pitr::for_cluster(&scratch, &cluster);
     pitr.set("database", DATABASE);
     for (suffix, command) in PACKERS {
-        let tarball = cluster.backups.join(format!("base.tar.{suffix}"));
+        let tarball = cluster.backups.join(format!("monday.tar.{suffix}"));
         assert!(pack(&aside, &tarball, command) > 3, "{suffix}");
         // Its label is the last of its members: not near the beginning.
         let name = tarball.file_name().unwrap().to_str().unwrap();
