@@ -9,14 +9,13 @@ use std::process::ExitCode;
 
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 
-use crate::config::cluster_name;
-
 pub use act::{ConfigFrom, MigrationFlags, PlanArgs, PurgeArgs, RestoreArgs, ReturnArgs, SourceFlags, TargetFlags};
 pub use look::{
-    CheckArgs, LogArgs, MarkArgs, MigrationsArgs, ReportArgs, StatusArgs, VerifyArgs, VerifyBackupsArgs, VerifyVerb, VerifyWalArgs,
+    CheckArgs, LogArgs, MarkArgs, MigrationsArgs, PlaceFlags, ReportArgs, StatusArgs, VerifyArgs, VerifyBackupsArgs, VerifyVerb,
+    VerifyWalArgs,
 };
 pub use words::MaxLoss;
-use words::absolute;
+use words::{absolute, cluster_word};
 
 mod act;
 mod look;
@@ -69,8 +68,8 @@ pub struct Global {
     /// Read this file instead of /etc/pitr/pitr.toml and /etc/pitr/conf.d/*.toml
     #[arg(long, value_name = "FILE", global = true, value_parser = absolute)]
     pub config: Option<PathBuf>,
-    /// Act on this cluster; not needed where there is one
-    #[arg(long, value_name = "NAME", global = true, value_parser = cluster_name)]
+    /// Act on this cluster, told by its name or its data directory; not needed where there is one
+    #[arg(long, value_name = "NAME", global = true, value_parser = cluster_word)]
     pub cluster: Option<String>,
     /// Print the result as text or as one JSON document
     #[arg(short, long, value_name = "FORM", value_enum, default_value_t, global = true)]
@@ -106,7 +105,7 @@ pub enum Verb {
     /// Show each cluster, how far back it can be taken, and what to type next
     Status(StatusArgs),
     /// List the base backups and say which of them can be used
-    Backups,
+    Backups(PlaceFlags),
     /// List transactions of the WAL, oldest first, and what each changed
     Log(LogArgs),
     /// List the migrations of every tool that left a history table, and the commit that begins each

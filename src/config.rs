@@ -78,6 +78,8 @@ pub struct ClusterConfig {
     pub hooks: Hooks,
     /// Directory of `postgres`, `pg_ctl` and the rest; absolute.
     pub pg_bindir: Option<PathBuf>,
+    /// What those need in their environment, `NAME=VALUE` each; comes before what a running server has.
+    pub environment: Vec<String>,
 }
 
 /// How a cluster is started and stopped.
@@ -204,6 +206,14 @@ pub fn cluster_name(text: &str) -> std::result::Result<String, Malformed> {
     } else {
         Err(Malformed::new(format!("not a cluster's name: {text:?} (expected a form like 15-main or 15/main)")))
     }
+}
+
+/// A name for a cluster that nobody named: its directory's, with `_` for what no name may have.
+pub fn name_for(data_directory: &Path) -> String {
+    let own = data_directory.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    let good: String = own.chars().map(|c| if c.is_ascii_alphanumeric() || "_.-".contains(c) { c } else { '_' }).take(100).collect();
+    let name = good.trim_start_matches(|c: char| !c.is_ascii_alphanumeric());
+    if name.is_empty() { "cluster".to_string() } else { name.to_string() }
 }
 
 #[cfg(test)]

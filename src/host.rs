@@ -30,6 +30,11 @@ impl Owner {
             ("LOGNAME".into(), self.name.clone()),
         ]
     }
+
+    /// The same, each `NAME=VALUE`.
+    pub fn environment_entries(&self) -> Vec<Vec<u8>> {
+        self.environment().into_iter().map(|(name, value)| format!("{name}={value}").into_bytes()).collect()
+    }
 }
 
 /// A process by what cannot be reused: id, start time and boot.

@@ -174,9 +174,6 @@ fn backups_of_a_standby(scratch: &Scratch, builder: Builder<'_>) {
 
 /// `pg_receivewal` was the archive. What it had of the last segment is used to its last byte.
 fn what_a_receiver_had_when_the_host_died(scratch: &Scratch, builder: Builder<'_>) {
-    if majors::unknown_while_stopped(builder.programs(), "what a receiver had when the host died") {
-        return;
-    }
     let cluster = builder.archive(Archive::Off).start();
     let story = Story::begin(&cluster);
     // Compression methods by name are 15's (pg_receivewal, release notes).
@@ -205,6 +202,7 @@ fn what_a_receiver_had_when_the_host_died(scratch: &Scratch, builder: Builder<'_
         receivers.into_iter().map(|(r, suffix)| (r.directory.clone(), suffix, r.kill())).map(|(d, s, ())| (d, s)).collect();
     fs::remove_dir_all(&cluster.data).unwrap();
     let mut pitr = configured(scratch, &cluster);
+    pitr.tell_environment(&cluster);
     for (directory, suffix) in &places {
         let partial = fs::read_dir(directory).unwrap().flatten().map(|e| e.path()).find(|p| p.to_string_lossy().ends_with(suffix));
         let partial = partial.unwrap_or_else(|| panic!("no {suffix} in {}", directory.display()));
@@ -224,9 +222,6 @@ fn what_a_receiver_had_when_the_host_died(scratch: &Scratch, builder: Builder<'_
 
 /// A standby was promoted and archived what it had of its parent's last segment; packed too, as archive commands do.
 fn what_a_promotion_left_of_a_segment(scratch: &Scratch, builder: Builder<'_>) {
-    if majors::unknown_while_stopped(builder.programs(), "what a promotion left of a segment") {
-        return;
-    }
     let cluster = builder.start();
     let story = Story::begin(&cluster);
     cluster.basebackup_tar("nightly", true);
@@ -242,7 +237,8 @@ fn what_a_promotion_left_of_a_segment(scratch: &Scratch, builder: Builder<'_>) {
     let archive = cluster.archive.clone().unwrap();
     let partial = fs::read_dir(&archive).unwrap().flatten().map(|e| e.path()).find(|p| p.extension().is_some_and(|e| e == "partial"));
     let partial = partial.unwrap_or_else(|| panic!("no .partial: {}", program::ok(program("ls").arg(&archive))));
-    let pitr = configured(scratch, &cluster);
+    let mut pitr = configured(scratch, &cluster);
+    pitr.tell_environment(&cluster);
     // Which of the two branches it was on, nothing says.
     refused(&pitr, &["--to-latest"], "timeline-unknown");
     let on_1 = ["--timeline", "1", "--to-xid", &last.xid];

@@ -121,16 +121,23 @@ fn every_target_from_pg_basebackup(scratch: &Scratch, builder: Builder<'_>) {
         let backup = cluster.basebackup_tar("nightly", true);
         assert!(backup.join("backup_manifest").is_file());
     });
-    ground.there_and_back(&["--to-time", &ground.lossy.before.time], &ground.lossy.before);
+    let dumps = scratch.dir("dumps", "root", "root", 0o700);
+    let mut first = vec!["--to-time", ground.lossy.before.time.as_str()];
+    if ground.cluster.programs.has("pg_dump") {
+        first.extend(["--dump-before", dumps.to_str().unwrap(), "--dump-database", DATABASE]);
+    }
+    ground.there_and_back(&first, &ground.lossy.before);
+    assert_eq!(fs::read_dir(&dumps).unwrap().count(), if first.len() > 2 { 2 } else { 0 }, "globals and one database");
     ground.there_and_back(&["--before-xid", &ground.lossy.first_xid], &ground.lossy.before);
     ground.there_and_back(&["--to-xid", &ground.lossy.before.xid], &ground.lossy.before);
     ground.there_and_back(&["--to-name", "before the migration"], &ground.named);
     ground.sound_files();
 }
 
-/// Nothing runs that could tell what the programs need: the record of an earlier run does, or it is refused.
+/// Nothing runs that could tell what the programs need: the configuration does, or the record of an earlier run, or it is
+/// refused.
 fn restored_while_stopped(scratch: &Scratch, builder: Builder<'_>) {
-    let ground = Ground::new(scratch, builder, |cluster| {
+    let mut ground = Ground::new(scratch, builder, |cluster| {
         cluster.basebackup_tar("nightly", false);
     });
     let target = ["--before-time", ground.lossy.before.time.as_str()];
@@ -138,7 +145,12 @@ fn restored_while_stopped(scratch: &Scratch, builder: Builder<'_>) {
         ground.cluster.stop();
         let refused = ground.pitr.json_code(3, &[&["plan"], target.as_slice()].concat());
         assert!(refused["error"]["hint"].as_str().unwrap().contains("Start the cluster"), "{refused}");
+        ground.pitr.tell_environment(&ground.cluster);
+        ground.restored(&target, &ground.lossy.before);
+        assert_eq!(ground.pitr.json(&["undo", "--yes"])["outcome"], "undone");
+        ground.pitr.unset("environment");
         ground.cluster.start();
+        ground.serves(&ground.last);
     }
     ground.there_and_back(&target, &ground.lossy.before);
     ground.cluster.stop();

@@ -157,18 +157,14 @@ fn an_external_pg_wal(scratch: &Scratch, builder: Builder<'_>) {
     let wal = volume.join("pg_wäl");
     move_wal(&cluster, &wal);
     cluster.start();
-    let ground = Ground::new(scratch, cluster, &[], vec![volume.clone()]);
-    let serving = !ground.cluster.programs.environment.is_empty();
-    if !serving {
-        ground.cluster.stop();
-    }
+    let mut ground = Ground::new(scratch, cluster, &[], vec![volume.clone()]);
+    ground.pitr.tell_environment(&ground.cluster);
+    ground.cluster.stop();
     let before = snapshot_tree(&wal);
     ground.restored();
     assert_eq!(fs::read_link(ground.cluster.data.join("pg_wal")).unwrap(), wal);
-    if !serving {
-        let aside = run_directories(&volume).pop().unwrap().join("wal");
-        assert_eq!(diff(&before, &snapshot_tree(&aside)), [] as [String; 0], "the old WAL");
-    }
+    let aside = run_directories(&volume).pop().unwrap().join("wal");
+    assert_eq!(diff(&before, &snapshot_tree(&aside)), [] as [String; 0], "the old WAL");
     ground.undone();
     ground.there_and_back();
 }

@@ -27,6 +27,9 @@ enum Form {
     Followed,
 }
 
+/// Tablespaces that there are when the backup is taken; not `lost` where it is a plain one.
+const BACKED_UP: [&str; 5] = ["one", "two", "doomed", "hollow", "lost"];
+
 /// One module a major: `scripts/test` plays 15, `scripts/test-majors` all.
 macro_rules! majors {
     ($($name:ident $major:literal $($slow:literal)?;)*) => {$(
@@ -111,6 +114,7 @@ impl Ground {
             ("two", place(&beside, "täble space 2")),
             ("three", place(&memory, "three")),
             ("doomed", place(&memory, "doomed")),
+            ("hollow", place(&beside, "hollow")),
             ("lost", place(&beside, "lost")),
             ("late", place(&memory, "late \"quoted\" % \\")),
         ]
@@ -129,16 +133,14 @@ impl Ground {
         let story = Story::on(&ground.cluster);
         // Where a dropped tablespace was, a plain backup does not tell.
         let told = form != Form::Mapped;
-        let dropped: &[&str] = if told { &["doomed", "lost"] } else { &[] };
-        for name in ["one", "two"].iter().chain(dropped) {
+        for name in BACKED_UP.iter().filter(|name| told || **name != "lost") {
             ground.create(name);
         }
+        ground.cluster.sql(DATABASE, "DROP TABLE in_hollow");
         ground.cluster.sql("postgres", "CREATE DATABASE elsewhere TABLESPACE two");
         ground.back_up(scratch, form);
         ground.cluster.sql(DATABASE, "INSERT INTO in_one SELECT i, 'more' FROM generate_series(1, 500) i");
-        if told {
-            ground.drop("doomed");
-        }
+        ground.drop("doomed");
         ground.create("three");
         ground.cluster.sql("postgres", "CREATE DATABASE inner_three TABLESPACE three");
         let target = story.work(3);
@@ -184,7 +186,7 @@ impl Ground {
                 let above =
                     scratch.dir(self.cluster.backups.strip_prefix(scratch.path()).unwrap().join("spaces"), "postgres", "postgres", 0o700);
                 let escape = |path: &Path| path.display().to_string().replace('=', "\\=");
-                let there = self.locations.iter().filter(|(name, _)| ["one", "two"].contains(&name.as_str()));
+                let there = self.locations.iter().filter(|(name, _)| BACKED_UP.contains(&name.as_str()));
                 let pairs = there.map(|(name, from)| format!("{}={}", escape(from), escape(&above.join(name))));
                 let options: Vec<String> = pairs.flat_map(|pair| ["-T".to_string(), pair]).chain(["-Fp".to_string()]).collect();
                 self.cluster.pg_basebackup("nightly", &options.iter().map(String::as_str).collect::<Vec<_>>());
@@ -211,6 +213,20 @@ impl Ground {
     /// The arguments of the recovery.
     pub fn restore(&self) -> [&str; 6] {
         ["restore", "--yes", "--before-lsn", &self.target.lsn, "-o", "json"]
+    }
+
+    /// What PostgreSQL takes for a tablespace in place, and `pg_basebackup` of majors before 16 leaves out, is none of ours.
+    fn links_only(&self) {
+        let mut found: Vec<PathBuf> = Vec::new();
+        for entry in fs::read_dir(self.cluster.data.join("pg_tblspc")).unwrap().flatten() {
+            found.push(fs::read_link(entry.path()).unwrap_or_else(|e| panic!("{}: {e}", entry.path().display())));
+        }
+        found.sort();
+        let mut wanted: Vec<PathBuf> =
+            self.at_target.iter().filter(|(name, _)| name.starts_with("tablespace ")).map(|(_, at)| at.into()).collect();
+        wanted.retain(|place| place.is_absolute());
+        wanted.sort();
+        assert_eq!(found, wanted);
     }
 
     /// The files of every tablespace at its live place: no run's directories.
@@ -256,24 +272,25 @@ fn assert_same(before: &BTreeMap<String, Tree>, after: &BTreeMap<String, Tree>) 
 }
 
 fn there_and_back(scratch: &Scratch, builder: Builder<'_>, form: Form) {
-    let ground = Ground::new(scratch, builder, form);
+    let mut ground = Ground::new(scratch, builder, form);
     // Stopped, its files stand still.
-    if ground.cluster.programs.environment.is_empty() {
-        ground.cluster.stop();
-    }
+    ground.pitr.tell_environment(&ground.cluster);
+    ground.cluster.stop();
     let before = ground.files();
-    let serving = ground.cluster.running();
     // Where a link led that tar followed, nothing tells once the tablespace is gone.
     let said = ground.lost.as_deref().filter(|_| form == Form::Followed).map(|lost| ["--tablespace", lost]);
     let args = [&ground.restore()[..4], said.as_ref().map_or(&[][..], |said| said.as_slice())].concat();
+    if said.is_some() {
+        let refused = ground.pitr.json_code(3, &["plan", "--before-lsn", &ground.target.lsn]);
+        let why = refused["refusals"][0]["what"].as_str().unwrap();
+        let oid = ground.lost.as_deref().unwrap().split('=').next().unwrap();
+        assert!(why.contains(&format!("--tablespace {oid}=DIR")) && why.contains("does not tell where that was"), "{refused}");
+    }
     let restored = ground.pitr.json(&args);
     assert_eq!(restored["outcome"], "switched", "{restored}");
     assert_eq!(ground.rows(), ground.at_target);
-    if serving {
-        ground.pitr.assert_nothing_left();
-    } else {
-        assert_same(&before, &ground.aside());
-    }
+    ground.links_only();
+    assert_same(&before, &ground.aside());
     // What was made after the target can be made again, which the undo takes back as well.
     ground.create("late");
     if form != Form::Mapped {
@@ -281,10 +298,8 @@ fn there_and_back(scratch: &Scratch, builder: Builder<'_>, form: Form) {
     }
     let undone = ground.pitr.json(&["undo", "--yes"]);
     assert_eq!(undone["outcome"], "undone", "{undone}");
-    if !serving {
-        assert_same(&before, &ground.files());
-        ground.cluster.start();
-    }
+    assert_same(&before, &ground.files());
+    ground.cluster.start();
     assert_eq!(ground.rows(), ground.at_end);
     let run = undone["run"].as_str().unwrap();
     ground.pitr.run(&["purge", run, "--yes"]).expect_code(0);
@@ -298,6 +313,46 @@ fn there_and_back(scratch: &Scratch, builder: Builder<'_>, form: Form) {
         return;
     }
     program::ok(ground.cluster.tool("pg_checksums").arg("--check").arg("-D").arg(&ground.cluster.data));
+}
+
+/// The cluster is lost, and its tarball followed the links: only `--tablespace` tells where the tablespaces were. One that
+/// is said to lie in `pg_tblspc` stays there.
+#[test]
+fn a_lost_cluster_whose_tarball_followed_links() {
+    let scratch = Scratch::new("ts-lost");
+    let cluster = TestCluster::builder(&scratch, "main").start();
+    let story = Story::begin(&cluster);
+    let place = scratch.dir("beside", "postgres", "postgres", 0o700);
+    cluster.sql("postgres", &format!("CREATE TABLESPACE one LOCATION '{}'", place.display()));
+    cluster.script("postgres", "SET allow_in_place_tablespaces = on;\nCREATE TABLESPACE inside LOCATION '';\n");
+    for name in ["one", "inside"] {
+        cluster.sql(DATABASE, &format!("CREATE TABLE in_{name} TABLESPACE {name} AS SELECT generate_series(1, 300) AS id"));
+    }
+    cluster.cron_tarball_with("base-20261121.tar.gz", None, &["-h"]);
+    let oids = cluster.psql_rows("postgres", "SELECT oid FROM pg_tablespace WHERE spcname IN ('one', 'inside') ORDER BY spcname DESC");
+    let target = story.work(2);
+    cluster.archive_caught_up();
+    let pitr = Pitr::for_cluster(&scratch, &cluster);
+    cluster.crash();
+    fs::remove_dir_all(&cluster.data).unwrap();
+    for entry in fs::read_dir(&place).unwrap().flatten() {
+        fs::remove_dir_all(entry.path()).unwrap();
+    }
+
+    let (one, inside) = (format!("{}={}", oids[0][0], place.display()), format!("{0}=pg_tblspc/{0}", oids[1][0]));
+    let target = ["--before-lsn", target.lsn.as_str()];
+    for said in [&[][..], &["--tablespace", &one], &["--tablespace", &inside]] {
+        let refused = pitr.json_code(3, &[&["plan"], target.as_slice(), said].concat());
+        assert!(refused["refusals"][0]["what"].as_str().unwrap().contains("does not tell where that was"), "{said:?}: {refused}");
+    }
+    let restored = pitr.json(&[&["restore", "--yes"], target.as_slice(), &["--tablespace", &one, "--tablespace", &inside]].concat());
+    assert_eq!(restored["outcome"], "switched", "{restored}");
+    assert_eq!(cluster.sql(DATABASE, "SELECT (SELECT count(*) FROM in_one) + (SELECT count(*) FROM in_inside)"), "600");
+    let places = "SELECT pg_tablespace_location(oid) FROM pg_tablespace WHERE oid > 16383 ORDER BY spcname DESC";
+    assert_eq!(cluster.psql_rows("postgres", places), [[place.to_str().unwrap().to_string()], [format!("pg_tblspc/{}", oids[1][0])]]);
+    assert_eq!(pitr.json(&["undo", "--yes"])["outcome"], "undone");
+    assert!(!cluster.data.exists());
+    assert_eq!(fs::read_dir(&place).unwrap().flatten().filter(|e| e.file_name().to_string_lossy().starts_with("PG_")).count(), 0);
 }
 
 /// `allow_in_place_tablespaces`: directories in `pg_tblspc`, before and after the backup.

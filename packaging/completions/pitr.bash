@@ -101,12 +101,20 @@ _pitr() {
             return 0
             ;;
         pitr__subcmd__backups)
-            opts="-o -q -v -h --config --cluster --output --no-progress --quiet --verbose --help"
+            opts="-o -q -v -h --backups --wal --config --cluster --output --no-progress --quiet --verbose --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
+                --backups)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --wal)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --config)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
@@ -711,12 +719,20 @@ _pitr() {
             return 0
             ;;
         pitr__subcmd__status)
-            opts="-o -q -v -h --watch --config --cluster --output --no-progress --quiet --verbose --help"
+            opts="-o -q -v -h --backups --wal --watch --config --cluster --output --no-progress --quiet --verbose --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
+                --backups)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --wal)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --config)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0

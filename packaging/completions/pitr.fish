@@ -25,7 +25,7 @@ function __fish_pitr_using_subcommand
 end
 
 complete -c pitr -n "__fish_pitr_needs_command" -l config -d 'Read this file instead of /etc/pitr/pitr.toml and /etc/pitr/conf.d/*.toml' -r -F
-complete -c pitr -n "__fish_pitr_needs_command" -l cluster -d 'Act on this cluster; not needed where there is one' -r
+complete -c pitr -n "__fish_pitr_needs_command" -l cluster -d 'Act on this cluster, told by its name or its data directory; not needed where there is one' -r
 complete -c pitr -n "__fish_pitr_needs_command" -s o -l output -d 'Print the result as text or as one JSON document' -r -f -a "text\t'For people; may change between versions'
 json\t'One document with a schema number'
 html\t'One page that needs nothing else (only of `report`)'
@@ -49,8 +49,10 @@ complete -c pitr -n "__fish_pitr_needs_command" -f -a "restore" -d 'Take the clu
 complete -c pitr -n "__fish_pitr_needs_command" -f -a "resume" -d 'Continue a run that was interrupted'
 complete -c pitr -n "__fish_pitr_needs_command" -f -a "undo" -d 'Put the old cluster back, before or after the switch'
 complete -c pitr -n "__fish_pitr_needs_command" -f -a "purge" -d 'Delete what a run kept; after this it cannot be undone'
+complete -c pitr -n "__fish_pitr_using_subcommand status" -l backups -d 'Look for base backups here instead of where the configuration says; may be repeated' -r -F
+complete -c pitr -n "__fish_pitr_using_subcommand status" -l wal -d 'Look for WAL here instead of where the configuration says; may be repeated' -r -F
 complete -c pitr -n "__fish_pitr_using_subcommand status" -l config -d 'Read this file instead of /etc/pitr/pitr.toml and /etc/pitr/conf.d/*.toml' -r -F
-complete -c pitr -n "__fish_pitr_using_subcommand status" -l cluster -d 'Act on this cluster; not needed where there is one' -r
+complete -c pitr -n "__fish_pitr_using_subcommand status" -l cluster -d 'Act on this cluster, told by its name or its data directory; not needed where there is one' -r
 complete -c pitr -n "__fish_pitr_using_subcommand status" -s o -l output -d 'Print the result as text or as one JSON document' -r -f -a "text\t'For people; may change between versions'
 json\t'One document with a schema number'
 html\t'One page that needs nothing else (only of `report`)'
@@ -60,8 +62,10 @@ complete -c pitr -n "__fish_pitr_using_subcommand status" -l no-progress -d 'Sho
 complete -c pitr -n "__fish_pitr_using_subcommand status" -s q -l quiet -d 'Print only the result and errors'
 complete -c pitr -n "__fish_pitr_using_subcommand status" -s v -l verbose -d 'Say more on standard error; twice for every detail'
 complete -c pitr -n "__fish_pitr_using_subcommand status" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c pitr -n "__fish_pitr_using_subcommand backups" -l backups -d 'Look for base backups here instead of where the configuration says; may be repeated' -r -F
+complete -c pitr -n "__fish_pitr_using_subcommand backups" -l wal -d 'Look for WAL here instead of where the configuration says; may be repeated' -r -F
 complete -c pitr -n "__fish_pitr_using_subcommand backups" -l config -d 'Read this file instead of /etc/pitr/pitr.toml and /etc/pitr/conf.d/*.toml' -r -F
-complete -c pitr -n "__fish_pitr_using_subcommand backups" -l cluster -d 'Act on this cluster; not needed where there is one' -r
+complete -c pitr -n "__fish_pitr_using_subcommand backups" -l cluster -d 'Act on this cluster, told by its name or its data directory; not needed where there is one' -r
 complete -c pitr -n "__fish_pitr_using_subcommand backups" -s o -l output -d 'Print the result as text or as one JSON document' -r -f -a "text\t'For people; may change between versions'
 json\t'One document with a schema number'
 html\t'One page that needs nothing else (only of `report`)'
@@ -80,7 +84,7 @@ complete -c pitr -n "__fish_pitr_using_subcommand log" -l limit -d 'The newest s
 complete -c pitr -n "__fish_pitr_using_subcommand log" -l timeline -d 'Follow this timeline: a number, latest (the highest there is), or current (the cluster\'s own)' -r
 complete -c pitr -n "__fish_pitr_using_subcommand log" -l wal -d 'Read this directory instead of the cluster\'s archive and pg_wal; needs no cluster; may be repeated' -r -F
 complete -c pitr -n "__fish_pitr_using_subcommand log" -l config -d 'Read this file instead of /etc/pitr/pitr.toml and /etc/pitr/conf.d/*.toml' -r -F
-complete -c pitr -n "__fish_pitr_using_subcommand log" -l cluster -d 'Act on this cluster; not needed where there is one' -r
+complete -c pitr -n "__fish_pitr_using_subcommand log" -l cluster -d 'Act on this cluster, told by its name or its data directory; not needed where there is one' -r
 complete -c pitr -n "__fish_pitr_using_subcommand log" -s o -l output -d 'Print the result as text or as one JSON document' -r -f -a "text\t'For people; may change between versions'
 json\t'One document with a schema number'
 html\t'One page that needs nothing else (only of `report`)'
@@ -97,7 +101,7 @@ complete -c pitr -n "__fish_pitr_using_subcommand migrations" -l history-table -
 complete -c pitr -n "__fish_pitr_using_subcommand migrations" -l database -d 'In this database only' -r
 complete -c pitr -n "__fish_pitr_using_subcommand migrations" -l timeline -d 'Follow this timeline: a number, latest (the highest there is), or current (the cluster\'s own)' -r
 complete -c pitr -n "__fish_pitr_using_subcommand migrations" -l config -d 'Read this file instead of /etc/pitr/pitr.toml and /etc/pitr/conf.d/*.toml' -r -F
-complete -c pitr -n "__fish_pitr_using_subcommand migrations" -l cluster -d 'Act on this cluster; not needed where there is one' -r
+complete -c pitr -n "__fish_pitr_using_subcommand migrations" -l cluster -d 'Act on this cluster, told by its name or its data directory; not needed where there is one' -r
 complete -c pitr -n "__fish_pitr_using_subcommand migrations" -s o -l output -d 'Print the result as text or as one JSON document' -r -f -a "text\t'For people; may change between versions'
 json\t'One document with a schema number'
 html\t'One page that needs nothing else (only of `report`)'
@@ -107,7 +111,7 @@ complete -c pitr -n "__fish_pitr_using_subcommand migrations" -s q -l quiet -d '
 complete -c pitr -n "__fish_pitr_using_subcommand migrations" -s v -l verbose -d 'Say more on standard error; twice for every detail'
 complete -c pitr -n "__fish_pitr_using_subcommand migrations" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c pitr -n "__fish_pitr_using_subcommand verify; and not __fish_seen_subcommand_from backups wal" -l config -d 'Read this file instead of /etc/pitr/pitr.toml and /etc/pitr/conf.d/*.toml' -r -F
-complete -c pitr -n "__fish_pitr_using_subcommand verify; and not __fish_seen_subcommand_from backups wal" -l cluster -d 'Act on this cluster; not needed where there is one' -r
+complete -c pitr -n "__fish_pitr_using_subcommand verify; and not __fish_seen_subcommand_from backups wal" -l cluster -d 'Act on this cluster, told by its name or its data directory; not needed where there is one' -r
 complete -c pitr -n "__fish_pitr_using_subcommand verify; and not __fish_seen_subcommand_from backups wal" -s o -l output -d 'Print the result as text or as one JSON document' -r -f -a "text\t'For people; may change between versions'
 json\t'One document with a schema number'
 html\t'One page that needs nothing else (only of `report`)'
@@ -120,7 +124,7 @@ complete -c pitr -n "__fish_pitr_using_subcommand verify; and not __fish_seen_su
 complete -c pitr -n "__fish_pitr_using_subcommand verify; and not __fish_seen_subcommand_from backups wal" -f -a "wal" -d 'Read every record of the WAL; say what can be reached on each timeline, and every hole (exit 6)'
 complete -c pitr -n "__fish_pitr_using_subcommand verify; and __fish_seen_subcommand_from backups" -l backups -d 'Look for backups here instead of where the configuration says; needs no cluster; may be repeated' -r -F
 complete -c pitr -n "__fish_pitr_using_subcommand verify; and __fish_seen_subcommand_from backups" -l config -d 'Read this file instead of /etc/pitr/pitr.toml and /etc/pitr/conf.d/*.toml' -r -F
-complete -c pitr -n "__fish_pitr_using_subcommand verify; and __fish_seen_subcommand_from backups" -l cluster -d 'Act on this cluster; not needed where there is one' -r
+complete -c pitr -n "__fish_pitr_using_subcommand verify; and __fish_seen_subcommand_from backups" -l cluster -d 'Act on this cluster, told by its name or its data directory; not needed where there is one' -r
 complete -c pitr -n "__fish_pitr_using_subcommand verify; and __fish_seen_subcommand_from backups" -s o -l output -d 'Print the result as text or as one JSON document' -r -f -a "text\t'For people; may change between versions'
 json\t'One document with a schema number'
 html\t'One page that needs nothing else (only of `report`)'
@@ -131,7 +135,7 @@ complete -c pitr -n "__fish_pitr_using_subcommand verify; and __fish_seen_subcom
 complete -c pitr -n "__fish_pitr_using_subcommand verify; and __fish_seen_subcommand_from backups" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c pitr -n "__fish_pitr_using_subcommand verify; and __fish_seen_subcommand_from wal" -l wal -d 'Read this directory instead of the cluster\'s archive and pg_wal; needs no cluster; may be repeated' -r -F
 complete -c pitr -n "__fish_pitr_using_subcommand verify; and __fish_seen_subcommand_from wal" -l config -d 'Read this file instead of /etc/pitr/pitr.toml and /etc/pitr/conf.d/*.toml' -r -F
-complete -c pitr -n "__fish_pitr_using_subcommand verify; and __fish_seen_subcommand_from wal" -l cluster -d 'Act on this cluster; not needed where there is one' -r
+complete -c pitr -n "__fish_pitr_using_subcommand verify; and __fish_seen_subcommand_from wal" -l cluster -d 'Act on this cluster, told by its name or its data directory; not needed where there is one' -r
 complete -c pitr -n "__fish_pitr_using_subcommand verify; and __fish_seen_subcommand_from wal" -s o -l output -d 'Print the result as text or as one JSON document' -r -f -a "text\t'For people; may change between versions'
 json\t'One document with a schema number'
 html\t'One page that needs nothing else (only of `report`)'
@@ -144,7 +148,7 @@ complete -c pitr -n "__fish_pitr_using_subcommand check" -l max-backup-age -d 'F
 complete -c pitr -n "__fish_pitr_using_subcommand check" -l sql -d 'Run the checks of this SQL file against a server instead; may be repeated' -r -F
 complete -c pitr -n "__fish_pitr_using_subcommand check" -l url -d 'Reach the server by this URL instead of the cluster\'s socket, DIRECT_DATABASE_URL or DATABASE_URL' -r
 complete -c pitr -n "__fish_pitr_using_subcommand check" -l config -d 'Read this file instead of /etc/pitr/pitr.toml and /etc/pitr/conf.d/*.toml' -r -F
-complete -c pitr -n "__fish_pitr_using_subcommand check" -l cluster -d 'Act on this cluster; not needed where there is one' -r
+complete -c pitr -n "__fish_pitr_using_subcommand check" -l cluster -d 'Act on this cluster, told by its name or its data directory; not needed where there is one' -r
 complete -c pitr -n "__fish_pitr_using_subcommand check" -s o -l output -d 'Print the result as text or as one JSON document' -r -f -a "text\t'For people; may change between versions'
 json\t'One document with a schema number'
 html\t'One page that needs nothing else (only of `report`)'
@@ -154,7 +158,7 @@ complete -c pitr -n "__fish_pitr_using_subcommand check" -s q -l quiet -d 'Print
 complete -c pitr -n "__fish_pitr_using_subcommand check" -s v -l verbose -d 'Say more on standard error; twice for every detail'
 complete -c pitr -n "__fish_pitr_using_subcommand check" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c pitr -n "__fish_pitr_using_subcommand runs" -l config -d 'Read this file instead of /etc/pitr/pitr.toml and /etc/pitr/conf.d/*.toml' -r -F
-complete -c pitr -n "__fish_pitr_using_subcommand runs" -l cluster -d 'Act on this cluster; not needed where there is one' -r
+complete -c pitr -n "__fish_pitr_using_subcommand runs" -l cluster -d 'Act on this cluster, told by its name or its data directory; not needed where there is one' -r
 complete -c pitr -n "__fish_pitr_using_subcommand runs" -s o -l output -d 'Print the result as text or as one JSON document' -r -f -a "text\t'For people; may change between versions'
 json\t'One document with a schema number'
 html\t'One page that needs nothing else (only of `report`)'
@@ -164,7 +168,7 @@ complete -c pitr -n "__fish_pitr_using_subcommand runs" -s q -l quiet -d 'Print 
 complete -c pitr -n "__fish_pitr_using_subcommand runs" -s v -l verbose -d 'Say more on standard error; twice for every detail'
 complete -c pitr -n "__fish_pitr_using_subcommand runs" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c pitr -n "__fish_pitr_using_subcommand report" -l config -d 'Read this file instead of /etc/pitr/pitr.toml and /etc/pitr/conf.d/*.toml' -r -F
-complete -c pitr -n "__fish_pitr_using_subcommand report" -l cluster -d 'Act on this cluster; not needed where there is one' -r
+complete -c pitr -n "__fish_pitr_using_subcommand report" -l cluster -d 'Act on this cluster, told by its name or its data directory; not needed where there is one' -r
 complete -c pitr -n "__fish_pitr_using_subcommand report" -s o -l output -d 'Print the result as text or as one JSON document' -r -f -a "text\t'For people; may change between versions'
 json\t'One document with a schema number'
 html\t'One page that needs nothing else (only of `report`)'
@@ -176,7 +180,7 @@ complete -c pitr -n "__fish_pitr_using_subcommand report" -s h -l help -d 'Print
 complete -c pitr -n "__fish_pitr_using_subcommand mark" -l timeout -d 'Wait at most so long for the archive' -r
 complete -c pitr -n "__fish_pitr_using_subcommand mark" -l url -d 'Reach the server by this URL instead of the cluster\'s socket, as a role that may make restore points' -r
 complete -c pitr -n "__fish_pitr_using_subcommand mark" -l config -d 'Read this file instead of /etc/pitr/pitr.toml and /etc/pitr/conf.d/*.toml' -r -F
-complete -c pitr -n "__fish_pitr_using_subcommand mark" -l cluster -d 'Act on this cluster; not needed where there is one' -r
+complete -c pitr -n "__fish_pitr_using_subcommand mark" -l cluster -d 'Act on this cluster, told by its name or its data directory; not needed where there is one' -r
 complete -c pitr -n "__fish_pitr_using_subcommand mark" -s o -l output -d 'Print the result as text or as one JSON document' -r -f -a "text\t'For people; may change between versions'
 json\t'One document with a schema number'
 html\t'One page that needs nothing else (only of `report`)'
@@ -211,7 +215,7 @@ complete -c pitr -n "__fish_pitr_using_subcommand plan" -l dir -d 'The tool\'s o
 complete -c pitr -n "__fish_pitr_using_subcommand plan" -l tool -d 'Only migrations of this tool, as pitr migrations prints it' -r
 complete -c pitr -n "__fish_pitr_using_subcommand plan" -l history-table -d 'Only those in this history table: name, or schema.name' -r
 complete -c pitr -n "__fish_pitr_using_subcommand plan" -l config -d 'Read this file instead of /etc/pitr/pitr.toml and /etc/pitr/conf.d/*.toml' -r -F
-complete -c pitr -n "__fish_pitr_using_subcommand plan" -l cluster -d 'Act on this cluster; not needed where there is one' -r
+complete -c pitr -n "__fish_pitr_using_subcommand plan" -l cluster -d 'Act on this cluster, told by its name or its data directory; not needed where there is one' -r
 complete -c pitr -n "__fish_pitr_using_subcommand plan" -s o -l output -d 'Print the result as text or as one JSON document' -r -f -a "text\t'For people; may change between versions'
 json\t'One document with a schema number'
 html\t'One page that needs nothing else (only of `report`)'
@@ -249,7 +253,7 @@ complete -c pitr -n "__fish_pitr_using_subcommand restore" -l history-table -d '
 complete -c pitr -n "__fish_pitr_using_subcommand restore" -l plan -d 'Run only the plan with this digest, as `pitr plan` printed it' -r
 complete -c pitr -n "__fish_pitr_using_subcommand restore" -l max-loss -d 'Refuse to discard more than this: a duration (1h, 5min) or a number of transactions' -r
 complete -c pitr -n "__fish_pitr_using_subcommand restore" -l config -d 'Read this file instead of /etc/pitr/pitr.toml and /etc/pitr/conf.d/*.toml' -r -F
-complete -c pitr -n "__fish_pitr_using_subcommand restore" -l cluster -d 'Act on this cluster; not needed where there is one' -r
+complete -c pitr -n "__fish_pitr_using_subcommand restore" -l cluster -d 'Act on this cluster, told by its name or its data directory; not needed where there is one' -r
 complete -c pitr -n "__fish_pitr_using_subcommand restore" -s o -l output -d 'Print the result as text or as one JSON document' -r -f -a "text\t'For people; may change between versions'
 json\t'One document with a schema number'
 html\t'One page that needs nothing else (only of `report`)'
@@ -265,7 +269,7 @@ complete -c pitr -n "__fish_pitr_using_subcommand restore" -s h -l help -d 'Prin
 complete -c pitr -n "__fish_pitr_using_subcommand resume" -l accept -d 'Override the refusal with this id; may be repeated' -r
 complete -c pitr -n "__fish_pitr_using_subcommand resume" -l reason -d 'Say why, for the report' -r
 complete -c pitr -n "__fish_pitr_using_subcommand resume" -l config -d 'Read this file instead of /etc/pitr/pitr.toml and /etc/pitr/conf.d/*.toml' -r -F
-complete -c pitr -n "__fish_pitr_using_subcommand resume" -l cluster -d 'Act on this cluster; not needed where there is one' -r
+complete -c pitr -n "__fish_pitr_using_subcommand resume" -l cluster -d 'Act on this cluster, told by its name or its data directory; not needed where there is one' -r
 complete -c pitr -n "__fish_pitr_using_subcommand resume" -s o -l output -d 'Print the result as text or as one JSON document' -r -f -a "text\t'For people; may change between versions'
 json\t'One document with a schema number'
 html\t'One page that needs nothing else (only of `report`)'
@@ -279,7 +283,7 @@ complete -c pitr -n "__fish_pitr_using_subcommand resume" -s h -l help -d 'Print
 complete -c pitr -n "__fish_pitr_using_subcommand undo" -l accept -d 'Override the refusal with this id; may be repeated' -r
 complete -c pitr -n "__fish_pitr_using_subcommand undo" -l reason -d 'Say why, for the report' -r
 complete -c pitr -n "__fish_pitr_using_subcommand undo" -l config -d 'Read this file instead of /etc/pitr/pitr.toml and /etc/pitr/conf.d/*.toml' -r -F
-complete -c pitr -n "__fish_pitr_using_subcommand undo" -l cluster -d 'Act on this cluster; not needed where there is one' -r
+complete -c pitr -n "__fish_pitr_using_subcommand undo" -l cluster -d 'Act on this cluster, told by its name or its data directory; not needed where there is one' -r
 complete -c pitr -n "__fish_pitr_using_subcommand undo" -s o -l output -d 'Print the result as text or as one JSON document' -r -f -a "text\t'For people; may change between versions'
 json\t'One document with a schema number'
 html\t'One page that needs nothing else (only of `report`)'
@@ -291,7 +295,7 @@ complete -c pitr -n "__fish_pitr_using_subcommand undo" -s q -l quiet -d 'Print 
 complete -c pitr -n "__fish_pitr_using_subcommand undo" -s v -l verbose -d 'Say more on standard error; twice for every detail'
 complete -c pitr -n "__fish_pitr_using_subcommand undo" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c pitr -n "__fish_pitr_using_subcommand purge" -l config -d 'Read this file instead of /etc/pitr/pitr.toml and /etc/pitr/conf.d/*.toml' -r -F
-complete -c pitr -n "__fish_pitr_using_subcommand purge" -l cluster -d 'Act on this cluster; not needed where there is one' -r
+complete -c pitr -n "__fish_pitr_using_subcommand purge" -l cluster -d 'Act on this cluster, told by its name or its data directory; not needed where there is one' -r
 complete -c pitr -n "__fish_pitr_using_subcommand purge" -s o -l output -d 'Print the result as text or as one JSON document' -r -f -a "text\t'For people; may change between versions'
 json\t'One document with a schema number'
 html\t'One page that needs nothing else (only of `report`)'

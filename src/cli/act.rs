@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 use jiff::{Timestamp, tz::TimeZone};
 
+use super::look::PlaceFlags;
 use super::words::{MaxLoss, absolute, digest, max_loss, migration_version, refusal_id, run_id, tablespace, tool_id};
 use crate::error::Result;
 use crate::pg::Lsn;
@@ -92,12 +93,9 @@ pub struct SourceFlags {
     /// Use this base backup instead of the one that suits best
     #[arg(long, value_name = "NAME")]
     pub backup: Option<String>,
-    /// Look for base backups here instead of where the configuration says; may be repeated
-    #[arg(long, value_name = "DIR", value_parser = absolute)]
-    pub backups: Vec<PathBuf>,
-    /// Look for WAL here instead of where the configuration says; may be repeated
-    #[arg(long, value_name = "DIR", value_parser = absolute)]
-    pub wal: Vec<PathBuf>,
+    /// Where to look.
+    #[command(flatten)]
+    pub places: PlaceFlags,
     /// Recover into this cluster of a fresh host, whatever empty cluster it has: 16/main
     #[arg(long = "as", value_name = "CLUSTER", value_parser = crate::config::cluster_name)]
     pub as_cluster: Option<String>,

@@ -9,9 +9,23 @@ use super::words::{absolute, limit, run_id};
 use crate::config::duration::parse_duration;
 use crate::plan::target::{TimelineRequest, parse_name, parse_xid};
 
+/// Where to look.
+#[derive(Debug, Clone, Default, Args)]
+pub struct PlaceFlags {
+    /// Look for base backups here instead of where the configuration says; may be repeated
+    #[arg(long, value_name = "DIR", value_parser = absolute)]
+    pub backups: Vec<PathBuf>,
+    /// Look for WAL here instead of where the configuration says; may be repeated
+    #[arg(long, value_name = "DIR", value_parser = absolute)]
+    pub wal: Vec<PathBuf>,
+}
+
 /// Arguments of `status`.
 #[derive(Debug, Clone, Args)]
 pub struct StatusArgs {
+    /// Where to look.
+    #[command(flatten)]
+    pub places: PlaceFlags,
     /// Show it again every few seconds until interrupted
     #[arg(long)]
     pub watch: bool,

@@ -89,7 +89,7 @@ fn restore_takes_what_the_design_lists() {
          --accept protected:public.audit_events --config-from backup --checks /c.sql --reason why --plan 0AbC --max-loss 1h --yes --dry-run",
     );
     assert_eq!(args.source.timeline.to_string(), "3");
-    let [first, second] = args.source.backups.as_slice() else { panic!() };
+    let [first, second] = args.source.places.backups.as_slice() else { panic!() };
     assert_eq!(first, &PathBuf::from("/b"));
     assert!(second.is_absolute() && second.ends_with("c"), "a relative path is made absolute at once");
     assert_eq!(args.source.accept, ["no-manifest", "protected:public.audit_events"]);
@@ -167,7 +167,7 @@ fn global_flags_stand_before_and_after_the_verb() {
         let cli = cli(line).unwrap();
         assert_eq!((cli.global.output, cli.global.verbose), (Output::Json, 2));
         assert_eq!(cli.global.cluster.as_deref(), Some("15-main"));
-        assert!(matches!(cli.verb, Verb::Status(StatusArgs { watch: true })));
+        assert!(matches!(cli.verb, Verb::Status(StatusArgs { watch: true, .. })));
     }
     assert!(cli("--config x.toml backups").unwrap().global.config.unwrap().is_absolute());
 }

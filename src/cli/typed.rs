@@ -21,8 +21,8 @@ impl SourceFlags {
         }
         self.as_cluster.iter().for_each(|name| add("--as", name));
         self.backup.iter().for_each(|name| add("--backup", name));
-        paths(&self.backups).iter().for_each(|path| add("--backups", path));
-        paths(&self.wal).iter().for_each(|path| add("--wal", path));
+        paths(&self.places.backups).iter().for_each(|path| add("--backups", path));
+        paths(&self.places.wal).iter().for_each(|path| add("--wal", path));
         self.tablespaces.iter().for_each(|(oid, place)| add("--tablespace", &format!("{oid}={}", place.display())));
         self.accept.iter().for_each(|id| add("--accept", id));
         if self.config_from == ConfigFrom::Backup {

@@ -1,7 +1,8 @@
 //! Words that a person types, read: a value that leaves here is well formed.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
+use crate::config::cluster_name;
 use crate::config::duration::parse_duration;
 use crate::pg::Malformed;
 
@@ -34,14 +35,23 @@ pub fn absolute(text: &str) -> std::io::Result<PathBuf> {
     std::path::absolute(text)
 }
 
-/// `16384=/srv/space`: a tablespace by its OID, and an absolute path without dots.
+/// A cluster's name, or the absolute path of its data directory.
+pub fn cluster_word(text: &str) -> std::result::Result<String, Malformed> {
+    if text.starts_with('/') { Ok(text.to_string()) } else { cluster_name(text) }
+}
+
+/// `16384=/srv/space`: a tablespace by its OID, and an absolute path without dots; `16384=pg_tblspc/16384`, as
+/// `pg_tablespace_location` names it, for one that is a directory there.
 pub fn tablespace(text: &str) -> std::result::Result<(u32, PathBuf), Malformed> {
     let (oid, place) = text.split_once('=').ok_or_else(|| Malformed::new("expected OID=DIR, such as 16384=/srv/space"))?;
     let digits = oid.bytes().all(|b| b.is_ascii_digit());
-    let oid = oid.parse().ok().filter(|oid| digits && *oid != 0);
+    let oid = oid.parse().ok().filter(|oid: &u32| digits && *oid != 0);
     let oid = oid.ok_or_else(|| Malformed::new("a tablespace is named by its OID, as the refusal prints it"))?;
     let place = PathBuf::from(place);
     let plain = |part: std::path::Component| matches!(part, std::path::Component::Normal(_) | std::path::Component::RootDir);
+    if place == Path::new("pg_tblspc").join(oid.to_string()) {
+        return Ok((oid, place));
+    }
     if !place.is_absolute() || !place.components().all(plain) || text.chars().any(char::is_control) {
         return Err(Malformed::new("a tablespace's directory is an absolute path"));
     }

@@ -11,6 +11,7 @@ use toml::de::{DeTable, DeValue};
 use super::duration::parse_duration;
 use super::{Argv, ClusterConfig, Control, Hooks, Requirement, cluster_name};
 use crate::error::{Error, Result};
+use crate::plan::facts::{OWN_ENVIRONMENT, own_environment};
 
 /// What one file says.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -41,7 +42,7 @@ pub fn parse(text: &str, file: &Path) -> Result<Part> {
     Ok(part)
 }
 
-const CLUSTER_KEYS: [&str; 16] = [
+const CLUSTER_KEYS: [&str; 17] = [
     "data_directory",
     "service",
     "control",
@@ -58,6 +59,7 @@ const CLUSTER_KEYS: [&str; 16] = [
     "rpo",
     "hooks",
     "pg_bindir",
+    "environment",
 ];
 const HOOK_KEYS: [&str; 6] = ["before", "before_stop", "after_start", "held", "failed", "done"];
 
@@ -81,6 +83,7 @@ fn cluster(mut table: Table) -> Result<ClusterConfig> {
         rpo: table.read("rpo", seconds)?,
         hooks: hooks(&mut table)?,
         pg_bindir: table.read("pg_bindir", path)?,
+        environment: table.list("environment", variable)?,
     })
 }
 
@@ -217,6 +220,15 @@ fn requirement(value: &DeValue<'_>) -> std::result::Result<Requirement, String> 
     match text(value)? {
         "reason" => Ok(Requirement::Reason),
         other => Err(format!("{other:?} cannot be required; only \"reason\" can")),
+    }
+}
+
+/// `LD_LIBRARY_PATH=/opt/pgsql/lib`: one of the variables that programs are given anyway when a running server has them.
+fn variable(value: &DeValue<'_>) -> std::result::Result<String, String> {
+    let text = text(value)?;
+    match own_environment(&[text.as_bytes().to_vec()]).next() {
+        Some(_) => Ok(text.into()),
+        None => Err(format!("{text:?} is not NAME=VALUE with one of {}", OWN_ENVIRONMENT.join(", "))),
     }
 }
 

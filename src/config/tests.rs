@@ -24,6 +24,7 @@ require = ["reason"]
 rto = "4h"
 rpo = "5min"
 pg_bindir = "/usr/lib/postgresql/15/bin"
+environment = ["LD_LIBRARY_PATH=/opt/pgsql/lib", "TZ=UTC"]
 
 [cluster.15-main.hooks]
 before = [["/usr/local/sbin/notify", "recovery starts"]]
@@ -48,6 +49,7 @@ fn the_documented_example() {
     assert_eq!(cluster.require, [Requirement::Reason]);
     assert_eq!(cluster.hooks.before, [["/usr/local/sbin/notify", "recovery starts"]]);
     assert_eq!(cluster.hooks.after_start.len(), 2);
+    assert_eq!(cluster.environment, ["LD_LIBRARY_PATH=/opt/pgsql/lib", "TZ=UTC"]);
     assert!(cluster.hooks.held.is_empty() && cluster.hooks.done.is_empty());
     let trusted = cluster.trusted();
     assert_eq!(trusted.backups, [Path::new("/var/backups/postgres")]);
@@ -108,6 +110,9 @@ fn a_malformed_value_has_its_line() {
         "service = \"*.service\"",
         "service = \".service\"",
         "control = \"docker\"",
+        "environment = [\"LD_PRELOAD=/tmp/x\"]",
+        "environment = [\"LD_LIBRARY_PATH\"]",
+        "environment = \"TZ=UTC\"",
         "backups = \"/b\"",
         "backups = [\"b\"]",
         "backups = [1]",

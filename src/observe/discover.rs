@@ -5,8 +5,9 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::FileType;
 
-use crate::config::{ClusterConfig, Config, Control as ConfiguredControl};
+use crate::config::{ClusterConfig, Config, Control as ConfiguredControl, name_for};
 use crate::error::{At, Error, Kind, Result};
+use crate::observe::meant::means;
 use crate::observe::{postmaster, trust, whose};
 use crate::pg::conf::{Directive, parse_conf};
 use crate::pg::version;
@@ -104,7 +105,7 @@ pub fn clusters(config: &Config) -> Result<Vec<Found>> {
         if known || is_private(&process.cwd) {
             continue;
         }
-        let name = process.cwd.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_else(|| "cluster".into());
+        let name = name_for(&process.cwd);
         let data_directory = process.cwd.clone();
         found.push(Found {
             name,
@@ -119,30 +120,47 @@ pub fn clusters(config: &Config) -> Result<Vec<Found>> {
     Ok(found)
 }
 
-/// The one cluster that is meant: by name, or the only one.
-pub fn choose(config: &Config, name: Option<&str>) -> Result<Found> {
-    let mut all = clusters(config)?;
-    let names = all.iter().map(|f| f.name.clone()).collect::<Vec<_>>().join(", ");
-    if let Some(name) = name {
-        let wanted = all.into_iter().find(|f| f.name == name);
-        return wanted.ok_or_else(|| {
-            Error::usage(format!("there is no cluster {name}")).hint(if names.is_empty() {
-                "No cluster was found on this host: name one in /etc/pitr/pitr.toml.".into()
-            } else {
-                format!("There are: {names}.")
-            })
-        });
+/// The one cluster that is meant: by name or data directory, or the only one.
+///
+/// Names that are made of a directory's are not unique: the cluster whose name stands in the configuration is meant before
+/// them, and among others none is taken.
+pub fn choose(config: &Config, wanted: Option<&str>) -> Result<Found> {
+    let all = clusters(config)?;
+    let known = list(&all);
+    let (mut meant, none) = match wanted {
+        Some(wanted) => {
+            let mut meant: Vec<Found> = all.into_iter().filter(|f| means(wanted, &f.name, &f.data_directory)).collect();
+            if config.clusters.contains_key(wanted) {
+                meant.truncate(1);
+            }
+            (meant, format!("there is no cluster {wanted}"))
+        }
+        // With a configuration, what is not in it is not meant unless named.
+        None if config.clusters.len() == 1 => (all.into_iter().take(1).collect(), String::new()),
+        None => (all, "no PostgreSQL cluster was found on this host".to_string()),
+    };
+    match (meant.pop(), meant.is_empty()) {
+        (Some(found), true) => Ok(found),
+        (None, _) if known.is_empty() => {
+            Err(Error::usage(none).hint("Name one in /etc/pitr/pitr.toml: [cluster.NAME] data_directory = \"…\"."))
+        }
+        (None, _) => Err(Error::usage(none).hint(format!("There are: {known}."))),
+        (Some(last), false) => {
+            meant.push(last);
+            let what = match wanted {
+                Some(name) => format!("{} clusters are called {name}", meant.len()),
+                None => "there is more than one cluster".to_string(),
+            };
+            Err(Error::usage(what).hint(format!("Say which one: --cluster with one of {}.", list(&meant))))
+        }
     }
-    // With a configuration, what is not in it is not meant unless named.
-    if config.clusters.len() == 1 {
-        all.truncate(1);
-    }
-    match all.len() {
-        1 => all.pop().ok_or_else(|| Error::usage("no cluster")),
-        0 => Err(Error::usage("no PostgreSQL cluster was found on this host")
-            .hint("Name one in /etc/pitr/pitr.toml: [cluster.NAME] data_directory = \"…\".")),
-        _ => Err(Error::usage("there is more than one cluster").hint(format!("Say which one: --cluster NAME, of {names}."))),
-    }
+}
+
+/// What `--cluster` can say of each: its name, or where others have the same, its data directory.
+fn list(all: &[Found]) -> String {
+    let unique = |f: &Found| all.iter().filter(|other| other.name == f.name).count() == 1;
+    let word = |f: &Found| if unique(f) { f.name.clone() } else { f.data_directory.display().to_string() };
+    all.iter().map(word).collect::<Vec<_>>().join(", ")
 }
 
 fn configured(name: &str, cluster: &ClusterConfig, debian: &[(String, String, PathBuf)], units: &[(String, PathBuf)]) -> Result<Found> {

@@ -8,15 +8,16 @@ use jiff::Timestamp;
 use crate::config::Config;
 use crate::error::{Error, Kind, Result};
 use crate::host::Owner;
+use crate::observe::backups::Identify;
 use crate::observe::discover::{Found, programs};
 use crate::observe::places::{self, Needed};
 use crate::observe::remains::{self, Ground};
 use crate::observe::service::{self, Start};
-use crate::observe::survey::{Identify, Survey, SurveyRequest};
+use crate::observe::survey::{Survey, SurveyRequest};
 use crate::observe::{runs, trust};
 use crate::pg::ClusterState;
 use crate::plan::chain;
-use crate::plan::facts::{Capability, Cluster, Configuration, Host, Remains, RunFact, Server, WalKind, own_environment};
+use crate::plan::facts::{Capability, Cluster, Configuration, Host, Remains, RunFact, Server, WalKind, own_environment, with_configured};
 use crate::plan::place::{Exchange, version_directory};
 use crate::plan::recovery::{OtherWal, Trusted};
 use crate::plan::spaces;
@@ -24,6 +25,7 @@ use crate::run::owner::{self, Task};
 use crate::run::paths::{RunPaths, SOCKET_LIMIT};
 use crate::run::sources::Directories;
 use crate::run::switch;
+use crate::store::index::Index;
 use crate::sys::dir::Dir;
 use crate::sys::{namespace, proc};
 
@@ -92,6 +94,7 @@ pub fn observe(config: &Config, found: &Found, asked: &Where) -> Result<Observed
         Some(process) => (log_of(process), proc::environment(process.identity.pid)),
         None => runs::last_seen_running(&config.state_directory, early.system_identifier, &data_directory)?.unwrap_or_default(),
     };
+    let environment = with_configured(environment, &found.config.environment, || owner.environment_entries());
     let earlier = runs::list(&config.state_directory, early.system_identifier, &data_directory)?;
     let other_wal = other_wal(&config.state_directory, &earlier);
     let mut archives = if asked.wal.is_empty() { found.config.wal_archive.clone() } else { asked.wal.clone() };
@@ -109,8 +112,16 @@ pub fn observe(config: &Config, found: &Found, asked: &Where) -> Result<Observed
         backups,
         wal: vec![],
         identify: asked.identify.clone(),
+        looked: vec![],
     };
+    // What is remembered of tarballs: only time is lost where that cannot be.
+    let index = Index::open(&config.state_directory, &owner).inspect_err(|e| log::info!("nothing is kept of the backups: {e}")).ok();
+    request.looked = index.as_ref().map(|index| index.tarballs(&request.backups)).unwrap_or_default();
     let mut survey: Survey = owner::call_trusting(&owner, None, &trusted, Task::Survey(Box::new(request.clone()))).map_err(refused)?;
+    let keep = |index: Index| index.keep_tarballs(&request.backups, std::mem::take(&mut survey.looked));
+    if let Some(Err(error)) = index.map(keep) {
+        log::info!("nothing is kept of the backups: {error}");
+    }
     let guessed = archives.is_empty();
     if guessed {
         archives = guess_archive(survey.settings.get("archive_command").map_or("", String::as_str)).into_iter().collect();

@@ -1,8 +1,10 @@
 //! The host, read once into plain data. Looks at everything, changes nothing.
 
+pub mod backups;
 pub mod discover;
 pub mod histories;
 pub mod host;
+pub mod meant;
 pub mod migration_files;
 pub mod names;
 pub mod places;

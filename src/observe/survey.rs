@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{At, Error, Result};
+use crate::observe::backups::{Identify, KnownBackups, known_backups};
 use crate::pg::ControlFile;
 use crate::pg::conf::parse_opts;
 use crate::pg::version;
@@ -19,11 +20,9 @@ use crate::run::paths::parse_marker;
 use crate::run::switch::{ServerStatus, read_control, server_status};
 use crate::run::tail::{self, ListRequest, WalIdentity};
 use crate::run::wal_log;
-use crate::store::catalogue::{CatalogueEntry, Label, catalogue, identify};
+use crate::store::catalogue::CatalogueEntry;
+use crate::store::recall::Looked;
 use crate::sys::dir::{Dir, Entry, Kind};
-
-/// Tarballs up to this many bytes are always looked through: it takes about a second.
-const SMALL: u64 = 128 << 20;
 
 /// What to look at.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -47,15 +46,8 @@ pub struct SurveyRequest {
     /// Tarballs whose label does not stand at their beginning are looked through to the end: the named one, or the
     /// newest that was written before this time (unix seconds).
     pub identify: Option<Identify>,
-}
-
-/// Which tarball to look through.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Identify {
-    /// The one of this name.
-    pub name: Option<String>,
-    /// Otherwise the newest not written after this time.
-    pub before: Option<i64>,
+    /// What earlier looks through tarballs told.
+    pub looked: Vec<Looked>,
 }
 
 /// What was seen.
@@ -93,6 +85,8 @@ pub struct Survey {
     pub backups: Vec<CatalogueEntry>,
     /// Backup directories that cannot be read.
     pub backup_problems: Vec<String>,
+    /// What looks through tarballs told, earlier and now.
+    pub looked: Vec<Looked>,
     /// WAL, pg_wal last.
     pub wal: Vec<WalSource>,
 }
@@ -110,7 +104,8 @@ pub fn survey(request: &SurveyRequest) -> Result<Survey> {
     let top = data.entries()?;
     let names: Vec<&str> = top.iter().filter_map(|e| e.name_str()).collect();
     let present = |list: &[&str]| list.iter().filter(|n| names.contains(*n)).map(|n| n.to_string()).collect::<Vec<_>>();
-    let (backups, backup_problems) = known_backups(&request.backups, request.identify.as_ref());
+    let KnownBackups { backups, problems: backup_problems, looked } =
+        known_backups(&request.backups, request.identify.as_ref(), &request.looked);
     Ok(Survey {
         major,
         version: if version::is_supported(major) { postgres.version(major)? } else { major.to_string() },
@@ -128,6 +123,7 @@ pub fn survey(request: &SurveyRequest) -> Result<Survey> {
         mode: data.of(|data| Ok(data.own_metadata()?.mode))?,
         backups,
         backup_problems,
+        looked,
         wal: wal(request, major, &control_file)?,
         control_file,
     })
@@ -155,19 +151,8 @@ pub struct Origins {
 
 /// Looks at backups and archives.
 pub fn origins(request: &OriginsRequest) -> Origins {
-    let (backups, _) = known_backups(&request.backups, request.identify.as_ref());
+    let backups = known_backups(&request.backups, request.identify.as_ref(), &[]).backups;
     Origins { backups, archive: request.wal.iter().find_map(|directory| wal_log::probe(directory).ok()) }
-}
-
-fn known_backups(directories: &[PathBuf], wanted: Option<&Identify>) -> (Vec<CatalogueEntry>, Vec<String>) {
-    let (mut found, problems) = backups(directories);
-    for entry in found.iter_mut().filter(|b| b.compressed_bytes <= SMALL) {
-        *entry = identify(entry);
-    }
-    if let Some(wanted) = wanted {
-        identify_one(&mut found, wanted);
-    }
-    (found, problems)
 }
 
 /// Settings of the data directory as a start would read them, for one that was configured just now.
@@ -274,7 +259,7 @@ impl Postgres<'_> {
             // The server's own words may quote a line of a file that an include names: only the first line, shortened.
             let cause: String = words.lines().next().unwrap_or_default().chars().take(200).collect();
             let hint = if cause.contains("error while loading shared libraries") {
-                "Its server was started with a library path that pitr cannot know while it is stopped. Start the cluster as it is always started, then try again."
+                "Its server was started with a library path that pitr cannot know while it is stopped. Start the cluster as it is always started, then try again; or name it by `environment` in the configuration."
             } else {
                 "PostgreSQL itself cannot read it: mend it first."
             };
@@ -353,37 +338,6 @@ pub fn tree_bytes(directory: &Dir, depth: usize) -> Result<u64> {
         };
     }
     Ok(bytes)
-}
-
-/// The backups in `directories`, and those of them that cannot be read.
-pub fn backups(directories: &[PathBuf]) -> (Vec<CatalogueEntry>, Vec<String>) {
-    let (mut found, mut problems) = (Vec::new(), Vec::new());
-    for directory in directories {
-        match catalogue(std::slice::from_ref(directory)) {
-            Ok(entries) => found.extend(entries),
-            Err(error) => problems.push(error.to_string()),
-        }
-    }
-    (found, problems)
-}
-
-/// Looking through a compressed tarball costs reading all of it: only the one that matters.
-fn identify_one(backups: &mut [CatalogueEntry], wanted: &Identify) {
-    // Where a standby's backup is consistent, only its pg_control tells.
-    let open = |b: &CatalogueEntry| match &b.label {
-        Label::Unknown => true,
-        Label::Found(label) => label.from_standby && b.control.is_none() && b.wal_ranges.is_empty(),
-        Label::Absent => false,
-    };
-    let unknown = |b: &&mut CatalogueEntry| open(b) && b.problems.is_empty();
-    let fits = |b: &&mut CatalogueEntry| match (&wanted.name, wanted.before) {
-        (Some(name), _) => b.name == *name,
-        (None, Some(before)) => b.stop_time_bound.is_some_and(|s| s.seconds <= before),
-        (None, None) => true,
-    };
-    if let Some(entry) = backups.iter_mut().filter(unknown).filter(fits).max_by_key(|b| b.stop_time_bound) {
-        *entry = identify(entry);
-    }
 }
 
 fn wal(request: &SurveyRequest, major: u32, control: &ControlFile) -> Result<Vec<WalSource>> {

@@ -23,7 +23,7 @@ pub struct Manifest {
     pub system_identifier: Option<u64>,
     /// Every file of the backup except WAL and the manifest itself, in its order.
     pub files: Vec<ManifestFile>,
-    /// The WAL that makes the backup consistent.
+    /// The WAL that makes the backup consistent, in the order of replay: several where a standby changed its timeline meanwhile.
     pub wal_ranges: Vec<WalRange>,
 }
 
@@ -60,7 +60,9 @@ impl Manifest {
         }
         let files: Vec<ManifestFile> = document.files.into_iter().map(|entry| entry.0).collect();
         refuse_duplicates(&files)?;
-        let wal_ranges = document.wal_ranges.into_iter().map(RawRange::checked).collect::<Result<_, _>>()?;
+        let mut wal_ranges = document.wal_ranges.into_iter().map(RawRange::checked).collect::<Result<Vec<_>, _>>()?;
+        // The server writes the newest timeline first (AddWALInfoToBackupManifest in backup_manifest.c).
+        wal_ranges.sort_by_key(|range| (range.start, range.end));
         Ok(Manifest { version: document.version, system_identifier: document.system_identifier, files, wal_ranges })
     }
 }
@@ -250,6 +252,17 @@ mod tests {
         assert!(Manifest::parse(PLAIN).unwrap().files.iter().all(|f| f.checksum.is_none()));
         let bytes = sealed("{ \"Encoded-Path\": \"61ff\", \"Size\": 0 }");
         assert_eq!(Manifest::parse(&bytes).unwrap().files[0].path, b"a\xFF");
+    }
+
+    /// As PostgreSQL 15 wrote it for a standby whose primary was replaced during the backup.
+    #[test]
+    fn ranges_of_two_timelines_are_in_the_order_of_replay() {
+        let both = "{ \"Timeline\": 2, \"Start-LSN\": \"0/E15AB0\", \"End-LSN\": \"0/E16C18\" },\n{ \"Timeline\": 1, \"Start-LSN\": \"0/D00028\", \"End-LSN\": \"0/E15AB0\" }";
+        let body =
+            format!("{{ \"PostgreSQL-Backup-Manifest-Version\": 1,\n\"Files\": [\n{}\n],\n\"WAL-Ranges\": [\n{both}\n],\n", file("a"));
+        let ranges = Manifest::parse(&seal(&body)).unwrap().wal_ranges;
+        let [first, last] = ranges.as_slice() else { panic!("{ranges:?}") };
+        assert_eq!((first.timeline, first.start, last.timeline, last.end), (Timeline(1), Lsn(0xD00028), Timeline(2), Lsn(0xE16C18)));
     }
 
     #[test]

@@ -162,7 +162,7 @@ fn judge(host: &Host, target: &Target, entry: &CatalogueEntry) -> Result<Choice,
     if let Some(problem) = entry.problems.first() {
         return Err(format!("{} [{}]", problem.what, problem.id));
     }
-    if let Some(other) = entry.system_identifier.filter(|id| *id != cluster.control_file.system_identifier) {
+    if let Some(other) = entry.foreign_to(cluster.control_file.system_identifier) {
         return Err(format!("it is of another cluster, system identifier {other}, not {}", cluster.control_file.system_identifier));
     }
     if let Some(major) = entry.major.filter(|m| *m != cluster.major) {

@@ -1,6 +1,6 @@
 //! Which steps a `resume`, an `undo` or a `purge` consists of: plans too, computed from the journal alone.
 
-use super::facts::Remains;
+use super::facts::{Control, Remains};
 use super::ledger::{Fact, Ledger, Outcome, Purpose};
 use super::recovery::Recovery;
 use super::step::Step;
@@ -63,8 +63,11 @@ fn old_ran_again(ledger: &Ledger) -> bool {
 /// Back to the old cluster, from wherever the run stands.
 pub fn undo(ledger: &Ledger, recovery: &Recovery, at_pgdata: bool) -> Course {
     let mut steps = vec![Step::EndPrivate];
+    let mut units = !recovery.site.quiesce.is_empty();
     if at_pgdata || ledger.switch_begun() {
-        if !recovery.site.quiesce.is_empty() {
+        // What systemd stops along with the cluster's unit today need not be what it stopped then.
+        units |= matches!(recovery.cluster.control, Control::Systemd { .. });
+        if units {
             steps.push(Step::StopUnits);
         }
         steps.extend([Step::StopRecovered, Step::Unseal]);
@@ -79,7 +82,7 @@ pub fn undo(ledger: &Ledger, recovery: &Recovery, at_pgdata: bool) -> Course {
         steps.push(Step::RemoveStaging);
     }
     steps.push(Step::StartOld);
-    if !recovery.site.quiesce.is_empty() {
+    if units || ledger.stopped_units().is_some() {
         steps.push(Step::StartUnits);
     }
     Course { purpose: Purpose::Undo, steps, outcome: Outcome::Undone }
@@ -123,4 +126,33 @@ pub fn purge_refusal(id: &str, ledger: &Ledger) -> Option<Error> {
         );
     }
     None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::fixtures;
+
+    /// Applications whose units need the cluster's go down with it: also those that the recovery did not find running.
+    #[test]
+    fn an_undo_stops_and_starts_the_units_that_need_the_clusters() {
+        let mut recovery = fixtures::recovery();
+        assert!(recovery.site.quiesce.is_empty());
+        let mut ledger = Ledger { facts: vec![Fact::Switched], ..Ledger::default() };
+        let units = |ledger: &Ledger, recovery: &Recovery, at_pgdata| {
+            let steps = undo(ledger, recovery, at_pgdata).steps;
+            (steps.first().cloned(), steps.contains(&Step::StopUnits), steps.last() == Some(&Step::StartUnits))
+        };
+        let begin = Some(Step::EndPrivate);
+        assert_eq!(units(&ledger, &recovery, true), (begin.clone(), false, false));
+        recovery.cluster.control = Control::Systemd { unit: "postgresql@15-main.service".into(), options: vec![], environment: vec![] };
+        assert_eq!(units(&ledger, &recovery, true), (begin.clone(), true, true));
+        // Before the switch nothing has to be stopped; what the recovery stopped is started again.
+        ledger.facts.clear();
+        assert_eq!(units(&ledger, &recovery, false), (begin.clone(), false, false));
+        ledger.facts.push(Fact::UnitsStopped { units: vec!["app.service".into()] });
+        assert_eq!(units(&ledger, &recovery, false), (begin.clone(), false, true));
+        ledger.facts.push(Fact::UnitsStarted);
+        assert_eq!((units(&ledger, &recovery, false), ledger.stopped_units()), ((begin, false, false), None));
+    }
 }

@@ -185,6 +185,8 @@ pub enum Fact {
         /// Their names.
         units: Vec<String>,
     },
+    /// They were started again, as far as they could be.
+    UnitsStarted,
     /// A dump is about to be written to this file: only what a run began may it replace.
     Dumping {
         /// Its name in the directory of the plan.

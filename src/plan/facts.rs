@@ -137,6 +137,16 @@ pub enum Control {
     },
 }
 
+impl Control {
+    /// The postmaster's environment, as far as it is known.
+    pub fn environment(&self) -> &[Vec<u8>] {
+        match self {
+            Control::PgCtl { environment, .. } | Control::Systemd { environment, .. } => environment,
+            Control::PgCtlCluster { .. } => &[],
+        }
+    }
+}
+
 /// What the service manager adds.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Service {
@@ -351,10 +361,28 @@ impl RunFact {
 }
 
 /// What of a server's environment its programs need to run and to read its configuration: where they find libraries, locales
-/// and time zones. Every entry is `KEY=VALUE`.
+/// and time zones.
+pub const OWN_ENVIRONMENT: [&str; 5] = ["LD_LIBRARY_PATH", "TZ", "LOCPATH", "LOCALE_ARCHIVE", "ICU_DATA"];
+
+/// Those of [`OWN_ENVIRONMENT`]. Every entry is `KEY=VALUE`.
 pub fn own_environment(entries: &[Vec<u8>]) -> impl Iterator<Item = &Vec<u8>> {
-    const NAMES: [&[u8]; 5] = [b"LD_LIBRARY_PATH=", b"TZ=", b"LOCPATH=", b"LOCALE_ARCHIVE=", b"ICU_DATA="];
-    entries.iter().filter(|entry| NAMES.iter().any(|name| entry.starts_with(name)))
+    entries.iter().filter(|entry| OWN_ENVIRONMENT.iter().any(|name| name_of(entry) == Some(name.as_bytes())))
+}
+
+/// A server's environment with the entries that the configuration names in place of its own; where nothing is known of it,
+/// `plain` with them.
+pub fn with_configured(seen: Vec<Vec<u8>>, configured: &[String], plain: impl FnOnce() -> Vec<Vec<u8>>) -> Vec<Vec<u8>> {
+    if configured.is_empty() {
+        return seen;
+    }
+    let mut all = if seen.is_empty() { plain() } else { seen };
+    all.retain(|entry| configured.iter().all(|other| name_of(other.as_bytes()) != name_of(entry)));
+    all.extend(configured.iter().map(|entry| entry.clone().into_bytes()));
+    all
+}
+
+fn name_of(entry: &[u8]) -> Option<&[u8]> {
+    entry.iter().position(|b| *b == b'=').and_then(|at| entry.get(..at))
 }
 
 /// Room on a filesystem, in bytes.

@@ -204,7 +204,7 @@ fn archive(host: &Host) -> Line {
 
 fn backup(host: &Host, wishes: &Wishes) -> Line {
     let own = host.cluster.control_file.system_identifier;
-    let usable = host.backups.iter().filter(|b| b.is_usable() && b.system_identifier.is_none_or(|id| id == own));
+    let usable = host.backups.iter().filter(|b| b.is_usable() && b.foreign_to(own).is_none());
     let Some((ended, newest)) = usable.map(|b| (window::ended(host, b), b)).max_by_key(|(ended, _)| *ended) else {
         return Line::fail(
             "backup",

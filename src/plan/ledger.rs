@@ -131,6 +131,16 @@ impl Ledger {
         self.facts.iter().rev().find_map(pick)
     }
 
+    /// Units that this run stopped and has not started again; `None` where it has stopped none since.
+    pub fn stopped_units(&self) -> Option<&[String]> {
+        let picked = self.facts.iter().rev().find_map(|fact| match fact {
+            Fact::UnitsStopped { units } => Some(Some(units.as_slice())),
+            Fact::UnitsStarted => Some(None),
+            _ => None,
+        });
+        picked.flatten()
+    }
+
     /// The old cluster's pg_control as it must still be, while it must be down: until it is let go or, on undo, moved to
     /// another number. An exchange there and back changes nothing in it: once it is back at PGDATA somebody may start it
     /// before we do, and that must be noticed.

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use super::checks::Check;
-use super::facts::{Configuration, Control, Remains};
+use super::facts::{Configuration, Control, Remains, own_environment};
 use super::loss::Names;
 use super::place::{Holds, Place, Tablespace};
 use super::preloaded::Preloaded;
@@ -186,6 +186,13 @@ fn yes() -> bool {
 }
 
 impl ClusterFacts {
+    /// The environment of a program of PostgreSQL's that is run for the owner, `NAME=VALUE` bytes: the owner's, and where
+    /// libraries and locales are found.
+    pub fn program_environment(&self) -> Vec<Vec<u8>> {
+        let own = own_environment(self.control.environment()).cloned();
+        self.owner.environment_entries().into_iter().chain(own).collect()
+    }
+
     /// How it is controlled, in words.
     pub fn control_words(&self) -> String {
         match &self.control {

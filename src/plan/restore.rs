@@ -20,6 +20,7 @@ use super::recovery::{Dump, OtherWal, Site, Target};
 use super::spaces::{self, Spaces};
 use super::target::{TargetRequest, TimelineRequest};
 use super::wal_facts::{Meaning, WalFindings};
+use crate::wal::inquiry::Answer;
 
 /// What is asked, with what the configuration adds.
 #[derive(Debug, Clone)]
@@ -90,8 +91,9 @@ pub fn plan(host: &Host, request: &Request) -> Planned {
     }
     if let (Some(chosen), Some(target)) = (chosen, &target) {
         let wal_bytes = built.as_ref().map_or(0, |(chain, _)| chain.segments) * host.cluster.control_file.segment_size.bytes();
-        let created = request.findings_for(chosen).map_or(&[][..], |f| f.answer.tablespaces.as_slice());
-        spaces = spaces::decide(host, chosen, created, &mut reasons);
+        let nothing_read = Answer::default();
+        let wal = request.findings_for(chosen).map_or(&nothing_read, |f| &f.answer);
+        spaces = spaces::decide(host, chosen, wal, &mut reasons);
         (planned.space, planned.other_space) = lines::space(host, chosen, &spaces, wal_bytes, &mut reasons);
         planned.estimate = lines::estimate(host, planned.space.needed.saturating_sub(wal_bytes), wal_bytes);
         planned.wal = built.as_ref().map(|(chain, gaps)| lines::wal(host, target, chain, gaps));

@@ -11,6 +11,7 @@ use super::place::{Holds, Place, Tablespace, is_in_place, version_directory};
 use super::planned::{Reason, SpaceLine};
 use crate::store::catalogue::CatalogueEntry;
 use crate::store::source::Form;
+use crate::wal::inquiry::Answer;
 
 /// Every place outside PGDATA.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -23,9 +24,20 @@ pub struct Spaces {
     pub in_place: bool,
 }
 
-/// Where the tablespaces of a backup go: to where the cluster that stands has them, else to where they were when the
-/// backup was taken. The reason where neither is known.
-pub fn of_backup(host: &Host, entry: &CatalogueEntry) -> Result<Vec<(u32, Option<PathBuf>)>, String> {
+/// Where a tablespace of a backup goes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Goes {
+    /// To this location.
+    Outside(PathBuf),
+    /// It stays a directory in `pg_tblspc`.
+    Inside,
+    /// Neither the cluster nor the backup tells.
+    Untold,
+}
+
+/// Where the tablespaces of a backup go: to where the cluster that stands has them, else to where somebody says, else to
+/// where they were when the backup was taken. The reason where what was said cannot be.
+pub fn of_backup(host: &Host, entry: &CatalogueEntry) -> Result<Vec<(u32, Goes)>, String> {
     let known =
         |oid: &u32| entry.tablespaces.iter().any(|(other, _)| other == oid) || entry.tablespace_bytes.iter().any(|(other, _)| other == oid);
     if let Some((oid, _)) = host.said_locations.iter().find(|(oid, _)| entry.tablespaces_known && !known(oid)) {
@@ -38,45 +50,70 @@ pub fn of_backup(host: &Host, entry: &CatalogueEntry) -> Result<Vec<(u32, Option
     all.map(|(oid, text)| Ok((oid, place_of(host, entry, oid, Path::new(&text))?))).collect()
 }
 
-fn place_of(host: &Host, entry: &CatalogueEntry, oid: u32, text: &Path) -> Result<Option<PathBuf>, String> {
+fn place_of(host: &Host, entry: &CatalogueEntry, oid: u32, text: &Path) -> Result<Goes, String> {
     let said = host.said_locations.iter().find(|(other, _)| *other == oid).map(|(_, place)| place);
     let live = host.cluster.tablespaces.iter().find(|(other, _)| *other == oid).map(|(_, place)| place);
-    // Content in pg_tblspc may be a tablespace in place, or what tar followed a link to.
-    let told = !matches!(entry.source.form, Form::Plain { .. }) && !is_in_place(oid, text);
-    let known = live.map(PathBuf::as_path).or(told.then_some(text));
+    let told = backups_word(entry, oid, text);
+    let known = live.map(PathBuf::as_path).or(match &told {
+        Goes::Outside(place) => Some(place),
+        Goes::Inside | Goes::Untold => None,
+    });
     if let (Some(said), Some(known)) = (said, known.filter(|known| said.is_some_and(|said| said != known))) {
         return Err(format!("tablespace {oid} is at {}, and a recovery does not move it to {}", known.display(), said.display()));
     }
-    if let Some(live) = live {
-        return Ok(Some(live.clone()).filter(|live| !is_in_place(oid, live)));
+    Ok(match live.or(said) {
+        Some(place) if is_in_place(oid, place) => Goes::Inside,
+        Some(place) => Goes::Outside(place.clone()),
+        None => told,
+    })
+}
+
+/// What the backup itself tells. The links of a plain one lead to where `pg_basebackup` put the content; a directory in
+/// `pg_tblspc` that a server sent was one there, but a copy may have followed a link.
+fn backups_word(entry: &CatalogueEntry, oid: u32, text: &Path) -> Goes {
+    match (&entry.source.form, is_in_place(oid, text)) {
+        (Form::Tarball { from_server: false, .. } | Form::Plain { manifest: false, .. }, true) => Goes::Untold,
+        (_, true) => Goes::Inside,
+        (Form::Plain { .. }, false) => Goes::Untold,
+        (Form::TarDirectory { .. } | Form::Tarball { .. }, false) => Goes::Outside(text.to_path_buf()),
     }
-    if let Some(said) = said {
-        return Ok(Some(said.clone()));
-    }
-    if is_in_place(oid, text) {
-        return Ok(None);
-    }
-    // The links of a plain backup lead to where pg_basebackup put the content.
-    match entry.source.form {
-        Form::Plain { .. } => Err(format!(
-            "it has tablespace {oid}, which the cluster has no more, and does not tell where that was (--tablespace {oid}=DIR says it)"
-        )),
-        Form::TarDirectory { .. } | Form::Tarball { .. } => Ok(Some(text.to_path_buf())),
-    }
+}
+
+/// Why a backup cannot serve: a tablespace of it must be somewhere at the target, and nothing tells where. One that the WAL
+/// up to the target drops need not be; of one that it makes it tells the location.
+pub fn untold(host: &Host, entry: &CatalogueEntry, wal: &Answer) -> Option<String> {
+    let settled = |oid: u32| wal.tablespaces_dropped.contains(&oid) || wal.tablespaces.iter().any(|(made, _)| *made == oid);
+    let spaces = of_backup(host, entry).unwrap_or_default();
+    spaces.iter().find(|(oid, goes)| *goes == Goes::Untold && !settled(*oid)).map(|(oid, _)| {
+        format!("it has tablespace {oid}, which the cluster has no more, and does not tell where that was (--tablespace {oid}=DIR says it)")
+    })
 }
 
 /// Texts of every location that a plan with `backups` may need to know about.
 pub fn texts(host: &Host, created: &[(u32, String)]) -> Vec<PathBuf> {
-    let of_backups = host.backups.iter().flat_map(|entry| of_backup(host, entry).unwrap_or_default()).filter_map(|(_, place)| place);
+    let of_backups = host.backups.iter().flat_map(|entry| of_backup(host, entry).unwrap_or_default());
+    let of_backups = of_backups.filter_map(|(_, goes)| if let Goes::Outside(place) = goes { Some(place) } else { None });
     let live = host.cluster.tablespaces.iter().filter(|(oid, text)| !is_in_place(*oid, text)).map(|(_, text)| text.clone());
     let created = created.iter().filter(|(_, text)| !text.is_empty()).map(|(_, text)| PathBuf::from(text));
     of_backups.chain(live).chain(created).collect()
 }
 
 /// Decides, or says why not.
-pub(super) fn decide(host: &Host, chosen: &Choice, created: &[(u32, String)], reasons: &mut Vec<Reason>) -> Spaces {
+pub(super) fn decide(host: &Host, chosen: &Choice, wal: &Answer, reasons: &mut Vec<Reason>) -> Spaces {
+    let created = &wal.tablespaces;
     let mut spaces = Spaces::default();
-    for (oid, text) in of_backup(host, &chosen.entry).unwrap_or_default() {
+    if let Some(why) = untold(host, &chosen.entry, wal) {
+        let hint = "Say where, in a directory of the owner that holds nothing else, or choose another backup: pitr backups.";
+        reasons.push(Reason::fact("tablespace-location", format!("backup {} cannot serve: {why}", chosen.entry.name), hint));
+    }
+    for (oid, goes) in of_backup(host, &chosen.entry).unwrap_or_default() {
+        let text = match goes {
+            Goes::Outside(place) => Some(place),
+            Goes::Inside => None,
+            // Dropped again by replay, wherever it stands.
+            Goes::Untold => created.iter().find(|(made, _)| *made == oid).map(|(_, text)| PathBuf::from(text)),
+        };
+        let text = text.filter(|text| !text.as_os_str().is_empty() && !is_in_place(oid, text));
         let real = text.as_ref().and_then(|text| take(host, text, true, &mut spaces, reasons));
         spaces.in_place |= text.is_none();
         spaces.tablespaces.push(Tablespace { oid, location: text, real });

@@ -138,6 +138,7 @@ impl Step {
             Step::HookBefore => format!("run hooks 'before' ({})", recovery.site.hooks.before.len()),
             Step::Register => format!("make {} by pg_createcluster, with Debian's settings", cluster.configuration.config_file.display()),
             Step::Placeholder => format!("make an empty directory at {pgdata}"),
+            Step::StopUnits if recovery.site.quiesce.is_empty() => "stop the units that need the cluster's, those that run".into(),
             Step::StopUnits => format!("stop {}", recovery.site.quiesce.join(", ")),
             Step::HookBeforeStop => format!("run hooks 'before_stop' ({})", recovery.site.hooks.before_stop.len()),
             Step::Dump => recovery.dump.as_ref().map_or_else(String::new, Dump::words),

@@ -27,7 +27,7 @@ pub fn windows(host: &Host) -> (Vec<Window>, Vec<String>) {
     let size = host.cluster.control_file.segment_size;
     let Some(history) = history(host, timeline) else { return (vec![], vec![format!("the history of timeline {timeline} is not known")]) };
     let own = host.cluster.control_file.system_identifier;
-    let usable = host.backups.iter().filter(|b| b.is_usable() && b.system_identifier.is_none_or(|id| id == own));
+    let usable = host.backups.iter().filter(|b| b.is_usable() && b.foreign_to(own).is_none());
     let mut starts: Vec<_> =
         usable.filter_map(|b| place(b).filter(|(t, _)| history.end_of(*t).is_some()).map(|(_, start)| (start, ended(host, b)))).collect();
     starts.sort();

@@ -24,6 +24,11 @@ pub struct BackupRow {
     pub reasons: Vec<Reason>,
 }
 
+/// What speaks against a backup of the cluster of this system identifier.
+pub fn other_cluster(system_identifier: u64) -> String {
+    format!("it is of another cluster, system identifier {system_identifier}")
+}
+
 impl BackupRow {
     /// Whether no fact speaks against it; a judgement can be overridden.
     pub fn is_usable(&self) -> bool {

@@ -124,12 +124,11 @@ pub fn read_settings(run: &mut Run) -> Result<()> {
         return Ok(());
     }
     let cluster = &recovery.cluster;
-    let (arguments, environment) = match &cluster.control {
-        Control::PgCtl { options, environment, .. } | Control::Systemd { options, environment, .. } => {
-            (without_directory(options), own_environment(environment).cloned().collect())
-        }
-        Control::PgCtlCluster { .. } => (Vec::new(), Vec::new()),
+    let arguments = match &cluster.control {
+        Control::PgCtl { options, .. } | Control::Systemd { options, .. } => without_directory(options),
+        Control::PgCtlCluster { .. } => Vec::new(),
     };
+    let environment = own_environment(cluster.control.environment()).cloned().collect();
     let config_file: Option<PathBuf> = (!cluster.configuration.in_data_directory).then(|| cluster.configuration.config_file.clone());
     let request = SurveyRequest {
         data_directory: run.staging(),
@@ -141,6 +140,7 @@ pub fn read_settings(run: &mut Run) -> Result<()> {
         backups: vec![],
         wal: vec![],
         identify: None,
+        looked: vec![],
     };
     let settings = run.owner(Task::Settings(Box::new(request)))?;
     run.fact(Fact::Settings { settings })

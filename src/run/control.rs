@@ -127,7 +127,7 @@ pub fn start(run: &mut Run) -> Result<()> {
                     isolate: None,
                     program: cluster.programs.join("postgres"),
                     arguments: start_arguments(options, &cluster.data_directory),
-                    environment: if environment.is_empty() { plain_environment(&cluster.owner) } else { environment.clone() },
+                    environment: if environment.is_empty() { cluster.owner.environment_entries() } else { environment.clone() },
                     directory: "/".into(),
                     log: log.clone(),
                 };
@@ -236,10 +236,6 @@ pub fn start_arguments(options: &[String], data_directory: &Path) -> Vec<String>
     let mut kept = without_directory(options);
     kept.extend(["-D".to_string(), data_directory.display().to_string()]);
     kept
-}
-
-fn plain_environment(owner: &crate::host::Owner) -> Vec<Vec<u8>> {
-    owner.environment().into_iter().map(|(k, v)| format!("{k}={v}").into_bytes()).collect()
 }
 
 fn open_log(path: &Path) -> Result<std::fs::File> {

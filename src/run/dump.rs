@@ -36,6 +36,8 @@ pub struct DumpRequest {
     pub program: PathBuf,
     /// Its arguments.
     pub arguments: Vec<String>,
+    /// Its whole environment, `NAME=VALUE` bytes.
+    pub environment: Vec<Vec<u8>>,
     /// Where the file goes; with `passed` it is open already.
     pub directory: PathBuf,
     /// Its name.
@@ -176,6 +178,7 @@ fn one(run: &mut Run, directory: &Path, file: &str, database: Option<&str>) -> R
         owner: cluster.owner.clone(),
         program,
         arguments,
+        environment: cluster.program_environment(),
         directory: directory.to_path_buf(),
         file: file.to_string(),
         passed: passed.is_some(),
@@ -246,7 +249,7 @@ fn tied(request: &DumpRequest) -> Launch {
         isolate: None,
         program: request.program.clone(),
         arguments: request.arguments.clone(),
-        environment: request.owner.environment().iter().map(|(name, value)| format!("{name}={value}").into_bytes()).collect(),
+        environment: request.environment.clone(),
         directory: PathBuf::from("/"),
         log: None,
     }

@@ -23,7 +23,7 @@ use crate::run::owner::{self, Progress, Task};
 use crate::run::paths::RunPaths;
 use crate::run::private::Private;
 use crate::run::record;
-use crate::run::steps;
+use crate::run::{steps, watch};
 use crate::sys::crash;
 use crate::sys::lock::Lock;
 use crate::sys::service;
@@ -196,7 +196,7 @@ impl<'a> Run<'a> {
             self.signals.check()?;
         }
         if watch {
-            steps::compare_old_cluster(self)?;
+            watch::compare_old_cluster(self)?;
         }
         let begun = Instant::now();
         self.write(Event::Begin { index, step: step.clone() })?;

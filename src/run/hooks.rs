@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::config::Argv;
 use crate::error::{Error, Result};
+use crate::plan::facts::Control;
 use crate::plan::ledger::Fact;
 use crate::run::executor::Run;
 use crate::sys::descendant::{ending, run_program};
@@ -40,31 +41,41 @@ pub fn run_hooks(run: &mut Run, name: &str, hooks: &[Argv], strict: bool) -> Res
     Ok(())
 }
 
-/// Stops those of `quiesce` that run, in order, and remembers them before the first one is stopped.
+/// Stops those of `quiesce` that run, in order, then those that systemd would stop along with the cluster's unit and not start
+/// again; remembers them before the first one is stopped.
 pub fn stop_units(run: &mut Run) -> Result<()> {
-    let known = run.ledger().facts.iter().any(|f| matches!(f, Fact::UnitsStopped { .. }));
-    if !known {
-        let mut running = Vec::new();
-        for unit in run.recovery().site.quiesce.clone() {
-            if service::unit(&unit)?.active {
-                running.push(unit);
+    let quiesce = run.recovery().site.quiesce.clone();
+    let stopped = match run.ledger().stopped_units() {
+        Some(units) => units.to_vec(),
+        None => {
+            let mut running = Vec::new();
+            for unit in &quiesce {
+                if service::unit(unit)?.active {
+                    running.push(unit.clone());
+                }
             }
+            if let Control::Systemd { unit, .. } = &run.recovery().cluster.control {
+                running.extend(service::stopped_along(unit)?.into_iter().filter(|unit| !quiesce.contains(unit)));
+            }
+            run.fact(Fact::UnitsStopped { units: running.clone() })?;
+            running
         }
-        run.fact(Fact::UnitsStopped { units: running })?;
-    }
-    for unit in run.recovery().site.quiesce.clone() {
-        service::stop(&unit, UNIT_LIMIT)?;
+    };
+    // A unit that was started since it was looked at is stopped too.
+    let others = stopped.into_iter().filter(|unit| !quiesce.contains(unit)).collect::<Vec<_>>();
+    for unit in quiesce.iter().chain(&others) {
+        service::stop(unit, UNIT_LIMIT)?;
     }
     Ok(())
 }
 
 /// Starts the units that ran before, in the order in which they were stopped.
 pub fn start_units(run: &mut Run) -> Result<()> {
-    let units = run.ledger().last(|f| if let Fact::UnitsStopped { units } = f { Some(units.clone()) } else { None }).unwrap_or_default();
+    let units = run.ledger().stopped_units().map(<[String]>::to_vec).unwrap_or_default();
     for unit in units {
         if let Err(error) = service::start(&unit, UNIT_LIMIT) {
             run.remark(format!("{unit} did not start: {error}"))?;
         }
     }
-    Ok(())
+    run.fact(Fact::UnitsStarted)
 }

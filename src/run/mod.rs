@@ -48,3 +48,4 @@ pub mod vault;
 pub mod wal_get;
 pub mod wal_log;
 pub mod wal_rows;
+pub mod watch;

@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::error::{Error, Result};
+use crate::observe::backups;
 use crate::observe::places;
 use crate::observe::survey::{self, SurveyRequest};
 use crate::plan::recovery::Trusted;
@@ -331,7 +332,7 @@ fn perform(task: Task, passed: Option<OwnedFd>) -> Result<Value> {
         Task::TryProgram { program } => answer(staging::try_program(&program)?),
         Task::ProbeExchange { parent } => answer(switch::probe_exchange(&Dir::open(parent)?)?),
         Task::MakeRunDirectory { path } => answer(staging::make_run_directory(&path)?),
-        Task::Catalogue { directories } => answer(survey::backups(&directories)),
+        Task::Catalogue { directories } => answer(backups::backups(&directories)),
         Task::Dump(request) => answer(dump::dump(&request, passed, &mut say_progress)?),
         Task::VerifyBackup(source) => {
             let say = &mut |p: store::ExtractProgress| say_progress(Progress { done: p.read, total: Some(p.total) });

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use crate::error::{At, Error, Result};
 use crate::pg::version::private_settings;
-use crate::plan::facts::{Control, own_environment};
+use crate::plan::facts::Control;
 use crate::plan::place::Place;
 use crate::run::executor::Run;
 use crate::run::libraries::Libraries;
@@ -88,10 +88,6 @@ impl Private {
             .open(&log_path)
             .at("open", &log_path)?;
         let position = log.metadata().at("look at", &log_path)?.len();
-        let mut environment: Vec<Vec<u8>> = cluster.owner.environment().into_iter().map(|(k, v)| format!("{k}={v}").into_bytes()).collect();
-        if let Control::PgCtl { environment: own, .. } | Control::Systemd { environment: own, .. } = &cluster.control {
-            environment.extend(own_environment(own).cloned());
-        }
         let request = Launch {
             owner: cluster.owner.clone(),
             leash: Leash::Tied(nix::libc::SIGQUIT),
@@ -99,7 +95,7 @@ impl Private {
             isolate: Some(binds(run)),
             program: cluster.programs.join("postgres"),
             arguments: arguments(run, data_directory, settings, libraries)?,
-            environment,
+            environment: cluster.program_environment(),
             directory: PathBuf::from("/"),
             log: None,
         };

@@ -10,7 +10,7 @@ use super::entry::{ANOTHER, read_manifest, take};
 pub use super::entry::{CatalogueEntry, Label, Problem};
 use super::layout::is_archived_wal_file;
 use super::plain::plain_backup;
-use super::skim::{skim, skim_whole};
+use super::skim::{self, skim, skim_whole};
 use super::source::{Form, Source, TablespaceTar};
 use crate::error::{At, Result};
 use crate::sys::dir::{Dir, Entry, Kind, real_path};
@@ -119,6 +119,7 @@ fn directory_backup(dir: &Dir, entries: &[Entry]) -> Option<CatalogueEntry> {
     let base = file_name(Path::new(&base.name));
     let skimmed = skim(&dir.join(&base));
     let from_server = skimmed.as_ref().is_ok_and(|s| s.from_server);
+    let streamed = wal.clone();
     let form = if manifest || wal.is_some() || !tablespaces.is_empty() || from_server {
         Form::TarDirectory { directory: dir.path().to_path_buf(), base, tablespaces, wal, manifest }
     } else {
@@ -131,6 +132,7 @@ fn directory_backup(dir: &Dir, entries: &[Entry]) -> Option<CatalogueEntry> {
     if manifest {
         read_manifest(&mut backup, dir);
     }
+    backup.system_identifier = backup.system_identifier.or_else(|| skim::system_identifier(&dir.join(&streamed?)));
     take(&mut backup, skimmed);
     check_tablespace_tars(&mut backup, dir);
     Some(backup)

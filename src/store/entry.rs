@@ -93,6 +93,11 @@ impl CatalogueEntry {
         self.problems.is_empty()
     }
 
+    /// Whose it is, where that is another cluster than the one of this system identifier.
+    pub fn foreign_to(&self, own: u64) -> Option<u64> {
+        self.system_identifier.filter(|id| *id != own)
+    }
+
     /// End of the WAL that makes it consistent, where the manifest tells.
     pub fn end_lsn(&self) -> Option<Lsn> {
         self.wal_ranges.last().map(|range| range.end)
@@ -186,7 +191,7 @@ pub(super) fn take(backup: &mut CatalogueEntry, skimmed: Result<Skimmed>) {
     take_control(backup, seen.control.map(|bytes| ControlFile::parse(&bytes)), seen.complete);
 }
 
-/// `contents` are tablespaces of which files were seen below `pg_tblspc`.
+/// `contents` are tablespaces of which a directory or files were seen below `pg_tblspc`.
 fn take_tablespaces(backup: &mut CatalogueEntry, map: Vec<(u32, Vec<u8>)>, contents: &BTreeSet<u32>, complete: bool) {
     let named: BTreeSet<u32> = map.iter().map(|(oid, _)| *oid).collect();
     if matches!(backup.source.form, Form::Tarball { .. }) && complete {

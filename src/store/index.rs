@@ -137,6 +137,10 @@ impl Index {
         Ok(Index { root })
     }
 
+    pub(super) fn root(&self) -> &Path {
+        &self.root
+    }
+
     /// Opens the entry that a child asks for by its path in the index; `None` where there is none.
     pub fn entry(&self, path: &Path) -> Option<File> {
         let index = Dir::open(&self.root).ok()?;

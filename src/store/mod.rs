@@ -16,6 +16,7 @@ mod lz4;
 mod pass;
 mod plain;
 mod readahead;
+pub mod recall;
 mod skim;
 pub mod source;
 mod staging;

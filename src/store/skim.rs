@@ -10,6 +10,7 @@ use super::staging::tablespace_of;
 use super::stream::ArchiveStream;
 use super::tar::MemberKind;
 use crate::error::{Kind, Result};
+use crate::pg::page::PageHeader;
 
 /// Bytes unpacked (or, of a plain archive, read) before looking ends. `backup_label` comes first in what the server sends; a
 /// tarball of files may have it anywhere, and then the extraction finds it.
@@ -38,7 +39,7 @@ pub(super) struct Skimmed {
     pub(super) control: Option<Vec<u8>>,
     pub(super) major: Option<u32>,
     pub(super) incremental: bool,
-    /// Tablespaces with files below `pg_tblspc`.
+    /// Tablespaces with a directory or files below `pg_tblspc`.
     pub(super) spaces: BTreeSet<u32>,
     /// Links in `pg_tblspc`.
     pub(super) links: Vec<(u32, Vec<u8>)>,
@@ -94,6 +95,8 @@ fn look(stream: &mut ArchiveStream, seen: &mut Skimmed, limit: u64) -> Result<()
         let rel = seen.root.as_ref().and_then(|root| path.strip_prefix(root).ok()).unwrap_or(&path);
         match &member.kind {
             MemberKind::Link(target) if seen.links.len() < 1000 => seen.links.extend(tablespace_of(rel).map(|oid| (oid, target.clone()))),
+            // The content of a link that was followed; a tablespace may be empty.
+            MemberKind::Directory if seen.spaces.len() < 1000 => seen.spaces.extend(tablespace_of(rel)),
             MemberKind::File => {
                 if seen.spaces.len() < 1000 && rel.iter().count() > 2 {
                     seen.spaces.extend(tablespace_of(rel));
@@ -109,6 +112,32 @@ fn look(stream: &mut ArchiveStream, seen: &mut Skimmed, limit: u64) -> Result<()
         }
     }
     Ok(())
+}
+
+/// Whose WAL the archive holds, by the first page of its first segment: what `pg_wal.tar` of a `pg_basebackup -X stream`
+/// begins with. Before 17 no manifest tells, and pg_control comes last in the other archive.
+pub(super) fn system_identifier(path: &Path) -> Option<u64> {
+    let mut stream = ArchiveStream::skim(path).ok()?;
+    while stream.cost() < FAR_ENOUGH {
+        let member = stream.next_member().ok()??;
+        let name = clean(&member.path).ok()?;
+        if member.kind != MemberKind::File || !name.file_name().is_some_and(|name| is_wal_file(name.as_bytes())) {
+            continue;
+        }
+        let mut page = [0; 8192];
+        let mut filled = 0;
+        while let Some(rest @ [_, ..]) = page.get_mut(filled..) {
+            match stream.read(rest).ok()? {
+                0 => break,
+                n => filled += n,
+            }
+        }
+        let header = PageHeader::parse(page.get(..filled)?).ok();
+        if let Some(long) = header.and_then(|header| header.long) {
+            return Some(long.system_identifier);
+        }
+    }
+    None
 }
 
 impl Skimmed {

@@ -115,7 +115,8 @@ impl<'a> Staging<'a> {
         let Some(oid) = tablespace_of(rel) else { return Ok((self.root, rel)) };
         let dir = self.spaces.get(&oid).ok_or_else(|| {
             Error::failed(format!("the backup holds tablespace {oid}, and no place for it was given"))
-                .cause(format!("{} is in the backup", rel.display()))
+                .cause(format!("{} is in the backup, behind what was looked at when the plan was made", rel.display()))
+                .hint("Named by --backup NAME the archive is looked through first.")
         })?;
         Ok((dir, rel.strip_prefix("pg_tblspc").ok().and_then(|r| r.strip_prefix(oid.to_string()).ok()).unwrap_or(rel)))
     }

@@ -2,12 +2,12 @@
 
 use std::path::PathBuf;
 
-use crate::cli::{ConfigFrom, SourceFlags};
+use crate::cli::{ConfigFrom, PlaceFlags, SourceFlags};
 use crate::config::{ClusterConfig, Requirement, files};
 use crate::error::{Error, Result};
+use crate::observe::backups::Identify;
 use crate::observe::discover::Found;
 use crate::observe::host::{Observed, Where};
-use crate::observe::survey::Identify;
 use crate::plan::checks::{Check, parse_checks};
 use crate::plan::guard::Guard;
 use crate::plan::loss::Names;
@@ -16,15 +16,25 @@ use crate::plan::restore::Request;
 use crate::plan::target::TargetRequest;
 use crate::sys::service;
 
-/// Where to look.
+/// Where to look for a recovery.
 pub fn places(target: &TargetRequest, source: &SourceFlags) -> Where {
     Where {
-        backups: source.backups.clone(),
-        wal: source.wal.clone(),
         tablespaces: source.tablespaces.clone(),
         identify: Some(identify(target, source)),
         fresh: source.as_cluster.is_some(),
+        ..at(&source.places)
     }
+}
+
+/// Where to look for backups and WAL.
+pub fn at(places: &PlaceFlags) -> Where {
+    Where { backups: places.backups.clone(), wal: places.wal.clone(), ..Where::default() }
+}
+
+/// That nobody named the archive, and which it seems to be.
+pub fn guessed(observed: &Observed) -> Option<String> {
+    let archives = observed.archives.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(", ");
+    (observed.guessed && !archives.is_empty()).then(|| format!("the archive was guessed from archive_command: {archives}"))
 }
 
 fn identify(target: &TargetRequest, source: &SourceFlags) -> Identify {
@@ -56,7 +66,7 @@ pub fn request(found: &Found, source: &SourceFlags, target: TargetRequest, check
         site: site(config, checks, observed),
         service_manager: service::runs(),
         other_wal: observed.other_wal.clone(),
-        backups_known: !(config.backups.is_empty() && source.backups.is_empty()),
+        backups_known: !(config.backups.is_empty() && source.places.backups.is_empty()),
         backups_unread: observed.backup_problems.clone(),
         ruled_out: vec![],
         findings: None,

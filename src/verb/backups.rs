@@ -1,26 +1,25 @@
 //! `backups`: what there is, and what each is good for.
 
+use crate::cli::PlaceFlags;
 use crate::error::Result;
 use crate::observe::discover;
-use crate::observe::host::{Where, observe};
+use crate::observe::host::observe;
 use crate::plan::planned::Reason;
-use crate::report::backups::{self, BackupRow};
-use crate::verb::{Context, act};
+use crate::report::backups::{self, BackupRow, other_cluster};
+use crate::verb::{Context, act, asked};
 
 /// `pitr backups`.
-pub fn run(context: &Context) -> Result<u8> {
+pub fn run(context: &Context, places: &PlaceFlags) -> Result<u8> {
     let found = discover::choose(&context.config, context.global.cluster.as_deref())?;
-    let observed = observe(&context.config, &found, &Where::default())?;
+    let observed = observe(&context.config, &found, &asked::at(places))?;
     let own = observed.host.cluster.control_file.system_identifier;
     let rows: Vec<BackupRow> = observed
         .host
         .backups
         .iter()
         .map(|entry| {
-            let foreign = entry.system_identifier.filter(|id| *id != own);
-            let reasons = foreign.map(|id| {
-                Reason::fact("other-cluster", format!("it is of another cluster, system identifier {id}"), "Choose another backup.")
-            });
+            let foreign = entry.foreign_to(own);
+            let reasons = foreign.map(|id| Reason::fact("other-cluster", other_cluster(id), "Choose another backup."));
             let bare = !entry.has_manifest && !entry.checksummed;
             let manifest = bare.then(|| {
                 Reason::judgement(

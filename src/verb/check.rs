@@ -2,10 +2,10 @@
 
 use crate::cli::CheckArgs;
 use crate::error::{Kind, Result};
+use crate::observe::backups::Identify;
 use crate::observe::discover::{self, Found};
 use crate::observe::host::{Observed, Where, host_name, observe};
 use crate::observe::names::Door;
-use crate::observe::survey::Identify;
 use crate::plan::facts::Server;
 use crate::plan::host_check::{self, Answer, Archiver, Line, Wishes};
 use crate::plan::restore::plan;

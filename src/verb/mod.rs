@@ -28,7 +28,9 @@ use std::process::ExitCode;
 use crate::cli::{Cli, Output, Verb};
 use crate::config::{self, Config};
 use crate::error::{Error, Kind, Result};
+use crate::observe::meant::means;
 use crate::plan::planned::Reason;
+use crate::plan::recovery::ClusterFacts;
 use crate::report::narrator::StepNarrator;
 use crate::report::run::RunResult;
 use crate::report::terminal::Out;
@@ -58,6 +60,11 @@ impl Context {
     /// Whether what will be done is shown first: always where a person is asked.
     pub fn shows(&self, unasked: bool) -> bool {
         !(self.json() || self.global.quiet && unasked)
+    }
+
+    /// Whether `--cluster`, where it is given, means this one.
+    pub fn is_meant(&self, cluster: &ClusterFacts) -> bool {
+        self.global.cluster.as_deref().is_none_or(|wanted| means(wanted, &cluster.name, &cluster.data_directory))
     }
 
     /// Columns of the terminal.
@@ -147,7 +154,7 @@ fn dispatch(cli: Cli, typed: &[OsString], link: attend::Link) -> Result<u8> {
     let context = Context { global: cli.global, config, command, link };
     match cli.verb {
         Verb::Status(args) => status::run(&context, &args),
-        Verb::Backups => backups::run(&context),
+        Verb::Backups(places) => backups::run(&context, &places),
         Verb::Log(args) => log::run(&context, &args),
         Verb::Migrations(args) => migrations::run(&context, &args),
         Verb::Verify(args) => verify::run(&context, &args),

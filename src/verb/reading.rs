@@ -9,6 +9,7 @@ use crate::plan::aim;
 use crate::plan::damaged::{self, DamagedCopy};
 use crate::plan::facts::Server;
 use crate::plan::restore::Request;
+use crate::plan::spaces;
 use crate::plan::wal_facts::{Meaning, WalFindings};
 use crate::run::owner::{self, Task};
 use crate::run::reading::{ChainRequest, ReadRequest};
@@ -34,6 +35,7 @@ pub fn read_wal(observed: &mut Observed, request: &mut Request) -> Result<Vec<Da
             Some(Meaning::NotFound(_)) => Some(("the target is not behind it".to_string(), Some(findings.clone()))),
             _ => None,
         };
+        let older = older.or_else(|| without_place(observed, &findings).map(|why| (why, None)));
         let Some((why, unfound)) = older.filter(|_| request.backup.is_none()) else {
             request.findings = Some(findings);
             break;
@@ -52,6 +54,12 @@ pub fn read_wal(observed: &mut Observed, request: &mut Request) -> Result<Vec<Da
     };
     name(observed, request);
     Ok(damaged)
+}
+
+/// Why the backup that was read from cannot serve, where the WAL does not settle what becomes of its tablespaces.
+fn without_place(observed: &Observed, findings: &WalFindings) -> Option<String> {
+    let entry = observed.host.backups.iter().find(|entry| entry.path == findings.backup)?;
+    spaces::untold(&observed.host, entry, &findings.answer)
 }
 
 /// Reads every record of the chain with its checksum, as the owner; what is root's alone by a descriptor.

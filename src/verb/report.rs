@@ -42,7 +42,7 @@ fn newest(context: &Context) -> Result<Account> {
                 continue;
             }
         };
-        if context.global.cluster.as_ref().is_none_or(|name| *name == account.recovery.cluster.name) {
+        if context.is_meant(&account.recovery.cluster) {
             return Ok(account);
         }
     }

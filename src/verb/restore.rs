@@ -22,7 +22,7 @@ use crate::report::run::{Mark, RunResult};
 use crate::run::executor::Run;
 use crate::run::paths::new_run_id;
 use crate::sys::signals::Signals;
-use crate::verb::asked::{places, read_checks, request};
+use crate::verb::asked::{guessed, places, read_checks, request};
 use crate::verb::reading::read_wal;
 use crate::verb::{Context, act, elsewhere, migrations};
 
@@ -235,12 +235,7 @@ fn plan_from(context: &Context, found: &Found, request_target: TargetRequest, so
     }
     let mut planned = plan_around(&mut observed, &request, &damaged)?;
     planned.consequences.extend(not_let_in(&observed, &request.site));
-    if observed.guessed && !observed.archives.is_empty() {
-        planned.alternatives.push(format!(
-            "the archive was guessed from archive_command: {}",
-            observed.archives.iter().map(|a| a.display().to_string()).collect::<Vec<_>>().join(", ")
-        ));
-    }
+    planned.consequences.extend(guessed(&observed).map(|text| Consequence { id: "archive-guessed".into(), text }));
     if !observed.host.backups.is_empty() {
         planned.passed_over.extend(observed.backup_problems.iter().map(|p| ("all of a directory".to_string(), p.clone())));
     }

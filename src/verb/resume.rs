@@ -9,8 +9,8 @@ use crate::plan::recovery::Recovery;
 use crate::report::confirm::Question;
 use crate::report::run::{Mark, RunResult, section_text};
 use crate::run::executor::Run;
-use crate::run::steps;
 use crate::run::switch::Stage;
+use crate::run::{steps, watch};
 use crate::sys::signals::Signals;
 use crate::verb::{Context, act};
 
@@ -55,7 +55,7 @@ fn settle(run: &mut Run) -> Result<bool> {
     if !run.ledger().goes_forward() {
         return Ok(at_pgdata);
     }
-    match steps::compare_old_cluster(run) {
+    match watch::compare_old_cluster(run) {
         Err(error) if error.kind == Kind::Refused && run.accepted.iter().any(|id| id == "old-cluster-ran") => {
             log::warn!("{error}");
             run.remark(format!("{error}; accepted"))?;
@@ -73,9 +73,10 @@ pub fn unreadable(id: &str, why: &str) -> Error {
     ))
 }
 
-/// The run that is meant: the named one, or the newest that `wanted` accepts, of the chosen cluster.
+/// The run that is meant: the named one, or the newest that `wanted` accepts, of the chosen cluster. Where runs of more than
+/// one cluster could be meant, none is.
 pub fn choose(context: &Context, name: Option<&str>, wanted: impl Fn(&Ledger) -> bool) -> Result<Option<(String, Ledger, Recovery)>> {
-    let mut newest = None;
+    let mut newest: Vec<(String, Ledger, Recovery)> = Vec::new();
     for known in runs::all(&context.config.state_directory)? {
         let named = name == Some(known.id.as_str());
         let ledger = match known.ledger {
@@ -84,13 +85,18 @@ pub fn choose(context: &Context, name: Option<&str>, wanted: impl Fn(&Ledger) ->
             Err(_) => continue,
         };
         let Some(recovery) = ledger.recovery.clone() else { continue };
-        let of_cluster = context.global.cluster.as_ref().is_none_or(|c| *c == recovery.cluster.name);
-        if named || (name.is_none() && of_cluster && wanted(&ledger)) {
-            newest = Some((known.id, ledger, recovery));
+        if named || (name.is_none() && context.is_meant(&recovery.cluster) && wanted(&ledger)) {
+            newest.retain(|(_, _, other)| other.cluster.data_directory != recovery.cluster.data_directory);
+            newest.push((known.id, ledger, recovery));
         }
     }
-    match (newest, name) {
-        (None, Some(name)) => Err(Error::usage(format!("there is no run {name}")).hint("`pitr runs` lists them.")),
-        (found, _) => Ok(found),
+    match (newest.len(), name) {
+        (0, Some(name)) => Err(Error::usage(format!("there is no run {name}")).hint("`pitr runs` lists them.")),
+        (0 | 1, _) => Ok(newest.pop()),
+        _ => {
+            let each = |(id, _, recovery): &(String, Ledger, Recovery)| format!("{id} ({})", recovery.cluster.data_directory.display());
+            let runs = newest.iter().map(each).collect::<Vec<_>>().join(", ");
+            Err(Error::usage("runs of more than one cluster could be meant").hint(format!("Name one: {runs}.")))
+        }
     }
 }

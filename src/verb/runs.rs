@@ -13,7 +13,7 @@ pub fn run(context: &Context) -> Result<u8> {
     let mut rows = Vec::new();
     for known in runs::all(state)?.into_iter().rev() {
         let account = known.ledger.as_ref().map_err(Clone::clone).and_then(|_| retell(context, &known.id));
-        let elsewhere = |account: &Account| context.global.cluster.as_ref().is_some_and(|name| *name != account.recovery.cluster.name);
+        let elsewhere = |account: &Account| !context.is_meant(&account.recovery.cluster);
         if account.as_ref().is_ok_and(elsewhere) {
             continue;
         }

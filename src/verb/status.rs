@@ -1,9 +1,12 @@
 //! `status`: what each cluster is doing, what can be got back, what is open and what to type.
 
-use crate::cli::StatusArgs;
+use std::path::Path;
+
+use crate::cli::{PlaceFlags, StatusArgs};
 use crate::error::Result;
 use crate::observe::discover::{self, Found};
-use crate::observe::host::{Observed, Where, host_name, observe};
+use crate::observe::host::{Observed, host_name, observe};
+use crate::observe::meant::means;
 use crate::observe::runs;
 use crate::plan::aim;
 use crate::plan::chain;
@@ -11,18 +14,19 @@ use crate::plan::facts::{Control, RunFact, Server, WalKind};
 use crate::plan::ledger::{Ledger, Purpose};
 use crate::plan::wal_facts::timestamp;
 use crate::plan::window::{self, Window};
+use crate::report::backups::other_cluster;
 use crate::report::status::{self, Aside, BackupStatus, ClusterStatus, OpenRun, StatusDocument};
 use crate::run::owner::Task;
 use crate::run::reading::ChainRequest;
 use crate::run::wal_log::{Verified, VerifyRequest};
 use crate::sys::service;
 use crate::verb::log::Ground;
-use crate::verb::{Context, act};
+use crate::verb::{Context, act, asked};
 
 /// `pitr status`.
 pub fn run(context: &Context, args: &StatusArgs) -> Result<u8> {
     loop {
-        let document = document(context)?;
+        let document = document(context, &args.places)?;
         if context.json() {
             act::print_json(&status::json(&document))?;
         } else {
@@ -35,12 +39,17 @@ pub fn run(context: &Context, args: &StatusArgs) -> Result<u8> {
     }
 }
 
-fn document(context: &Context) -> Result<StatusDocument> {
+fn document(context: &Context, places: &PlaceFlags) -> Result<StatusDocument> {
     let named = context.global.cluster.as_deref();
     let clusters = discover::clusters(&context.config)?;
-    let mut shown: Vec<ClusterStatus> =
-        clusters.iter().filter(|f| named.is_none_or(|n| n == f.name)).map(|found| cluster(context, found)).collect();
-    shown.extend(nowhere_else(context, &clusters)?.into_iter().filter(|c| named.is_none_or(|n| n == c.name)));
+    let mut shown: Vec<ClusterStatus> = clusters
+        .iter()
+        .filter(|f| named.is_none_or(|n| means(n, &f.name, &f.data_directory)))
+        .map(|found| cluster(context, found, places))
+        .collect();
+    shown.extend(
+        nowhere_else(context, &clusters)?.into_iter().filter(|c| named.is_none_or(|n| means(n, &c.name, Path::new(&c.data_directory)))),
+    );
     if shown.is_empty() && named.is_some() {
         discover::choose(&context.config, named)?;
     }
@@ -66,9 +75,9 @@ fn nowhere_else(context: &Context, known: &[Found]) -> Result<Vec<ClusterStatus>
     Ok(open)
 }
 
-fn cluster(context: &Context, found: &Found) -> ClusterStatus {
-    match observe(&context.config, found, &Where::default()) {
-        Ok(observed) => observed_cluster(context, found, &observed),
+fn cluster(context: &Context, found: &Found, places: &PlaceFlags) -> ClusterStatus {
+    match observe(&context.config, found, &asked::at(places)) {
+        Ok(observed) => observed_cluster(context, found, &observed, places),
         Err(error) => {
             // In the middle of a switch PGDATA refuses to be looked at: what the journals say still helps.
             let earlier = runs::all(&context.config.state_directory).unwrap_or_default();
@@ -103,8 +112,9 @@ fn blank(name: String, data_directory: String, state: String, run: Option<OpenRu
     }
 }
 
-fn observed_cluster(context: &Context, found: &Found, observed: &Observed) -> ClusterStatus {
+fn observed_cluster(context: &Context, found: &Found, observed: &Observed, places: &PlaceFlags) -> ClusterStatus {
     let host = &observed.host;
+    let own = host.cluster.control_file.system_identifier;
     let state = match host.cluster.server {
         Server::Serving { .. } => "serving",
         Server::Stopped => "stopped",
@@ -119,7 +129,7 @@ fn observed_cluster(context: &Context, found: &Found, observed: &Observed) -> Cl
     newest(context, found, observed, &mut windows);
     let mut problems = observed.backup_problems.clone();
     if host.backups.is_empty() && problems.is_empty() {
-        problems.push("no backup was found: without one nothing can be recovered".into());
+        problems.push(format!("no backup was found: without one nothing can be recovered. {}", looked_for(found, places)));
     }
     problems.extend(
         host.wal
@@ -128,13 +138,9 @@ fn observed_cluster(context: &Context, found: &Found, observed: &Observed) -> Cl
             .filter_map(|s| s.problem.as_ref().map(|p| format!("archive {}: {p}", s.directory.display()))),
     );
     if observed.archives.is_empty() {
-        problems.push("no WAL archive is known".into());
-    } else if observed.guessed {
-        problems.push(format!(
-            "the archive was guessed from archive_command: {}",
-            observed.archives.iter().map(|a| a.display().to_string()).collect::<Vec<_>>().join(", ")
-        ));
+        problems.push("no WAL archive is known. Name it as `wal_archive` in /etc/pitr/pitr.toml; to try: pitr status --wal DIR".into());
     }
+    problems.extend(asked::guessed(observed));
     problems.extend(host.damaged_runs.iter().cloned().map(journal_problem));
     problems.extend(waiting(observed));
     ClusterStatus {
@@ -144,8 +150,8 @@ fn observed_cluster(context: &Context, found: &Found, observed: &Observed) -> Cl
             .iter()
             .map(|b| BackupStatus {
                 name: b.name.clone(),
-                usable: b.is_usable(),
-                why: b.problems.first().map(|p| p.what.clone()),
+                usable: b.is_usable() && b.foreign_to(own).is_none(),
+                why: b.problems.first().map(|p| p.what.clone()).or_else(|| Some(other_cluster(b.foreign_to(own)?))),
                 time: window::ended(host, b),
             })
             .collect(),
@@ -155,6 +161,16 @@ fn observed_cluster(context: &Context, found: &Found, observed: &Observed) -> Cl
         problems,
         ..of_found(found, state.into(), open)
     }
+}
+
+/// What to do where no backup was found.
+fn looked_for(found: &Found, places: &PlaceFlags) -> String {
+    let directories = if places.backups.is_empty() { &found.config.backups } else { &places.backups };
+    if directories.is_empty() {
+        return "Name their directory as `backups` in /etc/pitr/pitr.toml; to try: pitr status --backups DIR".to_string();
+    }
+    let looked = directories.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(", ");
+    format!("There is none in {looked}: take one with pg_basebackup -Ft -z")
 }
 
 /// Reads the last segments of each window for the newest transaction in them; where that fails the time stays unknown.

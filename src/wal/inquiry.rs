@@ -144,6 +144,8 @@ pub struct Answer {
     pub extensions: Vec<Rmgr>,
     /// Tablespaces that replay up to the target creates: OID and location.
     pub tablespaces: Vec<(u32, String)>,
+    /// Tablespaces that replay up to the target drops.
+    pub tablespaces_dropped: Vec<u32>,
     /// The highest settings that replay up to the target demands.
     pub parameters: Option<Parameters>,
     /// From here on the WAL was written with wal_level minimal, if any of it up to the target was.
@@ -163,6 +165,7 @@ pub struct Inquiry {
     by_xid: Option<ByXid>,
     switches: Option<Switches>,
     tablespaces: Vec<(Lsn, u32, String)>,
+    tablespaces_dropped: Vec<(Lsn, u32)>,
     levels: Vec<(Lsn, WalLevel)>,
     parameters: Vec<(Lsn, Parameters)>,
     extensions: BTreeMap<Rmgr, Lsn>,
@@ -195,6 +198,7 @@ impl Inquiry {
             by_xid,
             switches: None,
             tablespaces: Vec::new(),
+            tablespaces_dropped: Vec::new(),
             levels: Vec::new(),
             parameters: Vec::new(),
             extensions: BTreeMap::new(),
@@ -219,6 +223,7 @@ impl Inquiry {
         let mut answer = self.answer;
         (answer.first, answer.last, answer.end) = (chain.first(), chain.last(), chain.end());
         answer.tablespaces = self.tablespaces.into_iter().filter(|t| replayed(t.0)).map(|(_, oid, place)| (oid, place)).collect();
+        answer.tablespaces_dropped = self.tablespaces_dropped.into_iter().filter(|t| replayed(t.0)).map(|(_, oid)| oid).collect();
         let parameters = self.parameters.into_iter().filter(|p| replayed(p.0)).map(|(_, parameters)| parameters);
         answer.parameters = parameters.reduce(Parameters::highest);
         answer.extensions = self.extensions.into_iter().filter(|(_, lsn)| replayed(*lsn)).map(|(rmgr, _)| rmgr).collect();
@@ -281,11 +286,11 @@ impl Inquiry {
                 Xlog::CheckpointRedo(level) => self.levels.push((lsn, *level)),
                 _ => {}
             },
-            What::Storage(change) => {
-                if let Storage::TablespaceCreated { tablespace, location } = &change.1 {
-                    self.tablespaces.push((lsn, *tablespace, location.clone()));
-                }
-            }
+            What::Storage(change) => match &change.1 {
+                Storage::TablespaceCreated { tablespace, location } => self.tablespaces.push((lsn, *tablespace, location.clone())),
+                Storage::TablespaceDropped(tablespace) => self.tablespaces_dropped.push((lsn, *tablespace)),
+                _ => {}
+            },
             _ => {}
         }
     }

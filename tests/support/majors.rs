@@ -102,17 +102,6 @@ pub fn available(major: u32) -> Option<Programs> {
     found
 }
 
-/// Whether nothing can tell what the programs need once no server runs; said as loudly as a major that is not there.
-pub fn unknown_while_stopped(programs: &Programs, what: &str) -> bool {
-    let unknown = !programs.environment.is_empty();
-    if unknown {
-        let line =
-            format!("\n!!! NOT TESTED: PostgreSQL {}: {what}: its programs need a library path that only a server tells\n", programs.major);
-        let _ = std::io::stderr().write_all(line.as_bytes());
-    }
-    unknown
-}
-
 fn find(major: u32) -> Option<Programs> {
     if major == 15 {
         let bin = PathBuf::from("/usr/lib/postgresql/15/bin");

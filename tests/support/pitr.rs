@@ -86,6 +86,13 @@ impl Pitr {
         pitr
     }
 
+    /// Names by configuration what the cluster's programs need in their environment: nothing else tells that once it is lost,
+    /// or stopped.
+    pub fn tell_environment(&mut self, cluster: &TestCluster) {
+        let entries: Vec<String> = cluster.programs.environment.iter().map(|(name, value)| format!("{name}={value}")).collect();
+        self.set("environment", entries);
+    }
+
     /// Sets a key of the cluster in the configuration.
     pub fn set(&mut self, key: &str, value: impl Into<toml::Value>) {
         self.settings.insert(key.to_string(), value.into());
