@@ -9,7 +9,7 @@ use sha2::{Digest, Sha256};
 
 use crate::error::{At, Result};
 use crate::run::owner::open_directory;
-use crate::run::segments::{Indexed, Known, in_order, key, readers};
+use crate::run::segments::{Indexed, Known, Weight, in_order, key, readers};
 use crate::store::codec::decoder;
 use crate::store::index::Entry;
 use crate::sys::dir::Dir;
@@ -48,6 +48,12 @@ pub enum How {
     Unreadable(String),
     /// Its content is another one than that of the first that can be read, by that one's position in the group.
     Unlike(usize),
+}
+
+impl Weight for Option<(usize, usize, Result<Vec<u8>>)> {
+    fn weight(&self) -> usize {
+        0
+    }
 }
 
 /// Reads what the index does not know, and names the copies that are odd.

@@ -259,11 +259,9 @@ impl Inquiry {
         for event in &effects.events {
             self.event(event.lsn, event.end, &event.what);
         }
-        let mut entries = Vec::new();
-        self.ledger.apply(effects, &mut |entry| entries.push(entry));
-        for entry in &entries {
-            self.entry(entry);
-        }
+        let mut ledger = std::mem::take(&mut self.ledger);
+        ledger.apply(effects, &mut |entry| self.entry(&entry));
+        self.ledger = ledger;
     }
 
     fn event(&mut self, lsn: Lsn, end: Lsn, what: &What) {
