@@ -1,7 +1,7 @@
 //! One integration binary: real clusters, real files.
 //!
 //! Needs root, PostgreSQL 15 under `/usr/lib/postgresql/15` and the user `postgres`; `scripts/test` installs what is
-//! missing. `PITR_KEEP=1` keeps the scratch directories, `PITR_SCRATCH=DIR` puts them elsewhere than `/var/tmp`.
+//! missing. `PITR_KEEP=1` keeps the scratch directories, `PITR_KEEP=failed` those of failed tests, `PITR_SCRATCH=DIR` puts them elsewhere than `/var/tmp`.
 
 // The lints on panics guard the program; a test speaks by panicking.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
@@ -9,6 +9,7 @@
 mod after_purge;
 mod bad_input;
 mod chroot;
+mod consequences;
 #[cfg(feature = "crash-points")]
 mod crash;
 mod damage;
@@ -18,6 +19,7 @@ mod docs;
 mod documents;
 mod dump;
 mod forks;
+mod fresh;
 mod goes_on;
 mod harness;
 mod help;
@@ -42,8 +44,8 @@ mod postmaster;
 mod preloaded;
 mod private;
 mod privileges;
-mod recall;
 mod promoted_meanwhile;
+mod recall;
 mod records;
 mod resolve;
 mod restore;

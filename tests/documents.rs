@@ -72,6 +72,7 @@ fn documents_of_a_whole_story_follow_their_schemas() {
     let refused = schemas.valid("run", 3, &changed);
     assert_eq!(refused["refusals"][0]["id"], "plan-changed", "{refused}");
     assert_eq!(schemas.valid("run", 0, &["undo", "--yes"])["outcome"], "nothing");
+    assert_eq!(schemas.valid("dry-run", 0, &["undo", "--dry-run"])["runs"], serde_json::json!([]));
 
     let digest = plan["digest"].as_str().unwrap();
     let restored = schemas.valid("run", 0, &[&["restore", "--yes", "--plan", digest], &target[..]].concat());
@@ -80,8 +81,18 @@ fn documents_of_a_whole_story_follow_their_schemas() {
     assert_eq!(schemas.valid("status", 0, &["status"])["clusters"][0]["asides"][0]["run"], run);
     schemas.valid("runs", 0, &["runs"]);
     schemas.valid("report", 0, &["report"]);
+    let undo = schemas.valid("dry-run", 0, &["undo", "--dry-run"]);
+    assert_eq!((&undo["verb"], &undo["runs"][0]["run"]), (&"undo".into(), &run.into()), "{undo}");
+    assert!(undo["runs"][0]["steps"].as_array().is_some_and(|steps| steps.len() > 3), "{undo}");
+    stand.assert_serves(Serves::New);
+    schemas.valid("dry-run", 0, &["resume", "--dry-run"]);
     assert_eq!(schemas.valid("run", 0, &["undo", "--yes"])["outcome"], "undone");
+    for args in [["purge", "--dry-run", run], ["purge", "--dry-run", "--all"]] {
+        let purge = schemas.valid("dry-run", 0, &args);
+        assert_eq!((&purge["runs"][0]["run"], purge["runs"].as_array().map(Vec::len)), (&run.into(), Some(1)), "{purge}");
+    }
     assert_eq!(schemas.valid("run", 0, &["purge", "--yes", run])["outcome"], "removed");
+    assert_eq!(schemas.valid("dry-run", 0, &["purge", "--dry-run", run])["runs"], serde_json::json!([]));
     schemas.valid("report", 0, &["report", run]);
     stand.halt();
 

@@ -301,34 +301,6 @@ fn an_empty_cluster_of_a_fresh_host() {
 
 const IDENTIFIER: &str = "SELECT system_identifier FROM pg_control_system()";
 
-/// What a person must act upon afterwards is told, and commits that would hang are refused.
-#[test]
-fn consequences_are_told_and_hanging_commits_refused() {
-    let scratch = Scratch::new("consequences");
-    let cluster = TestCluster::builder(&scratch, "main").conf("max_prepared_transactions = 5").start();
-    let story = Story::begin(&cluster);
-    cluster.sql(DATABASE, "CREATE UNLOGGED TABLE cache AS SELECT generate_series(1, 10) AS n");
-    cluster.basebackup_tar("nightly", false);
-    cluster.sql("postgres", "SELECT pg_create_physical_replication_slot('standby_1')");
-    cluster
-        .script(DATABASE, "BEGIN; INSERT INTO audit_events (organization_id, note) VALUES (1, 'held'); PREPARE TRANSACTION 'held over';");
-    let target = story.work(3);
-    story.work(2);
-    let pitr = Pitr::for_cluster(&scratch, &cluster);
-    cluster.sql("postgres", "ALTER SYSTEM SET synchronous_standby_names = 'nobody'");
-    let refused = pitr.json_code(3, &["plan", "--before-lsn", &target.lsn]);
-    assert_eq!(refused["refusals"][0]["id"], "synchronous-standbys", "{refused}");
-    cluster.sql("postgres", "ALTER SYSTEM RESET synchronous_standby_names");
-    let plan = pitr.json(&["plan", "--before-lsn", &target.lsn]);
-    assert!(plan["consequences"].to_string().contains("standby_1"), "{plan}");
-    let restored = pitr.json(&["restore", "--yes", "--before-lsn", &target.lsn]);
-    let remarks = restored["remarks"].to_string();
-    assert!(remarks.contains("held over in mazevault"), "{restored}");
-    assert!(remarks.contains("unlogged tables are empty: mazevault.public.cache"), "{restored}");
-    assert_eq!(cluster.sql(DATABASE, "SELECT count(*) FROM cache"), "0");
-    assert_eq!(cluster.sql("postgres", "SELECT gid FROM pg_prepared_xacts"), "held over");
-}
-
 /// Below a parent of root's the directory is made by root: killed before it is given away, nothing stands at PGDATA.
 #[cfg(feature = "crash-points")]
 #[test]

@@ -57,6 +57,12 @@ impl<'a> Door<'a> {
         names
     }
 
+    /// Standbys and receivers that read the WAL now: application and address, `local` for a socket.
+    pub fn readers(&self) -> Vec<(String, String)> {
+        let replies = self.ask("postgres", vec![READERS.into()]).unwrap_or_default();
+        replies.iter().flat_map(|r| &r.rows).filter_map(|row| Some((text(row, 0)?, text(row, 1)?))).collect()
+    }
+
     /// Relations called `name` (`name` or `schema.name`, as it is written in the catalogs), in `database` or in all.
     pub fn called(&self, name: &str, database: Option<u32>, names: &Names) -> Vec<Named> {
         let (schema, relation) = name.split_once('.').map_or((None, name), |(schema, relation)| (Some(schema), relation));
@@ -99,6 +105,10 @@ impl<'a> Door<'a> {
         (replies.len() > 1).then(|| replies.into_iter().skip(2).collect())
     }
 }
+
+/// A base backup in progress is no reader.
+const READERS: &str = "SELECT DISTINCT application_name, coalesce(host(client_addr), 'local') FROM pg_catalog.pg_stat_replication \
+    WHERE state <> 'backup' ORDER BY 1, 2 LIMIT 50";
 
 /// What is in a schema of the system's own, or is none that users write themselves, is marked.
 const RELATIONS: &str = "SELECT coalesce(pg_catalog.pg_relation_filenode(c.oid), 0), c.oid, \

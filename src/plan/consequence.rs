@@ -18,7 +18,7 @@ pub fn list(host: &Host, request: &Request) -> Vec<Consequence> {
     if !host.cluster.slots.is_empty() {
         add("slots", format!("replication slots are gone ({}); what reads from them must be rebuilt", host.cluster.slots.join(", ")));
     }
-    add("standbys", "standbys of this cluster must be rebuilt".into());
+    add("standbys", standbys(&request.names.readers));
     add("unlogged", "unlogged tables will be empty".into());
     add("subscriptions", "enabled subscriptions will be disabled and named: resynchronise before enabling them".into());
     if host.cluster.unregistered {
@@ -57,6 +57,17 @@ pub fn list(host: &Host, request: &Request) -> Vec<Consequence> {
         add("archive-off", "archive_mode is off: nothing after the recovery can be recovered until a new base backup is taken".into());
     }
     all
+}
+
+fn standbys(readers: &[(String, String)]) -> String {
+    let text = "standbys of this cluster must be rebuilt, archives of pg_receivewal begun anew";
+    match readers {
+        [] => text.into(),
+        readers => {
+            let named: Vec<String> = readers.iter().map(|(application, address)| format!("{application} ({address})")).collect();
+            format!("{text}; connected now: {}", named.join(", "))
+        }
+    }
 }
 
 /// Resource managers of extensions that the WAL up to the target needs; it names them by number alone.

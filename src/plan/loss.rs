@@ -73,6 +73,9 @@ pub struct Names {
     /// Schemas: database OID, OID, name.
     #[serde(default)]
     pub schemas: Vec<(u32, u32, String)>,
+    /// Who is connected to read the WAL: application and address.
+    #[serde(default)]
+    pub readers: Vec<(String, String)>,
 }
 
 /// A relation that has a name.

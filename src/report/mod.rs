@@ -5,6 +5,7 @@
 //! * [`layout`], [`terminal`], [`progress`], [`logging`] are what all of them are printed with.
 
 pub mod account;
+pub mod ahead;
 pub mod backups;
 pub mod chapters;
 pub mod check;

@@ -27,6 +27,10 @@ pub struct Purged {
     pub error: Option<Error>,
 }
 
+pub(super) fn left_json(left: &Left) -> Value {
+    json!({"run": left.run, "what": left.error.to_string(), "hint": left.error.hint})
+}
+
 /// The document.
 pub fn json(purged: &Purged) -> Value {
     let failed = purged.error.clone().or_else(|| purged.runs.iter().find_map(|run| run.error.clone()));
@@ -38,10 +42,9 @@ pub fn json(purged: &Purged) -> Value {
     let changed = purged.runs.iter().any(|run| run.changed);
     let whole = RunResult { changed, error: failed, ..RunResult::without_run(outcome) };
     let mut document = run::json(&whole);
-    let left = |left: &Left| json!({"run": left.run, "what": left.error.to_string(), "hint": left.error.hint});
     if let Some(object) = document.as_object_mut() {
         object.insert("runs".into(), purged.runs.iter().map(run::json).collect());
-        object.insert("left".into(), purged.left.iter().map(left).collect());
+        object.insert("left".into(), purged.left.iter().map(left_json).collect());
     }
     document
 }

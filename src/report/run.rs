@@ -1,5 +1,4 @@
-//! What became of a `restore`, `resume`, `undo` or `purge`: the page and the document that stand at its end, and the
-//! page before a `resume`, `undo` or `purge`.
+//! What became of a `restore`, `resume`, `undo` or `purge`: the page and the document that stand at its end.
 //!
 //! Guarantees: only what the journal tells is reported as done. The error is in the document; on a terminal it is
 //! printed after the page by [`super::terminal::Out::error`], so that its hint is the last thing a person reads.
@@ -15,7 +14,6 @@ use crate::error::{Error, Kind};
 use crate::plan::ledger::{CheckResult, Fact, Ledger, Outcome};
 use crate::plan::loss::Loss;
 use crate::plan::planned::Reason;
-use crate::plan::recovery::Recovery;
 use crate::plan::step::Step;
 
 /// Phases in the order in which a recovery goes through them.
@@ -318,22 +316,6 @@ pub(super) fn error_json(error: &Error) -> Value {
 /// Seconds to the millisecond; finer is noise.
 pub(super) fn milliseconds(seconds: f64) -> f64 {
     (seconds * 1000.0).round() / 1000.0
-}
-
-/// What a `resume`, `undo` or `purge` is about to do: a heading, the cluster, `lines` that a person has to know before
-/// they agree, the steps. Nothing below says that it was done.
-pub fn section_text(title: &str, steps: &[Step], recovery: &Recovery, lines: &[String]) -> String {
-    /// Pages that the caller does not measure fit every terminal.
-    const WIDTH: usize = 80;
-    let mut sheet = Sheet::new(WIDTH);
-    sheet.plain(title);
-    sheet.line("Cluster", &format!("{}  {}", recovery.cluster.name, recovery.cluster.data_directory.display()));
-    sheet.list("Note", lines.iter().map(String::as_str));
-    if steps.is_empty() {
-        sheet.line("Steps", "none: there is nothing to do");
-    }
-    sheet.numbered("Steps", steps.iter().map(|step| step.describe(recovery)));
-    sheet.finish()
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-use super::super::{fixtures, schema_check};
+use super::super::schema_check;
 use super::*;
 use crate::error::Kind;
 use crate::pg::{Lsn, Timeline};
@@ -138,20 +138,4 @@ fn every_phase_of_every_step_is_in_the_document() {
     for step in [Step::HookBefore, Step::EndPrivate, Step::MoveOld, Step::Unseal, Step::HookFailed, Step::CheckServing] {
         assert_eq!(phases(&[(step.clone(), 1.0), (step.clone(), 0.5)]), [(step.phase().to_string(), 1.5)]);
     }
-}
-
-#[test]
-fn the_page_before_an_undo() {
-    let lines = ["12 transactions since the switch are lost".to_string()];
-    let page = section_text("Undo of run r1 on db-prod-03", &[Step::StopRecovered, Step::SwitchBack], &fixtures::recovery(), &lines);
-    assert_eq!(
-        page,
-        "\
-Undo of run r1 on db-prod-03
-Cluster   15-main  /var/lib/postgresql/15/main
-Note      12 transactions since the switch are lost
-Steps      1 stop the recovered cluster 15-main
-           2 exchange it back with /var/lib/postgresql/15/main"
-    );
-    assert!(section_text("t", &[], &fixtures::recovery(), &[]).ends_with("Steps     none: there is nothing to do"));
 }

@@ -42,6 +42,7 @@ pub mod steps;
 pub mod switch;
 pub mod tail;
 pub mod tidy;
+pub mod unlogged;
 pub mod validate;
 pub mod validate_migration;
 pub mod vault;

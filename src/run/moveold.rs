@@ -12,6 +12,7 @@ use crate::pg::{ControlFile, Timeline};
 use crate::plan::chain;
 use crate::plan::facts::{WalKind, WalSource};
 use crate::plan::ledger::Fact;
+use crate::plan::place::Holds;
 use crate::run::broker::{Broker, Offer};
 use crate::run::executor::Run;
 use crate::run::libraries::{self, Libraries};
@@ -21,16 +22,19 @@ use crate::run::sources::{self, Directories};
 use crate::run::switch::Stage;
 use crate::run::tail::CopyRequest;
 use crate::run::tidy::TidyRequest;
+use crate::run::unlogged::Files;
 use crate::run::{marks, promote, steps};
+use crate::sys::crash;
 
 /// Moves the old cluster; what was interrupted goes on from what its pg_control says.
 pub fn move_old(run: &mut Run) -> Result<()> {
-    if run.accepted.iter().any(|id| id == "latest-follows-undone") {
-        return run.remark("the old cluster stays on its timeline, as accepted: readers of `latest` follow the undone one");
-    }
     if steps::stage(run)? != Stage::Switched {
         // It stands at PGDATA already: the exchange back came later and was done, or the switch never was.
         return Ok(());
+    }
+    if run.accepted.iter().any(|id| id == "latest-follows-undone") {
+        init_forks(run, false)?;
+        return run.remark("the old cluster stays on its timeline, as accepted: readers of `latest` follow the undone one");
     }
     let aside = run.staging();
     let before = control(run)?;
@@ -39,14 +43,27 @@ pub fn move_old(run: &mut Run) -> Result<()> {
         preserve(run)?;
         let number = promote::next_number(run)?;
         run.fact(Fact::MoveTo { timeline: number })?;
+        init_forks(run, true)?;
         recover(run, before.timeline, number)?;
     }
+    init_forks(run, false)?;
     let after = control(run)?;
     run.owner::<()>(Task::RemoveFile { parent: aside.clone(), name: "recovery.signal".into() })?;
     put_back(run, after.timeline)?;
     let wal = run.staged_wal();
     marks::settle(run, &wal)?;
     run.fact(Fact::Moved { timeline: after.timeline })
+}
+
+/// Its unlogged tables keep their rows: the move must not reset them.
+fn init_forks(run: &mut Run, hide: bool) -> Result<()> {
+    let id = &run.paths.id;
+    let places = run.recovery().places.iter().filter(|place| place.holds == Holds::Tablespace);
+    let spaces = places.map(|place| place.staged(id)).collect();
+    let files = Files { data: run.staging(), spaces, hide };
+    crash::point(if hide { "before init forks are hidden" } else { "before init forks are shown" })?;
+    let _renamed: u64 = run.owner(Task::RenameInitForks(files))?;
+    crash::point(if hide { "after init forks are hidden" } else { "after init forks are shown" })
 }
 
 fn control(run: &mut Run) -> Result<ControlFile> {

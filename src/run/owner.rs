@@ -18,7 +18,7 @@ use crate::observe::places;
 use crate::observe::survey::{self, SurveyRequest};
 use crate::plan::recovery::Trusted;
 use crate::run::vault::Vault;
-use crate::run::{configure, copies, dump, reading, sql, staging, switch, tail, tidy, wal_log, wal_rows};
+use crate::run::{configure, copies, dump, reading, sql, staging, switch, tail, tidy, unlogged, wal_log, wal_rows};
 use crate::store::index::Entry;
 use crate::store::{self, Source};
 use crate::sys::descendant::{Descendant, Heard, Said, ending};
@@ -95,6 +95,8 @@ pub enum Task {
         /// The directory.
         directory: PathBuf,
     },
+    /// Take init forks out of sight, or give them their names back.
+    RenameInitForks(unlogged::Files),
     /// Offer WAL to the archive.
     Tidy(Box<tidy::TidyRequest>),
     /// Mark as archived what the archive has.
@@ -347,6 +349,7 @@ fn perform(task: Task, passed: Option<OwnedFd>) -> Result<Value> {
         Task::WalRows(request) => answer(wal_rows::rows(&request)?),
         Task::VerifyWal(request) => answer(wal_log::verify(&request)?),
         Task::ProbeWal { directory } => answer(wal_log::probe(&directory)?),
+        Task::RenameInitForks(files) => answer(unlogged::rename(&files)?),
         Task::Tidy(request) => answer(tidy::tidy(&request)?),
         Task::SettleMarks(request) => answer(tidy::settle_marks(&request)?),
         Task::CompareWal { pairs } => answer(tidy::different(&pairs)),

@@ -2,10 +2,12 @@
 
 use crate::config::Config;
 use crate::error::{Error, Kind, Result};
+use crate::observe::host::host_name;
 use crate::plan::course::{self, Course};
 use crate::plan::ledger::{By, Ledger, Outcome, Purpose};
 use crate::plan::planned::Reason;
 use crate::plan::recovery::Recovery;
+use crate::report::ahead::{self, Ahead};
 use crate::report::run::{Mark, ResultOutcome, RunResult};
 use crate::report::terminal::Out;
 use crate::run::control;
@@ -178,6 +180,32 @@ pub fn print_json(document: &serde_json::Value) -> Result<()> {
     let mut out = Out::stdout();
     out.json(document)?;
     out.finish()
+}
+
+/// There is nothing to do, in `words`.
+pub fn nothing(context: &Context, verb: &str, dry_run: bool, words: String) -> Result<u8> {
+    match dry_run && context.json() {
+        true => print_json(&ahead::json(verb, &host_name(), &[], &[], None))?,
+        false => print_result(context, &RunResult::nothing(words))?,
+    }
+    Ok(0)
+}
+
+/// What `verb` would do: its `--dry-run`.
+pub fn show(context: &Context, verb: &str, ahead: &Ahead) -> Result<u8> {
+    let host = host_name();
+    match context.json() {
+        true => print_json(&ahead::json(verb, &host, std::slice::from_ref(ahead), &[], None))?,
+        false => print_text(&ahead.text(&heading(verb, &ahead.run, &host)))?,
+    }
+    Ok(0)
+}
+
+/// `Undo 20261121-210519 on db-prod-03`.
+pub fn heading(verb: &str, run: &str, host: &str) -> String {
+    let mut letters = verb.chars();
+    let first = letters.next().map(|c| c.to_ascii_uppercase());
+    format!("{}{} {run} on {host}", first.map(String::from).unwrap_or_default(), letters.as_str())
 }
 
 /// A page on standard output.

@@ -8,6 +8,7 @@ use crate::observe::names::Door;
 use crate::plan::aim;
 use crate::plan::damaged::{self, DamagedCopy};
 use crate::plan::facts::Server;
+use crate::plan::loss::Names;
 use crate::plan::restore::Request;
 use crate::plan::spaces;
 use crate::plan::wal_facts::{Meaning, WalFindings};
@@ -90,7 +91,7 @@ fn read_chain(observed: &Observed, wanted: &aim::Reading) -> Result<WalFindings>
     })
 }
 
-/// Names of what is lost, where the cluster serves, and which of the protected tables it has.
+/// Names of what is lost, where the cluster serves, which of the protected tables it has, and who reads its WAL.
 fn name(observed: &Observed, request: &mut Request) {
     request.guard.absent = request.guard.protected.clone();
     let cluster = &observed.host.cluster;
@@ -100,13 +101,17 @@ fn name(observed: &Observed, request: &mut Request) {
         answer.lost.relations.iter().map(|(file, _)| file).chain(first)
     });
     let files: BTreeSet<_> = lost.filter(|file| !file.is_catalog()).copied().collect();
-    if files.is_empty() || !matches!(cluster.server, Server::Serving { .. }) {
+    if !matches!(cluster.server, Server::Serving { .. }) {
         return;
     }
     let user = request.site.user.clone();
     match Door::find(&cluster.owner, &cluster.data_directory, &user, cluster.control_file.system_identifier) {
         Ok(door) => {
-            request.names = door.names(&files);
+            request.names.readers = door.readers();
+            if files.is_empty() {
+                return;
+            }
+            request.names = Names { readers: std::mem::take(&mut request.names.readers), ..door.names(&files) };
             let names = &request.names;
             request.guard.absent.retain(|table| door.called(table, None, names).is_empty());
         }

@@ -6,8 +6,9 @@ use crate::observe::runs;
 use crate::plan::course;
 use crate::plan::ledger::{Fact, Ledger};
 use crate::plan::recovery::Recovery;
+use crate::report::ahead::Ahead;
 use crate::report::confirm::Question;
-use crate::report::run::{Mark, RunResult, section_text};
+use crate::report::run::Mark;
 use crate::run::executor::Run;
 use crate::run::switch::Stage;
 use crate::run::{steps, watch};
@@ -17,17 +18,17 @@ use crate::verb::{Context, act};
 /// `pitr resume [RUN]`.
 pub fn run(context: &Context, args: &ReturnArgs, signals: Signals) -> Result<u8> {
     let Some((id, ledger, recovery)) = choose(context, args.run.as_deref(), Ledger::is_open)? else {
-        act::print_result(context, &RunResult::nothing("no run is open"))?;
-        return Ok(0);
+        return act::nothing(context, "resume", args.dry_run, "no run is open".into());
     };
     let course = course::resume(&id, &ledger, &recovery, ledger.exchanged())?;
     let host = crate::observe::host::host_name();
     let lines = vec![format!("run {id} is {}", ledger.state())];
-    if !context.json() {
-        act::print_text(&section_text(&format!("Resume {id} on {host}"), &course.steps, &recovery, &lines))?;
-    }
+    let ahead = Ahead::new(&id, &recovery, &course.steps, lines);
     if args.dry_run {
-        return Ok(0);
+        return act::show(context, "resume", &ahead);
+    }
+    if !context.json() {
+        act::print_text(&ahead.text(&act::heading("resume", &id, &host)))?;
     }
     Question { host: &host, cluster: &recovery.cluster.name, verb: "resume" }.ask(args.yes, context.is_typed(), &mut || signals.check())?;
     let _lock = act::lock_cluster(&context.config, &recovery)?;

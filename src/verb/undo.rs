@@ -6,8 +6,9 @@ use crate::observe::runs;
 use crate::plan::course;
 use crate::plan::ledger::{Fact, Ledger, Outcome};
 use crate::plan::recovery::Recovery;
+use crate::report::ahead::Ahead;
 use crate::report::confirm::Question;
-use crate::report::run::{Mark, RunResult, section_text};
+use crate::report::run::Mark;
 use crate::run::control;
 use crate::run::executor::Run;
 use crate::run::steps;
@@ -21,15 +22,13 @@ pub fn run(context: &Context, args: &ReturnArgs, signals: Signals) -> Result<u8>
     // A run without a plan in its journal did nothing.
     let can = |ledger: &Ledger| ledger.is_open() || ledger.outcome == Some(Outcome::Switched);
     let Some((id, ledger, recovery)) = choose(context, args.run.as_deref(), can)? else {
-        act::print_result(context, &RunResult::nothing("there is nothing to undo"))?;
-        return Ok(0);
+        return act::nothing(context, "undo", args.dry_run, "there is nothing to undo".into());
     };
     if ledger.outcome == Some(Outcome::Removed) && ledger.exchanged() {
         return Err(purged(format!("run {id} was purged: the cluster that it replaced is deleted")));
     }
     if !can(&ledger) {
-        act::print_result(context, &RunResult::nothing(format!("run {id} is {}", ledger.state())))?;
-        return Ok(0);
+        return act::nothing(context, "undo", args.dry_run, format!("run {id} is {}", ledger.state()));
     }
     newest_first(context, &id, &recovery)?;
     if ledger.removing() {
@@ -43,8 +42,7 @@ pub fn run(context: &Context, args: &ReturnArgs, signals: Signals) -> Result<u8>
     if args.dry_run {
         let lines = vec![format!("run {id} is {}", ledger.state())];
         let course = course::undo(&ledger, &recovery, ledger.exchanged());
-        act::print_text(&section_text(&format!("Undo {id} on {host}"), &course.steps, &recovery, &lines))?;
-        return Ok(0);
+        return act::show(context, "undo", &Ahead::new(&id, &recovery, &course.steps, lines));
     }
     let mut run = Run::open(&context.config.state_directory, &id, signals.clone(), &mut narrator)?;
     let mark = Mark::end_of(run.ledger());
@@ -56,7 +54,7 @@ pub fn run(context: &Context, args: &ReturnArgs, signals: Signals) -> Result<u8>
     let written = written_since(&mut run);
     let lines = vec![format!("run {id} is {}", run.ledger().state()), written.clone()];
     if context.shows(args.yes) {
-        act::print_text(&section_text(&format!("Undo {id} on {host}"), &course.steps, &recovery, &lines))?;
+        act::print_text(&Ahead::new(&id, &recovery, &course.steps, lines).text(&act::heading("undo", &id, &host)))?;
     }
     Question { host: &host, cluster: &recovery.cluster.name, verb: "undo" }.ask(args.yes, context.is_typed(), &mut || signals.check())?;
     run.remark(written)?;

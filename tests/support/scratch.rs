@@ -101,7 +101,7 @@ impl Drop for Scratch {
                 eprintln!("{}", unmounted.stderr);
             }
         }
-        if std::env::var_os("PITR_KEEP").is_some_and(|v| v == "1") {
+        if std::env::var_os("PITR_KEEP").is_some_and(|v| v == "1" || v == "failed" && std::thread::panicking()) {
             eprintln!("kept: {}", self.dir.display());
             return;
         }
