@@ -41,6 +41,7 @@ pub mod staging;
 pub mod steps;
 pub mod switch;
 pub mod tail;
+pub mod task;
 pub mod tidy;
 pub mod unlogged;
 pub mod validate;
