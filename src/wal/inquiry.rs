@@ -107,6 +107,9 @@ pub struct FirstLost {
     pub truncated: Vec<RelationFile>,
     /// It changed definitions.
     pub ddl: bool,
+    /// It dropped relations, with what they held.
+    #[serde(default)]
+    pub dropped: bool,
 }
 
 /// The answer.
@@ -318,7 +321,8 @@ impl Inquiry {
                 let truncated = t.truncated();
                 // A relation that is only emptied is given another file, which is no change of its definition.
                 let ddl = t.is_ddl() && truncated.is_empty();
-                self.answer.first_lost = Some(FirstLost { xid: t.xid, relations: t.rows.clone(), truncated, ddl });
+                let (relations, dropped) = (t.rows.clone(), t.only_drops());
+                self.answer.first_lost = Some(FirstLost { xid: t.xid, relations, truncated, ddl, dropped });
             }
         }
     }
