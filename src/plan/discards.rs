@@ -74,7 +74,7 @@ fn instead(request: &Request, findings: &WalFindings, loss: Option<&Loss>) -> Op
     let changed = Loss::of(&Lost { relations: act.relations, ..Lost::default() }, &request.names);
     // With a table its indexes are emptied.
     let tables = act.truncated.iter().filter(|file| !request.names.relation(**file).is_some_and(|named| named.system));
-    let emptied: Vec<String> = tables.map(|file| format!("{} emptied", request.names.words(*file))).collect();
+    let emptied: Vec<String> = tables.map(|file| format!("{} (emptied)", request.names.words(*file))).collect();
     let words: Vec<String> = changed.relations.iter().map(rows_words).chain(emptied).collect();
     let what = match (words.len(), act.ddl) {
         (0, true) if act.dropped => "dropped relations".to_string(),
