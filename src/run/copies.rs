@@ -8,8 +8,9 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::error::{At, Result};
+use crate::run::in_order::{Weight, in_order, readers};
 use crate::run::owner::open_directory;
-use crate::run::segments::{Indexed, Known, Weight, in_order, key, readers};
+use crate::run::segments::{Indexed, Known, key};
 use crate::store::codec::decoder;
 use crate::store::index::Entry;
 use crate::sys::dir::Dir;

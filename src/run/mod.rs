@@ -20,6 +20,7 @@ pub mod dump;
 pub mod exchange;
 pub mod executor;
 pub mod hooks;
+pub mod in_order;
 pub mod journal;
 pub mod leftovers;
 pub mod libraries;
