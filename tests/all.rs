@@ -27,6 +27,7 @@ mod histories;
 mod hosts;
 mod index;
 mod labels;
+mod large;
 #[cfg(feature = "crash-points")]
 mod leftovers;
 mod lint;

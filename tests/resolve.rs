@@ -223,6 +223,9 @@ fn the_loss_is_what_the_workload_did() {
     ground.cluster.sql(DATABASE, "INSERT INTO accounts VALUES (101), (102)");
     ground.cluster.sql(DATABASE, "TRUNCATE accounts");
     ground.cluster.sql(DATABASE, "INSERT INTO accounts VALUES (1)");
+    // The catalogs know nothing of it any more.
+    ground.cluster.sql(DATABASE, "CREATE SCHEMA old; CREATE TABLE old.gone (id int); INSERT INTO old.gone VALUES (1), (2), (3), (4)");
+    ground.cluster.sql(DATABASE, "DROP SCHEMA old CASCADE");
 
     let plan = ground.pitr.json(&["plan", "--to-xid", &border]);
     let mut found = BTreeMap::new();
@@ -231,9 +234,10 @@ fn the_loss_is_what_the_workload_did() {
         let counts = ["inserted", "updated", "deleted"].map(|key| rows[key].as_u64().unwrap());
         found.insert(word(&rows["name"]), counts);
     }
-    let expected = [("public.accounts", [3, 40, 10]), ("public.wide", [80, 0, 0])].map(|(name, counts)| (name.to_string(), counts));
+    let expected = [("old.gone", [4, 0, 0]), ("public.accounts", [3, 40, 10]), ("public.wide", [80, 0, 0])]
+        .map(|(name, counts)| (name.to_string(), counts));
     assert_eq!(found, BTreeMap::from(expected));
-    assert_eq!(plan["loss"]["transactions"], 9, "one for each statement sent");
+    assert_eq!(plan["loss"]["transactions"], 11, "one for each statement sent");
 }
 
 /// A byte within a record, a segment that is gone: refused for what lies behind, with the command that reaches what

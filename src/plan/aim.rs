@@ -147,7 +147,7 @@ pub(super) fn decide(host: &Host, request: &Request, reasons: &mut Vec<Reason>) 
         reasons.push(Reason::fact(
             "latest-elsewhere",
             format!("--to-latest on timeline {timeline}, which does not serve"),
-            "Give the LSN where that timeline ends: --to-lsn.",
+            "Give the position where that timeline ends, --to-lsn: pitr verify wal tells it.",
         ));
         return None;
     }

@@ -74,15 +74,25 @@ fn instead(request: &Request, findings: &WalFindings, loss: Option<&Loss>) -> Op
     let changed = Loss::of(&Lost { relations: act.relations, ..Lost::default() }, &request.names);
     // With a table its indexes are emptied.
     let tables = act.truncated.iter().filter(|file| !request.names.relation(**file).is_some_and(|named| named.system));
-    let emptied: Vec<String> = tables.map(|file| format!("{} emptied", request.names.words(*file))).collect();
+    let emptied: Vec<String> = tables.map(|file| format!("{} (emptied)", request.names.words(*file))).collect();
     let words: Vec<String> = changed.relations.iter().map(rows_words).chain(emptied).collect();
     let what = match (words.len(), act.ddl) {
-        (0, true) => "only definitions".to_string(),
-        (1..=FEW, ddl) => format!("{}{}", words.join(", "), if ddl { ", and definitions" } else { "" }),
+        (0, true) if act.dropped => "dropped relations".to_string(),
+        (0, true) => "changed only definitions".to_string(),
+        (1..=FEW, ddl) => {
+            let definitions = if act.dropped { ", and dropped relations" } else { ", and definitions" };
+            format!("changed {}{}", words.join(", "), if ddl { definitions } else { "" })
+        }
         _ => return None,
     };
+    let removed = act.dropped || !act.truncated.is_empty() || changed.relations.iter().any(|rows| rows.deleted > 0);
+    let repair = if removed {
+        "what is gone can be taken from a copy that is recovered elsewhere, without this recovery"
+    } else {
+        "it may be repaired without a recovery"
+    };
     let rest = if others == 1 { "1 other transaction".to_string() } else { format!("{others} other transactions") };
-    Some(format!("{} changed {what}: it may be repaired without a recovery, which would discard {rest} as well", act.what))
+    Some(format!("{} {what}: {repair}, which would discard {rest} as well", act.what))
 }
 
 /// What one goes back before.
@@ -92,6 +102,7 @@ struct Act {
     relations: Vec<(RelationFile, Rows)>,
     truncated: Vec<RelationFile>,
     ddl: bool,
+    dropped: bool,
 }
 
 fn transaction(first: &FirstLost) -> Act {
@@ -101,6 +112,7 @@ fn transaction(first: &FirstLost) -> Act {
         relations: first.relations.clone(),
         truncated: first.truncated.clone(),
         ddl: first.ddl,
+        dropped: first.dropped,
     }
 }
 
@@ -113,6 +125,8 @@ fn migration(aim: &Aim) -> Act {
         relations: changes().map(|change| (change.file, change.rows)).collect(),
         truncated: changes().filter(|change| change.truncated).map(|change| change.file).collect(),
         ddl: aim.work.iter().any(|brief| brief.ddl),
+        // What a migration drops is told with its class.
+        dropped: false,
     }
 }
 

@@ -83,6 +83,10 @@ fn committed(line: &Line, names: &Names) -> String {
     }
     words.extend(line.definitions.iter().map(|definition| defined(definition, names)));
     words.extend(line.relations.iter().filter_map(|change| changed(change, names)));
+    if words.is_empty() {
+        // Such as ANALYZE, which writes statistics.
+        words.push("no table's rows".into());
+    }
     if let Some(gid) = &line.name {
         words.push(format!("was prepared as {gid:?}"));
     }

@@ -66,7 +66,8 @@ fn target(sheet: &mut Sheet, plan: &Planned) {
     let stop = match (target.lsn, target.inclusive) {
         (Some(lsn), true) => format!("stops after the record at {lsn}"),
         (Some(lsn), false) => format!("stops before the record at {lsn}"),
-        (None, _) => target.note.clone().unwrap_or_else(|| UNREAD.to_string()),
+        (None, _) if plan.refusals.is_empty() => target.note.clone().unwrap_or_else(|| UNREAD.to_string()),
+        (None, _) => target.note.clone().unwrap_or_else(|| "which record that is, is not settled: see why it is refused".to_string()),
     };
     match target.timeline {
         Some(timeline) => sheet.more(0, &format!("timeline {timeline}; {stop}")),

@@ -8,8 +8,9 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::error::{At, Result};
+use crate::run::in_order::{Weight, in_order, readers};
 use crate::run::owner::open_directory;
-use crate::run::segments::{Indexed, Known, in_order, key, readers};
+use crate::run::segments::{Indexed, Known, key};
 use crate::store::codec::decoder;
 use crate::store::index::Entry;
 use crate::sys::dir::Dir;
@@ -48,6 +49,12 @@ pub enum How {
     Unreadable(String),
     /// Its content is another one than that of the first that can be read, by that one's position in the group.
     Unlike(usize),
+}
+
+impl Weight for Option<(usize, usize, Result<Vec<u8>>)> {
+    fn weight(&self) -> usize {
+        0
+    }
 }
 
 /// Reads what the index does not know, and names the copies that are odd.

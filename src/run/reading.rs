@@ -15,7 +15,7 @@ use crate::plan::{aim, chain, discards};
 use crate::run::executor::Run;
 use crate::run::owner::{Task, open_directory};
 use crate::run::replay;
-use crate::run::segments::{Stream, chained, summary};
+use crate::run::segments::{Stream, chained, is_large, summary, walked};
 use crate::run::sources::{self, Directories};
 use crate::run::tail::WalIdentity;
 use crate::wal::chain::{Chain, Joined};
@@ -64,6 +64,9 @@ pub fn read(request: &ReadRequest) -> Result<Answer> {
 
 /// Reads `segments` of `wanted`, which follow each other, until they end or are broken.
 pub fn follow(wanted: &ChainRequest, segments: &[Segment], mut each: impl FnMut(Joined)) -> Result<Chain> {
+    if is_large(wanted) {
+        return walked(wanted, segments, &mut each);
+    }
     chained(wanted, segments, &|segment, buffer| summary(wanted, segment, buffer), &mut |chain, summary| {
         if let Ok(joined) = chain.push(summary) {
             each(joined);

@@ -1,85 +1,82 @@
 //! Segments of a chain, read by the owner's child: several at a time, handed over in order.
 //!
-//! Memory is bounded by one window and some summaries for each reader. What was summarised before is taken from the
-//! index where the caller allows that; what is new is sent to the coordinator to be kept.
+//! Memory is bounded by one window and some summaries for each reader, and those by what is held of all together. What was
+//! summarised before is taken from the index where the caller allows that; what is new is sent to the coordinator to be
+//! kept. Of large segments there is no summary: what their records did is handed over as it is read.
 
 use std::collections::BTreeMap;
 use std::io::{self, ErrorKind, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
-use std::sync::mpsc::sync_channel;
 use std::time::{Duration, SystemTime};
 
 use crate::error::{At, Error, Result};
 use crate::pg::SegmentName;
+use crate::run::in_order::{Weight, in_order, readers};
 use crate::run::owner::{Kept, keep, open_directory};
-use crate::run::reading::{ChainRequest, Segment, identity};
+use crate::run::reading::{ChainRequest, Files, Segment, identity};
 use crate::store::codec::Decoded;
 use crate::store::index::{self, Entry, Key};
 use crate::store::layout::is_partial;
 use crate::sys::dir::Dir;
-use crate::wal::EndOfWal;
 use crate::wal::chain::{Chain, Joined};
+use crate::wal::effects::{Collector, Effects};
 use crate::wal::packed::{Digest, Front, Inside, Packed, divide, pack, unpack};
 use crate::wal::scan::Checks;
 use crate::wal::summary::{SegmentSummary, Tail, summarise_stream};
+use crate::wal::{EndOfWal, Walk};
 
-/// Readers at the same time, and bytes of segments that they may hold together.
-const READERS: usize = 4;
-const HELD: u64 = 128 << 20;
+/// Segments above this size are not summarised: in one there may be a million transactions and more.
+const LARGEST: u64 = 32 << 20;
+/// Records of a large segment between two times that what they did is handed over.
+const PIECE: usize = 100_000;
 /// Packed summaries that are kept in memory for a second pass.
-const REMEMBERED: usize = 48 << 20;
+const REMEMBERED: usize = 32 << 20;
 /// A file that changed so recently could change again without a new time.
 const SETTLED: Duration = Duration::from_secs(2);
 
-/// How many segments of this size are read at a time.
-pub(super) fn readers(segment: u64) -> usize {
-    let room = usize::try_from(HELD / segment.max(1)).unwrap_or(READERS);
-    std::thread::available_parallelism().map_or(1, usize::from).min(READERS).min(room).max(1)
+impl Weight for SegmentSummary {
+    fn weight(&self) -> usize {
+        self.effects.weight()
+    }
 }
 
-/// Reads `count` things with `readers` threads and takes the results in order, until `take` says that it is enough.
-/// Each thread has one buffer.
-pub(super) fn in_order<T: Send>(
-    count: usize,
-    readers: usize,
-    read: impl Fn(usize, &mut Vec<u8>) -> T + Sync,
-    mut take: impl FnMut(T) -> Result<bool>,
-) -> Result<()> {
-    let read = &read;
-    std::thread::scope(|scope| {
-        let (mut results, mut threads) = (Vec::new(), Vec::new());
-        for reader in 0..readers {
-            let (sender, receiver) = sync_channel(1);
-            results.push(receiver);
-            threads.push(scope.spawn(move || {
-                let mut buffer = Vec::new();
-                for at in (reader..count).step_by(readers) {
-                    if sender.send(read(at, &mut buffer)).is_err() {
-                        return;
-                    }
-                }
-            }));
+impl Weight for Effects {
+    fn weight(&self) -> usize {
+        self.events.len() + self.work.len()
+    }
+}
+
+/// Whether segments are read by [`walked`].
+pub fn is_large(wanted: &ChainRequest) -> bool {
+    wanted.identity.segment_size.bytes() > LARGEST
+}
+
+/// Reads `segments` of `wanted`, which follow each other, record by record, and hands over what they did in pieces, until
+/// they end or are broken.
+pub fn walked(wanted: &ChainRequest, segments: &[Segment], each: &mut dyn FnMut(Joined)) -> Result<Chain> {
+    let size = wanted.identity.segment_size;
+    let chain = Chain::new(size, wanted.history.clone(), Some(identity(wanted)));
+    let Some((begin, _, _)) = segments.first() else { return Ok(chain) };
+    let files = segments.iter().map(|(name, directory, file)| (*name, (directory.clone(), file.clone()))).collect();
+    let mut walk = Walk::from_segment(Files(files, size), size, wanted.history.clone(), Some(identity(wanted)), begin.number);
+    let (mut first, mut last, mut records) = (None, None, 0);
+    let mut collector = Collector::default();
+    while let Some(record) = walk.next()? {
+        first.get_or_insert(record.lsn);
+        last = Some((record.lsn, record.end));
+        collector.record(&record);
+        records += 1;
+        if records % PIECE == 0 {
+            each(Joined { spanning: None, inside: std::mem::take(&mut collector).finish() });
         }
-        let mut outcome = Ok(true);
-        for result in (0..count).filter_map(|at| results.get(at % readers)) {
-            outcome = result.recv().map_err(|_| Error::failed("a reader of WAL died")).and_then(&mut take);
-            if !matches!(outcome, Ok(true)) {
-                break;
-            }
-        }
-        drop(results);
-        for thread in threads {
-            if thread.join().is_err() && outcome.is_ok() {
-                outcome = Err(Error::failed("a reader of WAL died"));
-            }
-        }
-        outcome.map(|_| ())
-    })
+    }
+    each(Joined { spanning: None, inside: collector.finish() });
+    Ok(chain.walked(first, last, walk.end()))
 }
 
 /// Reads `segments` of `wanted`, which follow each other, and joins them until they end or are broken.
-pub fn chained<T: Send>(
+pub fn chained<T: Send + Weight>(
     wanted: &ChainRequest,
     segments: &[Segment],
     read: &(dyn Fn(&Segment, &mut Vec<u8>) -> Read1<T> + Sync),
@@ -169,6 +166,17 @@ struct Ready {
     inside: Rest,
 }
 
+impl Weight for Ready {
+    fn weight(&self) -> usize {
+        let inside = match &self.inside {
+            Rest::Wanted(inside) | Rest::Unpacked(inside) => inside.weight(),
+            // Packed it is a tenth or so.
+            Rest::Packed(bytes) => bytes.len() / 200,
+        };
+        self.front.summary.weight() + inside
+    }
+}
+
 enum Rest {
     Wanted(Inside),
     /// Only for a reader that needs it; made just now, or from the index.
@@ -207,6 +215,9 @@ impl Summaries {
         wants: &(dyn Fn(&Digest) -> bool + Sync),
         reader: &mut R,
     ) -> Result<Chain> {
+        if is_large(wanted) {
+            return walked(wanted, segments, &mut |joined| reader.joined(joined, None));
+        }
         chained(wanted, segments, &|segment, buffer| self.ready(wanted, segment, wants, buffer), &mut |chain, ready| {
             join(chain, ready, reader)
         })

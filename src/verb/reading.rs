@@ -16,6 +16,8 @@ use crate::run::owner::{self, Task};
 use crate::run::reading::{ChainRequest, ReadRequest};
 use crate::run::sources::Directories;
 use crate::run::tail::WalIdentity;
+use crate::wal::RelationFile;
+use crate::wal::called::CalledRelation;
 
 /// Reads what has to be read, from the newest backup that may serve; when that one turns out to end behind the
 /// target, or the target is not behind it, from the one before. Where a copy of a segment is damaged and there is another,
@@ -91,16 +93,35 @@ fn read_chain(observed: &Observed, wanted: &aim::Reading) -> Result<WalFindings>
     })
 }
 
-/// Names of what is lost, where the cluster serves, which of the protected tables it has, and who reads its WAL.
+/// Names of what is lost, which of the protected tables the cluster has, and who reads its WAL: of its catalogs where it
+/// serves, and of the WAL for what these have no longer.
 fn name(observed: &Observed, request: &mut Request) {
     request.guard.absent = request.guard.protected.clone();
-    let cluster = &observed.host.cluster;
-    let answers = request.serving.iter().chain(&request.findings).map(|findings| &findings.answer);
-    let lost = answers.flat_map(|answer| {
+    let answers = || request.serving.iter().chain(&request.findings).map(|findings| &findings.answer);
+    let lost = answers().flat_map(|answer| {
         let first = answer.first_lost.iter().flat_map(|first| &first.truncated);
         answer.lost.relations.iter().map(|(file, _)| file).chain(first)
     });
-    let files: BTreeSet<_> = lost.filter(|file| !file.is_catalog()).copied().collect();
+    let files: BTreeSet<RelationFile> = lost.filter(|file| !file.is_catalog()).copied().collect();
+    let of_wal: Vec<CalledRelation> = answers().flat_map(|answer| &answer.named).cloned().collect();
+    let schemas: Vec<(u32, u32, String)> = answers().flat_map(|answer| &answer.schemas).cloned().collect();
+    ask_names(observed, request, &files, &of_wal);
+    if files.is_empty() {
+        return;
+    }
+    let names = &mut request.names;
+    for (database, oid, name) in schemas {
+        if !names.schemas.iter().any(|known| (known.0, known.1) == (database, oid)) {
+            names.schemas.push((database, oid, name));
+        }
+    }
+    of_wal.iter().for_each(|called| names.add(called));
+    // They have served: what is kept of a run names relations.
+    names.schemas.clear();
+}
+
+fn ask_names(observed: &Observed, request: &mut Request, files: &BTreeSet<RelationFile>, of_wal: &[CalledRelation]) {
+    let cluster = &observed.host.cluster;
     if !matches!(cluster.server, Server::Serving { .. }) {
         return;
     }
@@ -111,9 +132,16 @@ fn name(observed: &Observed, request: &mut Request) {
             if files.is_empty() {
                 return;
             }
-            request.names = Names { readers: std::mem::take(&mut request.names.readers), ..door.names(&files) };
-            let names = &request.names;
-            request.guard.absent.retain(|table| door.called(table, None, names).is_empty());
+            let mut names = Names { readers: std::mem::take(&mut request.names.readers), ..door.names(files) };
+            let is_known = |called: &CalledRelation| {
+                names.relations.iter().any(|named| (named.database, named.file) == (called.database, called.relation.file))
+            };
+            let gone: BTreeSet<u32> = of_wal.iter().filter(|called| !is_known(called)).map(|called| called.database).collect();
+            if !gone.is_empty() {
+                names.schemas = door.schemas(&gone, &names);
+            }
+            request.guard.absent.retain(|table| door.called(table, None, &names).is_empty());
+            request.names = names;
         }
         Err(error) => log::info!("names of relations are not known: {error}"),
     }

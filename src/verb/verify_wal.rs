@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use jiff::Timestamp;
+
 use crate::error::Result;
 use crate::pg::history::History;
 use crate::pg::{Lsn, SegmentSize, Timeline};
@@ -113,7 +115,9 @@ fn hole(timeline: Timeline, before: &Verified, after: Option<&Verified>, complet
 fn windows(ground: &Ground, history: &History, verified: &Verified, proof: &mut Proof) {
     let timeline = history.timeline;
     let to = verified.newest.and_then(timestamp);
-    let mut add = |backup: Option<String>, from, from_lsn| {
+    let mut add = |backup: Option<String>, from: Option<Timestamp>, from_lsn| {
+        // Where nothing was committed behind the backup, its end, which is known by whole seconds, is the newest moment too.
+        let to = to.map(|to| from.map_or(to, |from| to.max(from)));
         proof.windows.push(WalWindow { timeline, backup, from, to, from_lsn, to_lsn: verified.stretch.to });
     };
     let Some(observed) = &ground.observed else { return add(None, None, verified.stretch.from) };

@@ -64,6 +64,12 @@ impl Chain {
         self.join(summary).map_err(|(at, reason)| self.stop(at, reason))
     }
 
+    /// What was read another way, record by record ([`super::Walk`]), from the first record on to `end`.
+    pub fn walked(mut self, first: Option<Lsn>, last: Option<(Lsn, Lsn)>, end: Option<EndOfWal>) -> Chain {
+        (self.first, self.last, self.end) = (first, last, end);
+        self
+    }
+
     /// Takes note that the next segment does not exist.
     pub fn missing(&mut self) -> EndOfWal {
         let at = self.next.map_or(Lsn(0), |number| self.size.start(number));

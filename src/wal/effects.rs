@@ -146,7 +146,13 @@ impl Work {
         // The last relation is the likeliest; a transaction with many is searched from the end too.
         match self.rows.iter_mut().rev().find(|(r, _)| *r == relation) {
             Some((_, sum)) => sum.add(rows),
-            None => self.rows.push((relation, rows)),
+            None => {
+                // Most transactions change one relation, and there are many transactions: no room for four.
+                if self.rows.is_empty() {
+                    self.rows.reserve_exact(1);
+                }
+                self.rows.push((relation, rows));
+            }
         }
     }
 

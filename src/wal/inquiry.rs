@@ -10,11 +10,13 @@ use serde::{Deserialize, Serialize};
 
 use super::EndOfWal;
 use super::block::RelationFile;
+use super::called::{Called, CalledRelation};
 use super::chain::{Chain, Joined};
 use super::effects::{Effects, What};
 use super::heap::Rows;
 use super::ledger::{Entry, Ledger};
 use super::log::newest;
+use super::names::{Fate, Sighting};
 use super::record::Rmgr;
 use super::resolve::{ByTime, ByXid, Ended, Found, Range, RestorePoint, Switches, restore_point};
 use super::storage::Storage;
@@ -107,6 +109,9 @@ pub struct FirstLost {
     pub truncated: Vec<RelationFile>,
     /// It changed definitions.
     pub ddl: bool,
+    /// It dropped relations, with what they held.
+    #[serde(default)]
+    pub dropped: bool,
 }
 
 /// The answer.
@@ -152,6 +157,12 @@ pub struct Answer {
     pub minimal: Option<Lsn>,
     /// Where WAL up to the target and the history do not agree on a timeline switch.
     pub difference: Option<Lsn>,
+    /// Relations of which rows are discarded, as the WAL names them, by the files that they have in it.
+    #[serde(default)]
+    pub named: Vec<CalledRelation>,
+    /// Schemas that the WAL names: database, OID, name.
+    #[serde(default)]
+    pub schemas: Vec<(u32, u32, String)>,
 }
 
 /// The pass.
@@ -174,6 +185,7 @@ pub struct Inquiry {
     /// Old and new file of relations that got another one, whoever did that.
     replaced: BTreeMap<RelationFile, RelationFile>,
     lost: Range,
+    called: Called,
     answer: Answer,
 }
 
@@ -205,6 +217,7 @@ impl Inquiry {
             seen: BTreeSet::new(),
             replaced: BTreeMap::new(),
             lost: Range { relations: BTreeMap::new(), ..Range::new(Lsn(0), Lsn(u64::MAX)) },
+            called: Called::default(),
             answer: Answer { stop: located, ..Answer::default() },
         }
     }
@@ -248,22 +261,25 @@ impl Inquiry {
         for (file, rows) in relations {
             by_newest.entry(newest(&self.replaced, file)).or_default().add(rows);
         }
+        answer.named = by_newest.keys().filter(|file| !file.is_catalog()).filter_map(|file| self.called.relation(*file)).collect();
+        answer.schemas = self.called.schemas().map(|(database, oid, name)| (database, oid, name.to_owned())).collect();
         answer.lost = Lost { transactions, first, last, relations: by_newest.into_iter().collect() };
         answer
     }
 
-    fn part(&mut self, effects: Effects) {
+    fn part(&mut self, mut effects: Effects) {
+        // Who made and dropped them is not asked here.
+        let names = std::mem::take(&mut effects.names).into_iter().map(|sighting| Sighting { fate: Fate::Seen, ..sighting });
+        self.called.add(names.collect());
         for (rmgr, lsn) in &effects.extensions {
             self.extensions.entry(*rmgr).or_insert(*lsn);
         }
         for event in &effects.events {
             self.event(event.lsn, event.end, &event.what);
         }
-        let mut entries = Vec::new();
-        self.ledger.apply(effects, &mut |entry| entries.push(entry));
-        for entry in &entries {
-            self.entry(entry);
-        }
+        let mut ledger = std::mem::take(&mut self.ledger);
+        ledger.apply(effects, &mut |entry| self.entry(&entry));
+        self.ledger = ledger;
     }
 
     fn event(&mut self, lsn: Lsn, end: Lsn, what: &What) {
@@ -320,7 +336,8 @@ impl Inquiry {
                 let truncated = t.truncated();
                 // A relation that is only emptied is given another file, which is no change of its definition.
                 let ddl = t.is_ddl() && truncated.is_empty();
-                self.answer.first_lost = Some(FirstLost { xid: t.xid, relations: t.rows.clone(), truncated, ddl });
+                let (relations, dropped) = (t.rows.clone(), t.only_drops());
+                self.answer.first_lost = Some(FirstLost { xid: t.xid, relations, truncated, ddl, dropped });
             }
         }
     }

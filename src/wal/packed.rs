@@ -47,6 +47,13 @@ pub struct Inside {
     work: Vec<Work>,
 }
 
+impl Inside {
+    /// Events and transactions in it.
+    pub fn weight(&self) -> usize {
+        self.events.len() + self.work.len()
+    }
+}
+
 impl From<SegmentSummary> for Front {
     /// Everything in the first part.
     fn from(summary: SegmentSummary) -> Front {
@@ -177,14 +184,15 @@ fn take_inside(effects: &mut Effects) -> Inside {
         What::Commit(finish) | What::Abort(finish) => may_move(finish.xid) && finish.subxids().iter().all(|sub| may_move(*sub)),
         _ => false,
     };
-    let (inside, outside): (Vec<Event>, _) = std::mem::take(&mut effects.events).into_iter().partition(is_inside);
+    // Most move: what stays is taken out, so that the rest need not be copied.
+    let mut inside = std::mem::take(&mut effects.events);
+    effects.events = inside.extract_if(.., |event| !is_inside(event)).collect();
     for finish in inside.iter().filter_map(|event| finish(&event.what)) {
         moving.insert(finish.xid, ());
         moving.extend(finish.subxids().iter().map(|sub| (*sub, ())));
     }
-    effects.events = outside;
-    let (work, stays) = std::mem::take(&mut effects.work).into_iter().partition(|work| moving.contains_key(&work.xid));
-    effects.work = stays;
+    let mut work = std::mem::take(&mut effects.work);
+    effects.work = work.extract_if(.., |work| !moving.contains_key(&work.xid)).collect();
     Inside { events: inside, work }
 }
 
