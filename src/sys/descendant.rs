@@ -22,6 +22,8 @@ use super::namespace::Bind;
 use super::passing;
 use crate::error::{At, Error, Result};
 
+/// Bytes that a child can say before it is heard; Linux lets every user have as many.
+const PIPE: i32 = 1 << 20;
 /// Longest line, and most bytes behind one, that a child may send; more is a broken child.
 const LIMIT: u64 = 256 << 20;
 
@@ -95,6 +97,8 @@ impl Descendant {
         // A child that says more than is listened to waits.
         let (sender, said) = sync_channel(4);
         if let Some(output) = child.stdout.take() {
+            // What may be kept of a segment comes at once. Where the kernel does not allow so much, it comes in pieces.
+            let _ = nix::fcntl::fcntl(&output, nix::fcntl::FcntlArg::F_SETPIPE_SZ(PIPE));
             std::thread::spawn(move || {
                 let mut reader = BufReader::new(output);
                 while let Some(said) = Said::read(&mut reader).transpose() {

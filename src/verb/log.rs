@@ -1,6 +1,6 @@
 //! `log`: what committed when, and what it changed, from archive and pg_wal, whether or not a backup reaches it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::path::{Path, PathBuf};
 
 use jiff::civil::{DateTime, Time};
@@ -26,7 +26,7 @@ use crate::plan::target::TimelineRequest;
 use crate::plan::time::parse_time;
 use crate::report::log::{self as page, Reading};
 use crate::report::terminal::Out;
-use crate::run::owner::{self, Kept, Task};
+use crate::run::owner::{self, Task};
 use crate::run::reading::{ChainRequest, Segment};
 use crate::run::segments::Indexed;
 use crate::run::sources::Directories;
@@ -93,8 +93,9 @@ impl Ground {
             Index::open(&context.config.state_directory, &self.owner).inspect_err(|e| log::info!("nothing is kept of the WAL: {e}"));
         let Ok(index) = index else { return owner::call_trusting(&self.owner, None, &self.trusted, task(None)) };
         let vault = Vault::of(&self.trusted).with_index(Some(index.clone()));
+        let listed = self.listed();
         owner::call_keeping(&self.owner, vault, task(Some(self.indexed())), &mut |kept| {
-            if self.lists(&kept)
+            if listed.contains(&(kept.directory.as_path(), kept.file.as_str()))
                 && let Err(error) = index.keep(kept.entry, &kept.directory, &kept.file, &kept.bytes)
             {
                 log::info!("not kept: {error}");
@@ -109,9 +110,14 @@ impl Ground {
         self.wal.iter().map(named).filter(|(open, listed)| open != listed).collect()
     }
 
-    fn lists(&self, kept: &Kept) -> bool {
-        let source = self.wal.iter().find(|source| source.directory == kept.directory);
-        source.is_some_and(|source| source.segments.iter().any(|segment| segment.file == kept.file))
+    /// Directories and files of which something may be kept: what the owner's child says of others is not.
+    fn listed(&self) -> HashSet<(&Path, &str)> {
+        let files = |source: &WalSource| source.segments.len();
+        let mut listed = HashSet::with_capacity(self.wal.iter().map(files).sum());
+        for source in &self.wal {
+            listed.extend(source.segments.iter().map(|segment| (source.directory.as_path(), segment.file.as_str())));
+        }
+        listed
     }
 
     /// Summaries of files that are gone are not kept.
