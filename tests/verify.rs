@@ -7,7 +7,7 @@ use std::path::Path;
 use serde_json::Value;
 
 use crate::support::program::{self, program};
-use crate::support::{Pitr, Scratch, Story, TestCluster};
+use crate::support::{Pitr, Scratch, Story, TestCluster, wait_until};
 
 fn of<'a>(document: &'a Value, name: &str) -> &'a Value {
     let backups = document["backups"].as_array().unwrap();
@@ -97,4 +97,33 @@ fn flip(file: &Path, at: u64) {
     let mut byte = [0];
     file.read_exact_at(&mut byte, at).unwrap();
     file.write_all_at(&[byte[0] ^ 0x40], at).unwrap();
+}
+
+/// An archive command such as a plain `cp` writes under the segment's own name: half of it is no damage while it works, and
+/// is where it gave up.
+#[test]
+fn a_segment_that_is_being_archived_is_no_damage() {
+    let scratch = Scratch::new("archiving");
+    let cluster = TestCluster::builder(&scratch, "main").start();
+    let story = Story::begin(&cluster);
+    cluster.basebackup_tar("base", true);
+    story.work(5);
+    cluster.archive_caught_up();
+    let pitr = Pitr::for_cluster(&scratch, &cluster);
+    let archive = cluster.archive.clone().unwrap();
+    let half_and = |then: &str| {
+        let command = format!("head -c 300000 %p > {0}/%f; {then}", archive.display()).replace("DIR", archive.to_str().unwrap());
+        cluster.sql("postgres", &format!("ALTER SYSTEM SET archive_command = '{command}'"));
+        cluster.sql("postgres", "SELECT pg_reload_conf()");
+        let file = archive.join(cluster.switch_wal());
+        wait_until(30, "half of a segment", || fs::metadata(&file).is_ok_and(|metadata| metadata.len() == 300_000));
+        file
+    };
+    let file = half_and("sleep 2; cp %p DIR/%f");
+    let proof = pitr.json(&["verify", "wal"]);
+    assert_eq!((&proof["problems"], proof["holes"].as_array().map(Vec::len)), (&Value::Array(vec![]), Some(0)), "{proof:#}");
+    assert_eq!(fs::metadata(&file).unwrap().len(), 1 << 20, "it was waited for");
+    let file = half_and("false");
+    let proof = pitr.json_code(6, &["verify", "wal"]);
+    assert!(proof["problems"].to_string().contains(file.to_str().unwrap()), "{proof:#}");
 }

@@ -1,6 +1,8 @@
 //! `verify wal`: reads every record there is, timeline by timeline, and says what can be reached and what is missing.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use jiff::Timestamp;
 
@@ -21,9 +23,13 @@ use crate::verb::Context;
 use crate::verb::log::Ground;
 use crate::wal::Reason;
 
+/// How often, and how long after each other, it is looked whether a segment that is being archived is there.
+const LOOKS: u32 = 10;
+const BETWEEN_LOOKS: Duration = Duration::from_millis(500);
+
 /// Reads the cluster's WAL, or that of `directories`.
 pub fn prove(context: &Context, directories: &[PathBuf]) -> Result<Proof> {
-    let ground = Ground::find(context, directories)?;
+    let ground = settled(context, directories)?;
     let mut proof = Proof::default();
     for timeline in chain::numbers(&ground.wal) {
         match aim::history(&ground.wal, timeline) {
@@ -39,6 +45,29 @@ pub fn prove(context: &Context, directories: &[PathBuf]) -> Result<Proof> {
         proof.problems.extend(bad.map(|(segment, why)| format!("{path}/{}: {why}", segment.file)));
     }
     Ok(proof)
+}
+
+/// The WAL once nothing is being archived: what an archive command is writing just now is no damage. A command that fails for
+/// ever is not waited for that long.
+fn settled(context: &Context, directories: &[PathBuf]) -> Result<Ground> {
+    let mut ground = Ground::find(context, directories)?;
+    for _ in 0..LOOKS {
+        if !is_archiving(&ground) {
+            break;
+        }
+        std::thread::sleep(BETWEEN_LOOKS);
+        ground = Ground::find(context, directories)?;
+    }
+    Ok(ground)
+}
+
+/// A segment is in an archive for which the server still waits that it is archived (`archive_status/SEGMENT.ready`).
+fn is_archiving(ground: &Ground) -> bool {
+    let size = ground.identity.segment_size;
+    let live = ground.wal.iter().filter(|source| source.kind == WalKind::Live);
+    let ready: BTreeSet<&str> = live.flat_map(|source| &source.marks).filter_map(|mark| mark.strip_suffix(".ready")).collect();
+    let archives = ground.wal.iter().filter(|source| source.kind == WalKind::Archive);
+    archives.flat_map(|source| &source.segments).any(|segment| ready.contains(segment.name.file_name(size).as_str()))
 }
 
 /// Where a segment is archived more than once: copies that do not have the same bytes. Which of them a recovery reads is
