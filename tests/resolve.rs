@@ -94,7 +94,8 @@ fn each_target_lands_where_it_was_planned() {
     let scratch = Scratch::new("aims");
     let ground = Ground::new(&scratch);
     let mut writers = ground.writers(&scratch);
-    std::thread::sleep(std::time::Duration::from_millis(300));
+    // The backup's end is known by whole seconds: a time in the same one is refused.
+    std::thread::sleep(std::time::Duration::from_millis(1100));
     let (first, middle) = (ground.write("first"), ground.write("middle"));
     std::thread::sleep(std::time::Duration::from_millis(20));
     let time = ground.cluster.now();
