@@ -190,6 +190,13 @@ impl ClusterConfig {
     }
 }
 
+/// Bytes of a cluster's name.
+const LONGEST_NAME: usize = 100;
+
+fn is_of_a_name(c: char) -> bool {
+    c.is_ascii_alphanumeric() || "_.-".contains(c)
+}
+
 /// Reads a cluster's name: letters, digits, `_`, `.` and `-`, at most 100; Debian's `15/main` becomes `15-main`.
 /// The result is safe as a file name.
 pub fn cluster_name(text: &str) -> std::result::Result<String, Malformed> {
@@ -200,8 +207,7 @@ pub fn cluster_name(text: &str) -> std::result::Result<String, Malformed> {
         _ => text.to_string(),
     };
     let starts_well = name.bytes().next().is_some_and(|b| b.is_ascii_alphanumeric());
-    let good = |b: u8| b.is_ascii_alphanumeric() || b"_.-".contains(&b);
-    if starts_well && name.len() <= 100 && name.bytes().all(good) {
+    if starts_well && name.len() <= LONGEST_NAME && name.chars().all(is_of_a_name) {
         Ok(name)
     } else {
         Err(Malformed::new(format!("not a cluster's name: {text:?} (expected a form like 15-main or 15/main)")))
@@ -211,7 +217,7 @@ pub fn cluster_name(text: &str) -> std::result::Result<String, Malformed> {
 /// A name for a cluster that nobody named: its directory's, with `_` for what no name may have.
 pub fn name_for(data_directory: &Path) -> String {
     let own = data_directory.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-    let good: String = own.chars().map(|c| if c.is_ascii_alphanumeric() || "_.-".contains(c) { c } else { '_' }).take(100).collect();
+    let good: String = own.chars().map(|c| if is_of_a_name(c) { c } else { '_' }).take(LONGEST_NAME).collect();
     let name = good.trim_start_matches(|c: char| !c.is_ascii_alphanumeric());
     if name.is_empty() { "cluster".to_string() } else { name.to_string() }
 }

@@ -3,7 +3,6 @@
 
 use std::path::PathBuf;
 
-use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::store::catalogue::{CatalogueEntry, Label, catalogue};
@@ -35,17 +34,17 @@ pub struct KnownBackups {
 /// Looks at what lies in `directories`; what is in `known` and has not changed is not read again.
 pub fn known_backups(directories: &[PathBuf], wanted: Option<&Identify>, known: &[Looked]) -> KnownBackups {
     let (mut backups, problems) = backups(directories);
-    let (now, mut looked) = (Timestamp::now().as_second(), Vec::new());
+    let mut looked = Vec::new();
     for entry in backups.iter_mut().filter(|b| b.problems.is_empty() && matches!(b.source.form, Form::Tarball { .. })) {
         match recall(entry, known, &mut looked) {
             Some(recalled) => *entry = recalled,
-            None if entry.compressed_bytes <= SMALL => *entry = look_through(entry, now, &mut looked),
+            None if entry.compressed_bytes <= SMALL => *entry = look_through(entry, &mut looked),
             None => {}
         }
     }
     let wanted = wanted.and_then(|wanted| to_identify(&mut backups, wanted));
     if let Some(entry) = wanted.filter(|entry| looked.iter().all(|seen| seen.key.path != entry.path)) {
-        *entry = look_through(entry, now, &mut looked);
+        *entry = look_through(entry, &mut looked);
     }
     KnownBackups { backups, problems, looked }
 }

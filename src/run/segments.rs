@@ -8,7 +8,6 @@ use std::collections::BTreeMap;
 use std::io::{self, ErrorKind, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
-use std::time::{Duration, SystemTime};
 
 use crate::error::{At, Error, Result};
 use crate::pg::SegmentName;
@@ -32,8 +31,6 @@ const LARGEST: u64 = 32 << 20;
 const PIECE: usize = 100_000;
 /// Packed summaries that are kept in memory for a second pass.
 const REMEMBERED: usize = 32 << 20;
-/// A file that changed so recently could change again without a new time.
-const SETTLED: Duration = Duration::from_secs(2);
 
 impl Weight for SegmentSummary {
     fn weight(&self) -> usize {
@@ -289,11 +286,8 @@ pub(super) struct Known {
 /// How the index knows a file, if it is one about which something can be kept.
 pub(super) fn key(index: &Indexed, opened: &Dir, directory: &Path, file: &str) -> Option<Known> {
     let directory = index.get(directory).map_or(directory, PathBuf::as_path);
-    let metadata = opened.metadata(file).ok()?;
-    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    let last = metadata.modified.seconds.max(metadata.changed.seconds);
-    let settled = i64::try_from(now.saturating_sub(SETTLED).as_secs()).is_ok_and(|border| last < border);
-    settled.then(|| Known { directory: directory.to_path_buf(), key: Key::new(directory.join(file), &metadata) })
+    let key = Key::new(directory.join(file), &opened.metadata(file).ok()?);
+    key.is_settled().then(|| Known { directory: directory.to_path_buf(), key })
 }
 
 impl Known {

@@ -12,6 +12,7 @@ use std::io::{Read, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -24,6 +25,8 @@ use crate::wal::packed::{Packed, VERSION};
 
 /// Nothing larger is kept or read.
 const LARGEST: usize = 64 << 20;
+/// A file that changed so recently could change again without a new time.
+const SETTLED: Duration = Duration::from_secs(2);
 const MAGIC: &[u8; 8] = b"pitr-sum";
 /// Magic, version, checksum, lengths of the key and of the first part.
 const HEADER: usize = 24;
@@ -48,6 +51,13 @@ impl Key {
     pub fn new(path: PathBuf, metadata: &Metadata) -> Key {
         let Metadata { inode, size, modified, changed, .. } = *metadata;
         Key { path, inode, size, modified, changed }
+    }
+
+    /// Whether a further change would show in its times: not that of a file that changed just now.
+    pub fn is_settled(&self) -> bool {
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let last = self.modified.max(self.changed).seconds;
+        i64::try_from(now.saturating_sub(SETTLED).as_secs()).is_ok_and(|border| last < border)
     }
 }
 

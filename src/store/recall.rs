@@ -14,8 +14,6 @@ use crate::sys::dir::Dir;
 
 /// Format of what is kept, and what [`identify`] looks for: another one is no help.
 const VERSION: u32 = 1;
-/// Seconds in which a file that was changed may be changed again without another time.
-const SETTLES: i64 = 2;
 /// Largest file of it that is read, in bytes.
 const LARGEST: u64 = 64 << 20;
 const FILE: &str = "tarballs.json";
@@ -43,12 +41,11 @@ pub fn recall(entry: &CatalogueEntry, known: &[Looked], looked: &mut Vec<Looked>
     Some(found.entry.clone())
 }
 
-/// [`identify`]; what it told is added to `looked`, unless the file may have changed meanwhile. `now` in unix seconds.
-pub fn look_through(entry: &CatalogueEntry, now: i64, looked: &mut Vec<Looked>) -> CatalogueEntry {
-    let before = key(entry);
+/// [`identify`]; what it told is added to `looked`, unless the file may have changed meanwhile.
+pub fn look_through(entry: &CatalogueEntry, looked: &mut Vec<Looked>) -> CatalogueEntry {
+    let before = key(entry).filter(Key::is_settled);
     let identified = identify(entry);
-    let settled = |key: &Key| key.modified.max(key.changed).seconds + SETTLES <= now;
-    if let Some(key) = before.filter(settled).filter(|before| key(entry).as_ref() == Some(before)) {
+    if let Some(key) = before.filter(|before| key(entry).as_ref() == Some(before)) {
         looked.push(Looked { key, entry: identified.clone() });
     }
     identified
